@@ -1,0 +1,1 @@
+//! Packet windows in shared memory, handed back and forth with futexes.
