@@ -1,0 +1,7 @@
+//! lisafs.
+#![forbid(unsafe_code)]
+
+mod errno;
+pub mod wire;
+
+pub use errno::Errno;

@@ -1,0 +1,206 @@
+//! Arrays with a u16 count, borrowed from the message they came in.
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use bytemuck::Pod;
+
+use super::codec::{Decode, Encode, Malformed, Overflow, Reader, Writer};
+
+/// An array of fixed-size elements: u16 count, then the elements, unaligned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Array<'a, T> {
+    bytes: &'a [u8],
+    element: PhantomData<T>,
+}
+
+impl<'a, T: Pod> Array<'a, T> {
+    /// Views `elements` as an array. More than 65,535 of them cannot be encoded.
+    #[must_use]
+    pub fn new(elements: &'a [T]) -> Array<'a, T> {
+        Array {
+            bytes: bytemuck::cast_slice(elements),
+            element: PhantomData,
+        }
+    }
+
+    /// The number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len() / size_of::<T>()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The elements in wire order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = T> + use<'a, T> {
+        self.bytes
+            .chunks_exact(size_of::<T>())
+            .map(bytemuck::pod_read_unaligned)
+    }
+}
+
+impl<T: Pod + fmt::Debug> fmt::Debug for Array<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<T: Pod> Encode for Array<'_, T> {
+    fn encode<W: Writer + ?Sized>(&self, out: &mut W) -> Result<(), Overflow> {
+        u16::try_from(self.len())
+            .map_err(|_| Overflow)?
+            .encode(out)?;
+        out.put(self.bytes)
+    }
+}
+
+impl<'a, T: Pod> Decode<'a> for Array<'a, T> {
+    fn decode(from: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let count = usize::from(u16::decode(from)?);
+        let bytes = from.take(count * size_of::<T>())?;
+        Ok(Array {
+            bytes,
+            element: PhantomData,
+        })
+    }
+}
+
+/// An array of strings: u16 count, then each string with a u16 length.
+///
+/// Decoding checks that every string lies inside the message, so iterating cannot fail; the
+/// strings themselves are not judged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct StringArray<'a> {
+    count: u16,
+    bytes: &'a [u8],
+}
+
+impl<'a> StringArray<'a> {
+    /// The number of strings.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The strings in wire order.
+    #[must_use]
+    pub fn iter(&self) -> Strings<'a> {
+        Strings {
+            rest: Reader::new(self.bytes),
+        }
+    }
+}
+
+/// Iterator over the strings of a [`StringArray`].
+#[derive(Clone, Debug)]
+pub struct Strings<'a> {
+    rest: Reader<'a>,
+}
+
+impl<'a> Iterator for Strings<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        // Decoding or building the array has measured every string, so the only failure left here
+        // is the end.
+        <&[u8]>::decode(&mut self.rest).ok()
+    }
+}
+
+impl<'a> IntoIterator for StringArray<'a> {
+    type Item = &'a [u8];
+    type IntoIter = Strings<'a>;
+
+    fn into_iter(self) -> Strings<'a> {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for StringArray<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.iter().map(|name| name.escape_ascii().to_string()))
+            .finish()
+    }
+}
+
+impl Encode for StringArray<'_> {
+    fn encode<W: Writer + ?Sized>(&self, out: &mut W) -> Result<(), Overflow> {
+        self.count.encode(out)?;
+        out.put(self.bytes)
+    }
+}
+
+impl<'a> Decode<'a> for StringArray<'a> {
+    fn decode(from: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let count = u16::decode(from)?;
+        let start = from.rest();
+        for _ in 0..count {
+            <&[u8]>::decode(from)?;
+        }
+        let bytes = start
+            .get(..start.len() - from.rest().len())
+            .ok_or(Malformed)?;
+        Ok(StringArray { count, bytes })
+    }
+}
+
+/// Builds a [`StringArray`]; can be cleared and used again without allocating.
+#[derive(Clone, Debug, Default)]
+pub struct StringArrayBuf {
+    count: u16,
+    bytes: Vec<u8>,
+}
+
+impl StringArrayBuf {
+    /// Collects `strings`.
+    ///
+    /// # Errors
+    /// `Overflow` for more than 65,535 strings or a string above 65,535 bytes.
+    pub fn collect<'s>(
+        strings: impl IntoIterator<Item = &'s [u8]>,
+    ) -> Result<StringArrayBuf, Overflow> {
+        let mut array = StringArrayBuf::default();
+        for string in strings {
+            array.push(string)?;
+        }
+        Ok(array)
+    }
+
+    /// Appends a string.
+    ///
+    /// # Errors
+    /// As for [`collect`](Self::collect); the array is unchanged then.
+    pub fn push(&mut self, string: &[u8]) -> Result<(), Overflow> {
+        let count = self.count.checked_add(1).ok_or(Overflow)?;
+        string.encode(&mut self.bytes)?;
+        self.count = count;
+        Ok(())
+    }
+
+    /// Removes all strings and keeps the memory.
+    pub fn clear(&mut self) {
+        self.count = 0;
+        self.bytes.clear();
+    }
+
+    /// The strings as they go on the wire.
+    #[must_use]
+    pub fn as_array(&self) -> StringArray<'_> {
+        StringArray {
+            count: self.count,
+            bytes: &self.bytes,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Directory entries: the one reply that is written entry by entry.
+
+use core::fmt;
+
+use super::codec::{Decode, Encode, Malformed, Overflow, Reader, Writer, record};
+
+record! {
+    /// A directory entry (27 bytes and the name).
+    pub struct Dirent64<'a> {
+        /// The inode number.
+        ino: u64,
+        /// The device of the entry; minor before major here, unlike `Statx`.
+        dev_minor: u32,
+        /// The device of the entry.
+        dev_major: u32,
+        /// The host's cookie for the position behind this entry.
+        off: u64,
+        /// DT_* of getdents64(2).
+        d_type: u8,
+        /// The name, any bytes but `/` and NUL.
+        name: &'a [u8],
+    }
+}
+
+impl Dirent64<'_> {
+    /// The bytes of an entry without its name.
+    pub const FIXED_SIZE: usize = 27;
+}
+
+/// Decoded directory entries: u16 count, then the entries. Each is measured by the decoder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Dirents<'a> {
+    count: u16,
+    bytes: &'a [u8],
+}
+
+impl<'a> Dirents<'a> {
+    /// The number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Whether there are none, which means the end of the directory.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The entries in the order of the host's directory.
+    pub fn iter(&self) -> impl Iterator<Item = Dirent64<'a>> + use<'a> {
+        let mut rest = Reader::new(self.bytes);
+        core::iter::from_fn(move || Dirent64::decode(&mut rest).ok())
+    }
+}
+
+impl fmt::Debug for Dirents<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl Encode for Dirents<'_> {
+    fn encode<W: Writer + ?Sized>(&self, out: &mut W) -> Result<(), Overflow> {
+        self.count.encode(out)?;
+        out.put(self.bytes)
+    }
+}
+
+impl<'a> Decode<'a> for Dirents<'a> {
+    fn decode(from: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let count = u16::decode(from)?;
+        let start = from.rest();
+        for _ in 0..count {
+            Dirent64::decode(from)?;
+        }
+        let bytes = start
+            .get(..start.len() - from.rest().len())
+            .ok_or(Malformed)?;
+        Ok(Dirents { count, bytes })
+    }
+}
+
+/// Collects the entries of a Getdents64 reply, bounded by the message limit and the u16 count.
+///
+/// The entries are encoded as they come; [`as_dirents`](Self::as_dirents) is the reply.
+#[derive(Debug)]
+pub struct DirentWriter<'b> {
+    count: u16,
+    limit: usize,
+    bytes: &'b mut Vec<u8>,
+}
+
+impl<'b> DirentWriter<'b> {
+    /// A writer for replies of at most `max_message_size` bytes. `buffer` is cleared and reused.
+    pub fn new(buffer: &'b mut Vec<u8>, max_message_size: usize) -> DirentWriter<'b> {
+        buffer.clear();
+        DirentWriter {
+            count: 0,
+            limit: max_message_size.saturating_sub(size_of::<u16>()),
+            bytes: buffer,
+        }
+    }
+
+    /// Appends an entry.
+    ///
+    /// # Errors
+    /// `Overflow` when the entry does not fit; the back end then goes back to the entry before it.
+    pub fn push(&mut self, entry: &Dirent64<'_>) -> Result<(), Overflow> {
+        let count = self.count.checked_add(1).ok_or(Overflow)?;
+        let size = Dirent64::FIXED_SIZE + entry.name.len();
+        if self.bytes.len().saturating_add(size) > self.limit {
+            return Err(Overflow);
+        }
+        entry.encode(self.bytes)?;
+        self.count = count;
+        Ok(())
+    }
+
+    /// The number of entries so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Whether there are none yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The entries as they go on the wire.
+    #[must_use]
+    pub fn as_dirents(&self) -> Dirents<'_> {
+        Dirents {
+            count: self.count,
+            bytes: self.bytes,
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! The requests, in the order of their numbers.
+//!
+//! Names and paths are raw bytes here: the golden vectors hold `""` and `".."`, and some messages
+//! look at a name only when they come to it. A handler makes the checked [`Name`](super::Name).
+
+use super::codec::record;
+use super::{Array, FdId, Gid, SetStat, StringArray, TimeSpec, Uid};
+
+record! {
+    /// Asks for the root of the connection.
+    pub struct MountReq {}
+}
+
+record! {
+    /// Asks for another channel.
+    pub struct ChannelReq {}
+}
+
+record! {
+    /// Asks for the attributes of a ControlFd's file or an OpenFd's open description.
+    pub struct StatReq {
+        /// A ControlFd or an OpenFd.
+        fd: FdId,
+    }
+}
+
+record! {
+    /// Changes attributes, those that `mask` names.
+    pub struct SetStatReq {
+        /// A ControlFd.
+        fd: FdId,
+        /// Which of the fields below count: the bits of [`SetStat`].
+        mask: u32,
+        /// Permission bits; type bits are ignored.
+        mode: u32,
+        /// The new owner.
+        uid: Uid,
+        /// The new group.
+        gid: Gid,
+        /// The new length in bytes.
+        size: u64,
+        /// The new time of last access.
+        atime: TimeSpec,
+        /// The new time of last modification.
+        mtime: TimeSpec,
+    }
+}
+
+impl SetStatReq {
+    /// A request that changes nothing about `fd` yet.
+    #[must_use]
+    pub fn new(fd: FdId) -> SetStatReq {
+        SetStatReq {
+            fd,
+            mask: 0,
+            mode: 0,
+            uid: Uid::NONE,
+            gid: Gid::NONE,
+            size: 0,
+            atime: TimeSpec::default(),
+            mtime: TimeSpec::default(),
+        }
+    }
+
+    /// The attributes to change, or `None` if the mask names one that cannot be set.
+    #[must_use]
+    pub fn attributes(&self) -> Option<SetStat> {
+        SetStat::from_bits(self.mask)
+    }
+}
+
+record! {
+    /// Opens ControlFds along a path, one for each component, and follows no symlink.
+    pub struct WalkReq<'a> {
+        /// A ControlFd of the directory to start at.
+        dir_fd: FdId,
+        /// The components.
+        path: StringArray<'a>,
+    }
+}
+
+record! {
+    /// Asks for the attributes of the files along a path, and follows no symlink.
+    pub struct WalkStatReq<'a> {
+        /// A ControlFd to start at.
+        dir_fd: FdId,
+        /// The components; an empty first one stands for the start itself.
+        path: StringArray<'a>,
+    }
+}
+
+record! {
+    /// Opens a file.
+    pub struct OpenAtReq {
+        /// A ControlFd.
+        fd: FdId,
+        /// open(2) flags, of which O_ACCMODE and O_TRUNC count.
+        flags: u32 [+ 4],
+    }
+}
+
+record! {
+    /// Where and how something is created (24 bytes).
+    pub struct CreateCommon {
+        /// A ControlFd of the directory to create in.
+        dir_fd: FdId,
+        /// The owner.
+        uid: Uid,
+        /// The group.
+        gid: Gid,
+        /// Type and permission bits.
+        mode: u16 [+ 6],
+    }
+}
+
+record! {
+    /// Creates a regular file that must not exist, and opens it.
+    pub struct OpenCreateAtReq<'a> {
+        /// Where and how.
+        create: CreateCommon,
+        /// open(2) flags, of which O_ACCMODE and O_TRUNC count.
+        flags: u32,
+        /// The name.
+        name: &'a [u8],
+    }
+}
+
+record! {
+    /// Gives ids up. Unknown ids are ignored.
+    pub struct CloseReq<'a> {
+        /// Ids of any kind.
+        fds: Array<'a, FdId>,
+    }
+}
+
+record! {
+    /// Has files written to stable storage, see fsync(2).
+    pub struct FSyncReq<'a> {
+        /// OpenFds.
+        fds: Array<'a, FdId>,
+    }
+}
+
+record! {
+    /// The fixed part of a PWrite (20 bytes); the data follows it.
+    ///
+    /// The data is not part of the record because nobody looks at it: the kernel takes it straight
+    /// from the memory that it arrived in.
+    pub struct PWriteReq {
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// An OpenFd.
+        fd: FdId,
+        /// How many bytes of data follow.
+        num_bytes: u32,
+    }
+}
+
+impl PWriteReq {
+    /// The offset of the data in the message.
+    pub const DATA_OFFSET: u32 = 20;
+}
+
+record! {
+    /// Reads from a file.
+    pub struct PReadReq {
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// An OpenFd.
+        fd: FdId,
+        /// How many bytes at the most.
+        count: u32 [+ 4],
+    }
+}
+
+record! {
+    /// Makes a directory.
+    pub struct MkdirAtReq<'a> {
+        /// Where and how.
+        create: CreateCommon,
+        /// The name.
+        name: &'a [u8],
+    }
+}
+
+record! {
+    /// Makes a file of the type in the mode, see mknod(2).
+    pub struct MknodAtReq<'a> {
+        /// Where and how.
+        create: CreateCommon,
+        /// The minor number of a device.
+        minor: u32,
+        /// The major number of a device.
+        major: u32,
+        /// The name.
+        name: &'a [u8],
+    }
+}
+
+record! {
+    /// Makes a symbolic link.
+    pub struct SymlinkAtReq<'a> {
+        /// A ControlFd of the directory to create in.
+        dir_fd: FdId,
+        /// The owner.
+        uid: Uid,
+        /// The group.
+        gid: Gid,
+        /// The name.
+        name: &'a [u8],
+        /// What the link says: any bytes.
+        target: &'a [u8],
+    }
+}
+
+record! {
+    /// Gives a file another name.
+    pub struct LinkAtReq<'a> {
+        /// A ControlFd of the directory of the new name.
+        dir_fd: FdId,
+        /// A ControlFd of the file.
+        target_fd: FdId,
+        /// The new name.
+        name: &'a [u8],
+    }
+}
+
+record! {
+    /// Asks for the attributes of the file system, see fstatfs(2).
+    pub struct FStatFsReq {
+        /// A ControlFd.
+        fd: FdId,
+    }
+}
+
+record! {
+    /// Allocates or frees space, see fallocate(2).
+    pub struct FAllocateReq {
+        /// An OpenFd that can be written to.
+        fd: FdId,
+        /// FALLOC_FL_* bits.
+        mode: u64,
+        /// Start in bytes.
+        offset: u64,
+        /// Length in bytes.
+        length: u64,
+    }
+}
+
+record! {
+    /// Asks what a symbolic link says.
+    pub struct ReadLinkAtReq {
+        /// A ControlFd of a symlink.
+        fd: FdId,
+    }
+}
+
+record! {
+    /// Announces that a descriptor of the file is being closed.
+    pub struct FlushReq {
+        /// An OpenFd.
+        fd: FdId,
+    }
+}
+
+record! {
+    /// Connects to a Unix socket in the tree.
+    pub struct ConnectReq {
+        /// A ControlFd of a socket.
+        fd: FdId,
+        /// SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET, or 0 for whichever the socket is.
+        sock_type: u32 [+ 4],
+    }
+}
+
+record! {
+    /// Removes a name, see unlinkat(2).
+    pub struct UnlinkAtReq<'a> {
+        /// A ControlFd of the directory.
+        dir_fd: FdId,
+        /// 0, or AT_REMOVEDIR.
+        flags: u32,
+        /// The name.
+        name: &'a [u8],
+    }
+}
+
+record! {
+    /// Renames a file, replacing what has the new name.
+    pub struct RenameAtReq<'a> {
+        /// A ControlFd of the directory of the old name.
+        old_dir: FdId,
+        /// A ControlFd of the directory of the new name.
+        new_dir: FdId,
+        /// The old name.
+        old_name: &'a [u8],
+        /// The new name.
+        new_name: &'a [u8],
+    }
+}
+
+record! {
+    /// Reads directory entries.
+    pub struct Getdents64Req {
+        /// An OpenFd of a directory.
+        dir_fd: FdId,
+        /// How many bytes of the host's entries at the most; negative to start over first.
+        count: i32 [+ 4],
+    }
+}
+
+record! {
+    /// Reads an extended attribute.
+    pub struct FGetXattrReq<'a> {
+        /// A ControlFd.
+        fd: FdId,
+        /// The longest value that is welcome; 0 for any.
+        buf_size: u32,
+        /// The name of the attribute.
+        name: &'a [u8],
+    }
+}
+
+record! {
+    /// Sets an extended attribute.
+    pub struct FSetXattrReq<'a> {
+        /// A ControlFd.
+        fd: FdId,
+        /// 0, XATTR_CREATE or XATTR_REPLACE.
+        flags: u32,
+        /// The name of the attribute.
+        name: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+    }
+}
+
+record! {
+    /// Lists the names of extended attributes.
+    pub struct FListXattrReq {
+        /// A ControlFd.
+        fd: FdId,
+        /// How many bytes of names are welcome, each with a NUL; 0 for any number.
+        size: u64,
+    }
+}
+
+record! {
+    /// Removes an extended attribute.
+    pub struct FRemoveXattrReq<'a> {
+        /// A ControlFd.
+        fd: FdId,
+        /// The name of the attribute.
+        name: &'a [u8],
+    }
+}
+
+record! {
+    /// Makes a Unix socket and binds it to a name.
+    pub struct BindAtReq<'a> {
+        /// Where and how.
+        create: CreateCommon,
+        /// SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET.
+        sock_type: u32,
+        /// The name.
+        name: &'a [u8],
+    }
+}
+
+record! {
+    /// Makes a bound socket listen.
+    pub struct ListenReq {
+        /// A BoundSocketFd.
+        fd: FdId,
+        /// As listen(2) takes it.
+        backlog: i32 [+ 4],
+    }
+}
+
+record! {
+    /// Takes a pending connection off a listening socket. Never waits.
+    pub struct AcceptReq {
+        /// A BoundSocketFd.
+        fd: FdId,
+    }
+}
+
+record! {
+    /// Connects to a Unix socket in the tree as somebody.
+    pub struct ConnectWithCredsReq {
+        /// A ControlFd of a socket.
+        fd: FdId,
+        /// As in [`ConnectReq`].
+        sock_type: u32 [+ 4],
+        /// The user id that the peer sees.
+        uid: Uid,
+        /// The group id that the peer sees.
+        gid: Gid,
+    }
+}
+
+record! {
+    /// Renames a file with flags, see renameat2(2).
+    pub struct RenameAt2Req<'a> {
+        /// A ControlFd of the directory of the old name.
+        old_dir: FdId,
+        /// A ControlFd of the directory of the new name.
+        new_dir: FdId,
+        /// The old name.
+        old_name: &'a [u8],
+        /// The new name.
+        new_name: &'a [u8],
+        /// 0, RENAME_NOREPLACE, RENAME_EXCHANGE or RENAME_WHITEOUT.
+        flags: u32,
+    }
+}
