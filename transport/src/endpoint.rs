@@ -1,0 +1,361 @@
+#![forbid(unsafe_code)]
+//! The two ends of a channel, and the rights that go with having control or not.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::control::{Control, Ended, Role};
+use crate::error::{Error, ErrorKind};
+use crate::handshake;
+use crate::mapping::Mapping;
+use crate::shared::SharedBytes;
+use crate::wait::{Counters, Spinners, WaitPolicy, WaitStats, Waiter};
+use crate::window::PacketWindow;
+
+/// Between waking a thread and waking it again, because it did not notice: at first, and at most.
+const REWAKE: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(1));
+
+/// The end that sends requests, before it is connected.
+#[derive(Debug)]
+pub struct ClientEndpoint {
+    link: Link,
+}
+
+impl ClientEndpoint {
+    /// Makes `window` the client's end of a channel. The window's descriptor is closed.
+    pub fn new(window: PacketWindow, policy: WaitPolicy, spinners: &Spinners) -> ClientEndpoint {
+        ClientEndpoint {
+            link: Link::new(window, Role::Client, policy, spinners),
+        }
+    }
+
+    /// Sends our half of the handshake and waits for the server's.
+    ///
+    /// There is no timeout: a server that never answers is ended with a [`Closer`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Shutdown`], [`ErrorKind::Protocol`], [`ErrorKind::Handshake`] or
+    /// [`ErrorKind::Io`]; the channel is then shut down.
+    pub fn connect(mut self) -> Result<Active, Error> {
+        let len = self.link.send_handshake()?;
+        handshake::read(self.link.datagram(), len)?;
+        Ok(Active::new(self.link))
+    }
+
+    /// A handle that can end the channel, also while [`connect`](Self::connect) waits.
+    pub fn closer(&self) -> Closer {
+        self.link.closer()
+    }
+}
+
+/// The end that answers requests, before a client has connected.
+#[derive(Debug)]
+pub struct ServerEndpoint {
+    link: Link,
+}
+
+impl ServerEndpoint {
+    /// Makes `window` the server's end of a channel. The window's descriptor is closed: if the client
+    /// still has to be sent one, take it first with [`PacketWindow::try_clone_fd`].
+    pub fn new(window: PacketWindow, policy: WaitPolicy, spinners: &Spinners) -> ServerEndpoint {
+        ServerEndpoint {
+            link: Link::new(window, Role::Server, policy, spinners),
+        }
+    }
+
+    /// Waits for a client, answers its handshake, and waits for its first request, whose length it
+    /// returns.
+    ///
+    /// There is no timeout: a client that never comes is ended with a [`Closer`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Shutdown`], [`ErrorKind::Protocol`], [`ErrorKind::Handshake`] or
+    /// [`ErrorKind::Io`]; the channel is then shut down.
+    pub fn recv_first(mut self) -> Result<(Active, usize), Error> {
+        let len = self.link.recv()?;
+        handshake::read(self.link.datagram(), len)?;
+        let len = self.link.send_handshake()?;
+        Ok((Active::new(self.link), len))
+    }
+
+    /// A handle that can end the channel, also while [`recv_first`](Self::recv_first) waits.
+    pub fn closer(&self) -> Closer {
+        self.link.closer()
+    }
+}
+
+/// An end that has control: it may use the window until it hands it over.
+///
+/// Not `Sync`, and a transfer borrows it exclusively, so no view of the window from
+/// [`payload`](Self::payload) survives one:
+///
+/// ```compile_fail,E0502
+/// fn two_requests(channel: &mut flipcall::Active) -> Result<(), flipcall::Error> {
+///     let payload = channel.payload();
+///     channel.send_recv(0)?;
+///     let mut reply = [0; 4];
+///     let _ = payload.copy_to(0, &mut reply);
+///     Ok(())
+/// }
+/// ```
+///
+/// Dropping it shuts the channel down, unless the last thing done was a
+/// [`send_last`](Self::send_last).
+#[derive(Debug)]
+pub struct Active {
+    link: Link,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+impl Active {
+    fn new(link: Link) -> Active {
+        Active {
+            link,
+            not_sync: PhantomData,
+        }
+    }
+
+    /// The datagram: after a transfer, the peer's in the first bytes; before one, ours to write.
+    ///
+    /// Empty once the channel has failed or the last datagram is sent, so that a dead window is never
+    /// written again.
+    pub fn payload(&self) -> SharedBytes<'_> {
+        self.link.datagram()
+    }
+
+    /// The longest datagram that fits, in bytes.
+    pub fn capacity(&self) -> usize {
+        self.link.shared.mapping.datagram().len()
+    }
+
+    /// Hands the first `len` bytes of the window to the peer, waits until it hands control back, and
+    /// returns the length of its datagram: at most [`capacity`](Self::capacity), nothing else is
+    /// checked.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if `len` exceeds the capacity: nothing happened. Otherwise
+    /// [`ErrorKind::Shutdown`], [`ErrorKind::Protocol`] or [`ErrorKind::Io`], and the channel is shut
+    /// down.
+    pub fn send_recv(&mut self, len: usize) -> Result<usize, Error> {
+        self.link.send_recv(len)
+    }
+
+    /// Hands the first `len` bytes of the window to the peer for good.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_recv`](Self::send_recv).
+    pub fn send_last(&mut self, len: usize) -> Result<(), Error> {
+        self.link.send(len)?;
+        self.link.stage = Stage::Sent;
+        Ok(())
+    }
+
+    /// A handle that can end the channel, also while [`send_recv`](Self::send_recv) waits.
+    pub fn closer(&self) -> Closer {
+        self.link.closer()
+    }
+
+    /// How the waits of this end went so far.
+    pub fn wait_stats(&self) -> WaitStats {
+        self.link.shared.counters.snapshot()
+    }
+}
+
+/// The right to end a channel from any thread, and the only one that other threads can hold.
+#[derive(Clone, Debug)]
+pub struct Closer {
+    shared: Arc<Shared>,
+}
+
+impl Closer {
+    /// Ends the channel for both sides, and wakes the local thread if it sleeps in a transfer.
+    ///
+    /// Returns true once no local thread sleeps, which usually takes microseconds; false if one still
+    /// did after `deadline`. May be called any number of times. A datagram that arrives at the same
+    /// moment may still be handled by this side; the answer is lost.
+    pub fn shutdown(&self, deadline: Duration) -> bool {
+        let control = self.shared.control();
+        let started = Instant::now();
+        let (mut pause, longest) = REWAKE;
+        control.close();
+        while control.is_asleep() {
+            let left = deadline.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return false;
+            }
+            thread::sleep(pause.min(left));
+            pause = longest.min(pause.saturating_mul(2));
+            // Again, because the wake may have come just before the sleep, and because a hostile
+            // peer may have put a state into the word that makes sleeping look right.
+            control.wake_all();
+        }
+        true
+    }
+
+    /// How the waits of this end went so far.
+    pub fn wait_stats(&self) -> WaitStats {
+        self.shared.counters.snapshot()
+    }
+}
+
+/// What an end shares with its closers.
+#[derive(Debug)]
+struct Shared {
+    mapping: Mapping,
+    gate: AtomicU32,
+    role: Role,
+    counters: Counters,
+}
+
+impl Shared {
+    fn control(&self) -> Control<'_, AtomicU32> {
+        Control {
+            state: self.mapping.state(),
+            gate: &self.gate,
+            role: self.role,
+        }
+    }
+
+    /// Ends the channel because of `why` and says so.
+    fn fail(&self, why: Error) -> Error {
+        self.control().close();
+        why
+    }
+}
+
+/// Where an end is in its life; says whether the window may be written, and what a drop has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Control may come and go.
+    Open,
+    /// The last datagram is with the peer, which must be left the time to read it.
+    Sent,
+    /// A transfer failed.
+    Failed,
+}
+
+/// An end without regard to its rights: what all three public types are made of.
+#[derive(Debug)]
+struct Link {
+    shared: Arc<Shared>,
+    waiter: Waiter,
+    stage: Stage,
+}
+
+impl Link {
+    fn new(window: PacketWindow, role: Role, policy: WaitPolicy, spinners: &Spinners) -> Link {
+        let shared = Shared {
+            mapping: window.into_mapping(),
+            gate: AtomicU32::new(0),
+            role,
+            counters: Counters::default(),
+        };
+        Link {
+            shared: Arc::new(shared),
+            waiter: Waiter::new(policy, spinners),
+            stage: Stage::Open,
+        }
+    }
+
+    fn closer(&self) -> Closer {
+        Closer {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    fn datagram(&self) -> SharedBytes<'_> {
+        match self.stage {
+            Stage::Open => self.shared.mapping.datagram(),
+            Stage::Sent | Stage::Failed => SharedBytes::from(&mut [][..]),
+        }
+    }
+
+    fn send_recv(&mut self, len: usize) -> Result<usize, Error> {
+        self.send(len)?;
+        self.recv()
+    }
+
+    /// Hands over `len` bytes.
+    fn send(&mut self, len: usize) -> Result<(), Error> {
+        if self.stage != Stage::Open {
+            return Err(Error::shutdown());
+        }
+        let data_len = u32::try_from(len)
+            .ok()
+            .filter(|_| len <= self.shared.mapping.datagram().len())
+            .ok_or_else(|| {
+                Error::about(
+                    ErrorKind::InvalidInput,
+                    "datagram exceeds the window",
+                    len as u64,
+                )
+            })?;
+        let control = self.shared.control();
+        // Relaxed: ordered by the hand-over that follows.
+        self.shared.mapping.data_len().store(data_len, Relaxed);
+        let given = control.give();
+        if let Err(ended) = given {
+            self.stage = Stage::Failed;
+            return Err(describe(ended));
+        }
+        self.shared.counters.count_wake();
+        Ok(())
+    }
+
+    /// Waits for control and judges the length that comes with it.
+    fn recv(&mut self) -> Result<usize, Error> {
+        let waited = self
+            .waiter
+            .wait(&self.shared.control(), &self.shared.counters);
+        if let Err(ended) = waited {
+            self.stage = Stage::Failed;
+            return Err(describe(ended));
+        }
+        // Read once: the next read may give another value.
+        let data_len = self.shared.mapping.data_len().load(Relaxed);
+        match usize::try_from(data_len) {
+            Ok(len) if len <= self.shared.mapping.datagram().len() => Ok(len),
+            _ => {
+                self.stage = Stage::Failed;
+                let what = "peer's datagram exceeds the window";
+                Err(self
+                    .shared
+                    .fail(Error::about(ErrorKind::Protocol, what, data_len.into())))
+            }
+        }
+    }
+
+    fn send_handshake(&mut self) -> Result<usize, Error> {
+        let len = handshake::write(self.datagram())?;
+        self.send_recv(len)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Without this the peer would wait for ever for an end that an early return has dropped.
+        if self.stage != Stage::Sent {
+            self.shared.control().close();
+        }
+    }
+}
+
+fn describe(ended: Ended) -> Error {
+    match ended {
+        Ended::Shutdown => Error::shutdown(),
+        Ended::BadState(state) => Error::about(
+            ErrorKind::Protocol,
+            "peer left an unknown control state",
+            state.into(),
+        ),
+        Ended::Futex(errno) => Error::os("cannot wait for the peer")(errno),
+    }
+}

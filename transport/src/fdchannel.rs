@@ -1,0 +1,103 @@
+#![forbid(unsafe_code)]
+//! The side road for descriptors: a socket pair next to each packet window.
+//!
+//! One descriptor per datagram, and no data with it. The server queues what belongs to a reply before
+//! it hands over the window, so the client never has to wait for it, and nobody ever blocks here.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType};
+use nix::sys::socket::{shutdown, socketpair};
+
+use crate::error::Error;
+use crate::shared::SharedBytes;
+use crate::sys;
+
+/// Makes the socket pair of a channel: the server's end, and the one to send to the client.
+///
+/// The server's end is closed for receiving, and refuses descriptors where the kernel can (Linux 6.16),
+/// so a client cannot park its own in our queue.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) with the errno of socketpair(2), shutdown(2) or
+/// setsockopt(2).
+pub fn fd_channel() -> Result<(FdSender, OwnedFd), Error> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .map_err(Error::os("cannot create the descriptor channel"))?;
+    let sender = FdSender { socket: ours };
+    shutdown_socket(sender.socket.as_fd(), Shutdown::Read).map_err(Error::os(
+        "cannot close the descriptor channel for receiving",
+    ))?;
+    sys::refuse_descriptors(sender.socket.as_fd()).map_err(Error::os(
+        "cannot make the descriptor channel refuse descriptors",
+    ))?;
+    Ok((sender, theirs))
+}
+
+/// The server's end of a descriptor channel.
+#[derive(Debug)]
+pub struct FdSender {
+    socket: OwnedFd,
+}
+
+impl FdSender {
+    /// Queues one descriptor. Never blocks, never raises SIGPIPE; the caller keeps `fd`.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was queued: EAGAIN if the client does not drain its end, ETOOMANYREFS if too many
+    /// descriptors of this user are in flight, EPIPE or ECONNRESET if the client is gone, and what
+    /// else sendmsg(2) lists.
+    pub fn send(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
+        let no_data = SharedBytes::from(&mut [][..]);
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        sys::send(self.socket.as_fd(), &[], no_data, &[fd], flags).map(drop)
+    }
+
+    /// Ends the channel from any thread; descriptors already queued can still be received.
+    pub fn shutdown(&self) {
+        // It can only fail with ENOTCONN, when the peer has ended it already.
+        let _ = shutdown_socket(self.socket.as_fd(), Shutdown::Both);
+    }
+}
+
+/// The client's end of a descriptor channel.
+#[derive(Debug)]
+pub struct FdReceiver {
+    socket: OwnedFd,
+}
+
+impl FdReceiver {
+    /// Takes the next queued descriptor, close-on-exec. Never blocks.
+    ///
+    /// `None` is the server's end of the channel, or a datagram that carried nothing.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN if nothing is queued, EMFILE or ENFILE never (the kernel then drops the descriptor and
+    /// this returns `None`), and what else recvmsg(2) lists.
+    pub fn recv(&self) -> nix::Result<Option<OwnedFd>> {
+        let mut received = None;
+        let own = |fd| received = Some(fd);
+        sys::recv(self.socket.as_fd(), &mut [], 1, own, MsgFlags::MSG_DONTWAIT)?;
+        Ok(received)
+    }
+}
+
+impl From<OwnedFd> for FdReceiver {
+    fn from(socket: OwnedFd) -> FdReceiver {
+        FdReceiver { socket }
+    }
+}
+
+fn shutdown_socket(socket: BorrowedFd<'_>, how: Shutdown) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
+    shutdown(socket.as_raw_fd(), how)
+}

@@ -1,0 +1,78 @@
+//! The two system calls behind [`Word`], over the word that really lies in the window.
+//!
+//! Never the PRIVATE variants: those name the word by address, a shared one by file and offset, and a
+//! peer in another process would sleep under a different name than the one we wake.
+
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::errno::Errno;
+
+use crate::control::Word;
+
+/// futex(word, FUTEX_WAIT, expected, NULL): sleeps while `word` holds `expected`.
+///
+/// Returning means "look again", not "it changed": a signal, a stray wake and a word that had changed
+/// already all look the same.
+fn wait(word: &AtomicU32, expected: u32) -> Result<(), Errno> {
+    // SAFETY: FUTEX_WAIT wants
+    // - an aligned, mapped `u32` for the time of the call: `word` is a reference to one;
+    // - a null timeout, or a readable timespec: null;
+    // and reads the word atomically, which is all an `AtomicU32` asks for.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            expected,
+            ptr::null::<libc::timespec>(),
+        )
+    };
+    match Errno::result(result) {
+        Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// futex(word, FUTEX_WAKE, count): wakes up to `count` sleepers, in any process.
+fn wake(word: &AtomicU32, count: i32) -> Result<(), Errno> {
+    // SAFETY: FUTEX_WAKE wants an aligned, mapped `u32` (`word` is a reference to one), uses only its
+    // address, and ignores the remaining arguments.
+    let result = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+    Errno::result(result).map(drop)
+}
+
+impl Word for AtomicU32 {
+    #[inline]
+    fn load(&self, order: Ordering) -> u32 {
+        AtomicU32::load(self, order)
+    }
+
+    #[inline]
+    fn compare_exchange(&self, from: u32, to: u32, order: Ordering) -> Result<u32, u32> {
+        AtomicU32::compare_exchange(self, from, to, order, Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn swap(&self, to: u32, order: Ordering) -> u32 {
+        AtomicU32::swap(self, to, order)
+    }
+
+    #[inline]
+    fn fetch_or(&self, bits: u32, order: Ordering) -> u32 {
+        AtomicU32::fetch_or(self, bits, order)
+    }
+
+    #[inline]
+    fn fetch_and(&self, bits: u32, order: Ordering) -> u32 {
+        AtomicU32::fetch_and(self, bits, order)
+    }
+
+    fn wait(&self, expected: u32) -> Result<(), Errno> {
+        wait(self, expected)
+    }
+
+    fn wake(&self, count: i32) -> Result<(), Errno> {
+        wake(self, count)
+    }
+}

@@ -1,0 +1,309 @@
+//! [`SharedBytes`], the only view of memory that another process may be writing.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use nix::errno::Errno;
+
+/// A range of bytes that may change at any moment.
+///
+/// There is no way to look at the bytes in place, since a `&[u8]` promises that nobody writes. They
+/// can be copied out, copied in, cut into parts, or lent to the kernel. A value copied out twice may
+/// differ, so copy once and check the copy. Copies use relaxed atomics: whatever the peer does, the
+/// worst outcome is wrong bytes.
+///
+/// The same type also views private memory, made from `&mut [u8]`, so that one piece of code serves
+/// both.
+///
+/// ```
+/// use flipcall::SharedBytes;
+///
+/// let mut buffer = *b"....world";
+/// let view = SharedBytes::from(&mut buffer[..]);
+/// let (hello, world) = view.split_at(4).unwrap();
+/// hello.copy_from(0, b"Hey ").unwrap();
+///
+/// let mut word = [0; 5];
+/// world.copy_to(0, &mut word).unwrap();
+/// assert_eq!(&word, b"world");
+/// assert!(world.copy_to(1, &mut word).is_err());
+/// assert_eq!(&buffer, b"Hey world");
+/// ```
+#[derive(Clone, Copy)]
+pub struct SharedBytes<'a> {
+    start: NonNull<u8>,
+    len: usize,
+    memory: PhantomData<&'a [AtomicU8]>,
+}
+
+// SAFETY: `SharedBytes` is a `&[AtomicU8]` in all but the size of its accesses, and that is `Send`.
+// The memory outlives `'a` on whatever thread, and every access through the view is atomic.
+unsafe impl Send for SharedBytes<'_> {}
+
+/// A range does not lie within a [`SharedBytes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("range exceeds the shared bytes")]
+pub struct OutOfBounds;
+
+impl<'a> SharedBytes<'a> {
+    /// A view of `len` bytes at `start`.
+    ///
+    /// # Safety
+    ///
+    /// For all of `'a`, `start..start + len` must be one mapped allocation, readable and writable, to
+    /// which this process makes no non-atomic access and of which it holds no `&[u8]` or `&mut [u8]`.
+    pub(crate) unsafe fn from_raw(start: NonNull<u8>, len: usize) -> SharedBytes<'a> {
+        SharedBytes {
+            start,
+            len,
+            memory: PhantomData,
+        }
+    }
+
+    /// Number of bytes in view.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is nothing in view.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The `len` bytes at `offset`, or `None` if they are not all in view.
+    #[inline]
+    pub fn slice(&self, offset: usize, len: usize) -> Option<SharedBytes<'a>> {
+        if offset > self.len || len > self.len - offset {
+            return None;
+        }
+        // SAFETY: `add` wants the result within the allocation: `offset <= self.len`.
+        let start = unsafe { self.start.add(offset) };
+        Some(SharedBytes {
+            start,
+            len,
+            memory: PhantomData,
+        })
+    }
+
+    /// The first `n` bytes and the rest, or `None` if there are fewer than `n`.
+    #[inline]
+    pub fn split_at(&self, n: usize) -> Option<(SharedBytes<'a>, SharedBytes<'a>)> {
+        let rest = self.len.checked_sub(n)?;
+        Some((self.slice(0, n)?, self.slice(n, rest)?))
+    }
+
+    /// Copies `dst.len()` bytes at `offset` out of the view, each read exactly once.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`] if they are not all in view; `dst` is then unchanged.
+    #[inline]
+    pub fn copy_to(&self, offset: usize, dst: &mut [u8]) -> Result<(), OutOfBounds> {
+        let from = self.slice(offset, dst.len()).ok_or(OutOfBounds)?;
+        // SAFETY: `load_all` wants `dst.len()` bytes of a live view: `from` has exactly that many.
+        unsafe { load_all(from.start, dst) };
+        Ok(())
+    }
+
+    /// Copies `src` into the view at `offset`, each byte written exactly once.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`] if `src` does not fit there; the view is then unchanged.
+    #[inline]
+    pub fn copy_from(&self, offset: usize, src: &[u8]) -> Result<(), OutOfBounds> {
+        let to = self.slice(offset, src.len()).ok_or(OutOfBounds)?;
+        // SAFETY: `store_all` wants `src.len()` bytes of a live view: `to` has exactly that many.
+        unsafe { store_all(to.start, src) };
+        Ok(())
+    }
+
+    /// pread(fd, view, len, offset): lets the kernel fill the view from a file.
+    ///
+    /// Returns the number of bytes that arrived; less than [`len`](Self::len) at the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// The errno of pread(2); EINVAL for an offset above `i64::MAX`.
+    pub fn pread_from(self, fd: BorrowedFd<'_>, offset: u64) -> nix::Result<usize> {
+        let offset = i64::try_from(offset).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: pread wants `len` bytes it may write for the time of the call. They are in view,
+        // and the kernel is one more writer to memory of which nobody assumes that it holds still.
+        let count =
+            unsafe { libc::pread(fd.as_raw_fd(), self.start.as_ptr().cast(), self.len, offset) };
+        Errno::result(count).and_then(|count| usize::try_from(count).map_err(|_| Errno::EIO))
+    }
+
+    /// pwrite(fd, view, len, offset): lets the kernel write the view to a file.
+    ///
+    /// Returns the number of bytes written. What the peer changes meanwhile may or may not be among
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// The errno of pwrite(2); EINVAL for an offset above `i64::MAX`.
+    pub fn pwrite_to(self, fd: BorrowedFd<'_>, offset: u64) -> nix::Result<usize> {
+        let offset = i64::try_from(offset).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: pwrite wants `len` bytes it may read for the time of the call: they are in view.
+        let count =
+            unsafe { libc::pwrite(fd.as_raw_fd(), self.start.as_ptr().cast(), self.len, offset) };
+        Errno::result(count).and_then(|count| usize::try_from(count).map_err(|_| Errno::EIO))
+    }
+
+    /// The first byte, for a system call that reads or fills the view.
+    pub(crate) fn as_ptr(&self) -> NonNull<u8> {
+        self.start
+    }
+}
+
+/// A private buffer, lent out whole for as long as the view lives.
+impl<'a> From<&'a mut [u8]> for SharedBytes<'a> {
+    fn from(buffer: &'a mut [u8]) -> SharedBytes<'a> {
+        let len = buffer.len();
+        // SAFETY: `from_raw` wants, for `'a`,
+        // - one readable and writable allocation of `len` bytes: that is what the slice was;
+        // - no other access and no other reference: the exclusive borrow lasts for `'a`, and the
+        //   slice itself is given up here.
+        unsafe { SharedBytes::from_raw(NonNull::from(buffer).cast(), len) }
+    }
+}
+
+impl fmt::Debug for SharedBytes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The bytes are another process's to change: printing them would be a second read.
+        f.debug_struct("SharedBytes")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An atomic cell of `N` bytes somewhere in a view.
+trait Cell<const N: usize> {
+    /// # Safety
+    ///
+    /// `N` bytes at `at` are in a live view, and `at` is a multiple of `N`.
+    unsafe fn load_at(at: NonNull<u8>) -> [u8; N];
+
+    /// # Safety
+    ///
+    /// As for [`load_at`](Self::load_at).
+    unsafe fn store_at(at: NonNull<u8>, bytes: [u8; N]);
+}
+
+macro_rules! cell {
+    ($atomic:ty, $int:ty, $n:literal) => {
+        impl Cell<$n> for $atomic {
+            #[inline(always)]
+            unsafe fn load_at(at: NonNull<u8>) -> [u8; $n] {
+                // SAFETY: `from_ptr` wants, while the reference lives (to the end of this function),
+                // - memory valid for reads and writes, aligned to its size: the caller's promise;
+                // - no non-atomic access to it: the promise every view is made under.
+                let cell = unsafe { <$atomic>::from_ptr(at.as_ptr().cast()) };
+                cell.load(Relaxed).to_ne_bytes()
+            }
+
+            #[inline(always)]
+            unsafe fn store_at(at: NonNull<u8>, bytes: [u8; $n]) {
+                // SAFETY: as in `load_at`.
+                let cell = unsafe { <$atomic>::from_ptr(at.as_ptr().cast()) };
+                cell.store(<$int>::from_ne_bytes(bytes), Relaxed);
+            }
+        }
+    };
+}
+
+cell!(AtomicU8, u8, 1);
+cell!(AtomicU16, u16, 2);
+cell!(AtomicU32, u32, 4);
+cell!(AtomicU64, u64, 8);
+
+/// Fills `dst` from a view at `at`.
+///
+/// Only the shared side has to be aligned. Steps of 1, 2 and 4 bytes bring it to a multiple of 8 (each
+/// is skipped where its bit is clear), steps of 8 do the bulk, and 4, 2, 1 finish. A step that does not
+/// fit into what is left is skipped; then every later step that fits is shorter, and still aligned.
+///
+/// # Safety
+///
+/// `dst.len()` bytes at `at` are in a live view.
+#[inline]
+unsafe fn load_all(mut at: NonNull<u8>, mut dst: &mut [u8]) {
+    macro_rules! step {
+        ($cell:ty, $n:literal) => {
+            if let Some(chunk) = dst.split_off_mut(..$n) {
+                // SAFETY: as many bytes as `dst` has left are in view, and it had `N`; the steps
+                // before this one left `at` a multiple of `N`.
+                chunk.copy_from_slice(&unsafe { <$cell>::load_at(at) });
+                // SAFETY: `add` wants the result within the allocation or one behind it: the `N`
+                // bytes just read are in it.
+                at = unsafe { at.add($n) };
+            }
+        };
+    }
+    if !is_multiple(at, 2) {
+        step!(AtomicU8, 1);
+    }
+    if !is_multiple(at, 4) {
+        step!(AtomicU16, 2);
+    }
+    if !is_multiple(at, 8) {
+        step!(AtomicU32, 4);
+    }
+    while dst.len() >= 8 {
+        step!(AtomicU64, 8);
+    }
+    step!(AtomicU32, 4);
+    step!(AtomicU16, 2);
+    if let [last] = dst {
+        // SAFETY: one byte is left in `dst`, so one is in view; any address is a multiple of 1.
+        [*last] = unsafe { AtomicU8::load_at(at) };
+    }
+}
+
+/// Stores `src` into a view at `at`, in the steps of [`load_all`].
+///
+/// # Safety
+///
+/// `src.len()` bytes at `at` are in a live view.
+#[inline]
+unsafe fn store_all(mut at: NonNull<u8>, mut src: &[u8]) {
+    macro_rules! step {
+        ($cell:ty, $n:literal) => {
+            if let Some((chunk, rest)) = src.split_first_chunk::<$n>() {
+                // SAFETY: as many bytes as `src` has left are in view, and it has `N`; the steps
+                // before this one left `at` a multiple of `N`.
+                unsafe { <$cell>::store_at(at, *chunk) };
+                // SAFETY: `add` wants the result within the allocation or one behind it: the `N`
+                // bytes just written are in it.
+                at = unsafe { at.add($n) };
+                src = rest;
+            }
+        };
+    }
+    if !is_multiple(at, 2) {
+        step!(AtomicU8, 1);
+    }
+    if !is_multiple(at, 4) {
+        step!(AtomicU16, 2);
+    }
+    if !is_multiple(at, 8) {
+        step!(AtomicU32, 4);
+    }
+    while src.len() >= 8 {
+        step!(AtomicU64, 8);
+    }
+    step!(AtomicU32, 4);
+    step!(AtomicU16, 2);
+    if let [last] = src {
+        // SAFETY: one byte is left in `src`, so one is in view; any address is a multiple of 1.
+        unsafe { AtomicU8::store_at(at, [*last]) };
+    }
+}
+
+#[inline(always)]
+fn is_multiple(at: NonNull<u8>, n: usize) -> bool {
+    at.addr().get().is_multiple_of(n)
+}

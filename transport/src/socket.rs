@@ -1,0 +1,316 @@
+#![forbid(unsafe_code)]
+//! Frames on a stream socket, for set-up and for everything too rare to deserve a channel.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, Shutdown, SockType, getsockopt, shutdown, sockopt};
+
+use crate::error::{Error, ErrorKind};
+use crate::shared::SharedBytes;
+use crate::sys;
+
+/// u32 payload length, u16 mid, u16 padding.
+const HEADER_LEN: usize = 8;
+
+/// A receive buffer starts with this much, grows as data arrives, and is cut back to it between frames.
+const BUFFER_STEP: usize = 64 << 10;
+
+/// A stream socket that carries frames, with descriptors riding on them.
+///
+/// Works on blocking and on non-blocking sockets. `&self` everywhere, so that another thread can
+/// [`shutdown`](Self::shutdown); two threads that receive (or send) at the same time tear each other's
+/// frames apart.
+#[derive(Debug)]
+pub struct FrameSocket {
+    stream: OwnedFd,
+}
+
+/// What [`FrameSocket::recv`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A frame, whose payload of `len` bytes is in the buffer.
+    Frame {
+        /// The message id.
+        mid: u16,
+        /// Length of the payload.
+        len: u32,
+    },
+    /// A frame with more payload than allowed. It was read off the socket and thrown away.
+    TooLong {
+        /// The message id.
+        mid: u16,
+        /// Length of the payload.
+        len: u32,
+    },
+    /// The peer closed the socket between two frames.
+    Closed,
+}
+
+/// Why [`FrameSocket::send`] failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// Not one byte was sent and the socket is intact: another frame, say one without the descriptor,
+    /// can be sent instead.
+    #[error("frame was not sent")]
+    Unsent(#[source] Errno),
+    /// The socket can carry no more frames.
+    #[error("socket is broken")]
+    Broken(#[source] Error),
+}
+
+/// Memory for one received payload, kept from frame to frame.
+#[derive(Debug, Default)]
+pub struct FrameBuffer {
+    bytes: Vec<u8>,
+}
+
+impl FrameBuffer {
+    /// An empty buffer, which owns no memory yet.
+    pub fn new() -> FrameBuffer {
+        FrameBuffer::default()
+    }
+
+    /// The payload of the last frame; empty if there was none.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The payload of the last frame, in the form in which channels present theirs.
+    pub fn as_shared(&mut self) -> SharedBytes<'_> {
+        SharedBytes::from(self.bytes.as_mut_slice())
+    }
+
+    /// Forgets the payload, and memory that only a rare long frame needs.
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(BUFFER_STEP);
+    }
+
+    /// Adds `len` bytes and returns them.
+    fn grow(&mut self, len: usize) -> &mut [u8] {
+        let filled = self.bytes.len();
+        self.bytes.reserve_exact(len);
+        self.bytes.resize(filled + len, 0);
+        self.bytes.get_mut(filled..).unwrap_or_default()
+    }
+}
+
+impl FrameSocket {
+    /// Takes over a descriptor from elsewhere, and makes it close-on-exec.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is a socket but not a stream, [`ErrorKind::Io`] if it is no
+    /// socket (ENOTSOCK).
+    pub fn from_fd(fd: OwnedFd) -> Result<FrameSocket, Error> {
+        let kind = getsockopt(&fd, sockopt::SockType)
+            .map_err(Error::os("cannot use the descriptor as a socket"))?;
+        if kind != SockType::Stream {
+            return Err(Error::new(ErrorKind::InvalidInput, "not a stream socket"));
+        }
+        fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
+            .map_err(Error::os("cannot make the socket close-on-exec"))?;
+        Ok(FrameSocket { stream: fd })
+    }
+
+    /// Waits for the next frame and puts its payload into `body`.
+    ///
+    /// At most `max` bytes of payload are accepted, and no memory is set aside for a length that is
+    /// only claimed. Up to `want_fds` descriptors that ride on the first byte are appended to `fds`,
+    /// close-on-exec; fewer may come. With `want_fds` zero the kernel discards them all. Descriptors
+    /// are delivered also when the frame is too long.
+    ///
+    /// # Errors
+    ///
+    /// The socket is of no more use after any of these but `InvalidInput`:
+    /// - [`ErrorKind::Protocol`]: payload of more than twice `max`, or end of file inside a frame;
+    /// - [`ErrorKind::Io`]: the errno of recvmsg(2) or poll(2);
+    /// - [`ErrorKind::InvalidInput`]: `want_fds` above 16.
+    pub fn recv(
+        &self,
+        body: &mut FrameBuffer,
+        max: u32,
+        fds: &mut Vec<OwnedFd>,
+        want_fds: usize,
+    ) -> Result<Received, Error> {
+        if want_fds > sys::MAX_FDS {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "too many descriptors per frame",
+            ));
+        }
+        body.clear();
+        let mut header = [0; HEADER_LEN];
+        match self.fill(&mut header, want_fds, fds)? {
+            0 => return Ok(Received::Closed),
+            HEADER_LEN => {}
+            _ => return Err(cut_short()),
+        }
+        let [a, b, c, d, e, f, _, _] = header;
+        let len = u32::from_ne_bytes([a, b, c, d]);
+        let mid = u16::from_ne_bytes([e, f]);
+        if len <= max {
+            self.fill_body(body, len as usize)?;
+            Ok(Received::Frame { mid, len })
+        } else if u64::from(len) <= 2 * u64::from(max) {
+            self.drain(len as usize)?;
+            Ok(Received::TooLong { mid, len })
+        } else {
+            Err(Error::about(
+                ErrorKind::Protocol,
+                "frame is far too long",
+                len.into(),
+            ))
+        }
+    }
+
+    /// Sends one frame: header and payload in one go, `fds` on its first byte.
+    ///
+    /// `body` may be private or shared memory; the kernel reads it in place. At most 16 descriptors.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Unsent`] with the errno of sendmsg(2), for instance ETOOMANYREFS if too many
+    /// descriptors of this user are in flight or EPERM if the peer refuses them, and EINVAL for too
+    /// many descriptors or a payload above `u32::MAX`; [`SendError::Broken`] if the peer is gone or
+    /// part of the frame is already out.
+    pub fn send(
+        &self,
+        mid: u16,
+        body: SharedBytes<'_>,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), SendError> {
+        let len = u32::try_from(body.len()).map_err(|_| SendError::Unsent(Errno::EINVAL))?;
+        let [a, b, c, d] = len.to_ne_bytes();
+        let [e, f] = mid.to_ne_bytes();
+        let header = [a, b, c, d, e, f, 0, 0];
+        let mut head = &header[..];
+        let mut body = body;
+        let mut fds = fds;
+        while !(head.is_empty() && body.is_empty()) {
+            match sys::send(self.as_fd(), head, body, fds, MsgFlags::MSG_NOSIGNAL) {
+                Ok(sent) => {
+                    let from_body = sent.saturating_sub(head.len());
+                    head = head.get(sent..).unwrap_or_default();
+                    body = body.split_at(from_body).map_or(body, |(_, rest)| rest);
+                    fds = &[];
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => self.until(PollFlags::POLLOUT).map_err(SendError::Broken)?,
+                Err(errno) if head.len() == HEADER_LEN && !is_gone(errno) => {
+                    return Err(SendError::Unsent(errno));
+                }
+                Err(errno) => return Err(SendError::Broken(Error::os("cannot send")(errno))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the connection from any thread: a blocked [`recv`](Self::recv) sees the end of the file, a
+    /// blocked [`send`](Self::send) fails with EPIPE, and the peer likewise.
+    pub fn shutdown(&self) {
+        // It can only fail with ENOTCONN, when there is nothing left to shut down.
+        let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Makes the kernel refuse descriptors that the peer sends, where it can (Linux 6.16); the peer's
+    /// send then fails with EPERM. Elsewhere they are discarded on receipt.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] with the errno of setsockopt(2).
+    pub fn refuse_descriptors(&self) -> Result<(), Error> {
+        sys::refuse_descriptors(self.as_fd()).map_err(Error::os("cannot refuse descriptors"))
+    }
+
+    /// Reads until `buf` is full or the stream ends, and returns how much was read.
+    fn fill(
+        &self,
+        buf: &mut [u8],
+        want_fds: usize,
+        fds: &mut Vec<OwnedFd>,
+    ) -> Result<usize, Error> {
+        let mut filled = 0;
+        while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            // Descriptors ride on the first byte of a frame and nowhere else.
+            let want = if filled == 0 { want_fds } else { 0 };
+            match sys::recv(
+                self.as_fd(),
+                rest,
+                want,
+                |fd| fds.push(fd),
+                MsgFlags::empty(),
+            ) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => self.until(PollFlags::POLLIN)?,
+                Err(errno) => return Err(Error::os("cannot receive")(errno)),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Reads a payload of `len` bytes, doubling the memory only as it fills.
+    fn fill_body(&self, body: &mut FrameBuffer, len: usize) -> Result<(), Error> {
+        while body.bytes.len() < len {
+            let filled = body.bytes.len();
+            let step = filled.max(BUFFER_STEP).min(len - filled);
+            if self.fill(body.grow(step), 0, &mut Vec::new())? < step {
+                body.clear();
+                return Err(cut_short());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads `len` bytes and forgets them.
+    fn drain(&self, len: usize) -> Result<(), Error> {
+        let mut sink = [0; 4096];
+        let mut left = len;
+        while left > 0 {
+            let part = sink.get_mut(..left.min(4096)).unwrap_or_default();
+            let count = self.fill(part, 0, &mut Vec::new())?;
+            if count == 0 {
+                return Err(cut_short());
+            }
+            left -= count;
+        }
+        Ok(())
+    }
+
+    fn until(&self, ready: PollFlags) -> Result<(), Error> {
+        match poll(&mut [PollFd::new(self.as_fd(), ready)], PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(Error::os("cannot wait for the socket")(errno)),
+        }
+    }
+}
+
+impl From<UnixStream> for FrameSocket {
+    fn from(stream: UnixStream) -> FrameSocket {
+        FrameSocket {
+            stream: stream.into(),
+        }
+    }
+}
+
+/// For polling, and for asking who the peer is. Bytes that are read or written here are missing there.
+impl AsFd for FrameSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn cut_short() -> Error {
+    Error::new(ErrorKind::Protocol, "socket was closed inside a frame")
+}
+
+/// Whether a failed send means that no other will succeed.
+fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN)
+}
