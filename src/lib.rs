@@ -1,7 +1,9 @@
 //! lisafs.
-#![forbid(unsafe_code)]
 
+mod comm;
 mod errno;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod wire;
 
 pub use errno::Errno;

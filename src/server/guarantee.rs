@@ -1,0 +1,293 @@
+//! Locks, and the values that prove them: the only file of the server that locks the tree.
+//!
+//! Two kinds of lock order the operations on a tree. The *rename lock* is shared by almost every
+//! request and exclusive to a rename, so whoever holds it shared can rely on names and parents. A
+//! node's *operation lock* is shared by what looks at the file and exclusive to what changes it or,
+//! for a directory, its entries. Order: rename lock, then the operation locks of a directory and
+//! of something in it. No thread takes either twice.
+//!
+//! What a back-end method needs is its first parameter: [`Shared`], [`Exclusive`], [`Global`] or
+//! nothing but the server ([`Unheld`]). Only this file makes them, and what needs a lock (a path,
+//! say) is a method of the value that proves it.
+//!
+//! ```compile_fail,E0308
+//! # use lisafs::server::{ControlFdImpl, Creation, Shared};
+//! # use lisafs::wire::Name;
+//! fn mkdir_while_only_reading<C: ControlFdImpl>(
+//!     directory: &C,
+//!     at: Shared<'_, C::Server>,
+//!     creation: Creation,
+//! ) {
+//!     let name = Name::new(b"new").unwrap();
+//!     let _ = directory.mkdir(at, name, creation); // needs Exclusive
+//! }
+//! ```
+
+use core::fmt;
+use std::time::{Duration, Instant};
+
+use parking_lot::{RwLock, RwLockReadGuard};
+
+use super::backend::ServerImpl;
+use super::tree::Node;
+use crate::Errno;
+
+/// How long a rename waits for the requests that are running before it answers EBUSY.
+const RENAME_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The read guarantee: the rename lock and the node's operation lock are held shared.
+pub struct Shared<'g, S: ServerImpl> {
+    server: &'g S,
+    node: &'g Node<S>,
+}
+
+/// The write guarantee: the rename lock is held shared and the node's operation lock exclusively.
+pub struct Exclusive<'g, S: ServerImpl> {
+    server: &'g S,
+    node: &'g Node<S>,
+}
+
+/// The global guarantee: the rename lock is held exclusively, so nothing else runs on the tree.
+pub struct Global<'g, S: ServerImpl> {
+    server: &'g S,
+}
+
+/// No guarantee: no lock is held.
+pub struct Unheld<'g, S: ServerImpl> {
+    server: &'g S,
+}
+
+macro_rules! guarantees {
+    ($($name:ident)*) => {
+        $(
+            impl<S: ServerImpl> Clone for $name<'_, S> {
+                fn clone(&self) -> Self {
+                    *self
+                }
+            }
+
+            impl<S: ServerImpl> Copy for $name<'_, S> {}
+
+            impl<S: ServerImpl> fmt::Debug for $name<'_, S> {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.debug_struct(stringify!($name)).finish_non_exhaustive()
+                }
+            }
+
+            impl<'g, S: ServerImpl> $name<'g, S> {
+                /// The back end of the connection that asks.
+                #[must_use]
+                pub fn server(self) -> &'g S {
+                    self.server
+                }
+            }
+        )*
+    };
+}
+
+guarantees! { Shared Exclusive Global Unheld }
+
+impl<'g, S: ServerImpl> Shared<'g, S> {
+    /// The path of the node from the root of the tree, `/` for the root. It cannot change while
+    /// the guarantee lasts. Costs an allocation.
+    #[must_use]
+    pub fn path(self) -> Vec<u8> {
+        self.node.path()
+    }
+
+    pub(super) fn node(self) -> &'g Node<S> {
+        self.node
+    }
+}
+
+impl<'g, S: ServerImpl> Exclusive<'g, S> {
+    /// The read guarantee, which the write guarantee includes.
+    #[must_use]
+    pub fn as_shared(self) -> Shared<'g, S> {
+        Shared {
+            server: self.server,
+            node: self.node,
+        }
+    }
+
+    /// As [`Shared::path`].
+    #[must_use]
+    pub fn path(self) -> Vec<u8> {
+        self.node.path()
+    }
+}
+
+/// Which guarantee the operations on a descriptor alone come with: [`Guarded`] or [`Unguarded`].
+pub trait FdLocks: sealed::Sealed + 'static {
+    /// What looking at the file comes with.
+    type Shared<'g, S: ServerImpl>;
+    /// What changing the file comes with.
+    type Exclusive<'g, S: ServerImpl>;
+
+    /// Runs `operation` with what looking at `node` comes with.
+    #[doc(hidden)]
+    fn shared<S: ServerImpl, R>(
+        locks: &TreeLocks,
+        server: &S,
+        node: &Node<S>,
+        operation: impl FnOnce(Self::Shared<'_, S>) -> R,
+    ) -> R;
+
+    /// Runs `operation` with what changing `node` comes with.
+    #[doc(hidden)]
+    fn exclusive<S: ServerImpl, R>(
+        locks: &TreeLocks,
+        server: &S,
+        node: &Node<S>,
+        operation: impl FnOnce(Self::Exclusive<'_, S>) -> R,
+    ) -> R;
+}
+
+/// What looking at a descriptor comes with in `S`.
+pub type FdShared<'g, S> = <<S as ServerImpl>::FdLocks as FdLocks>::Shared<'g, S>;
+
+/// What changing the file behind a descriptor comes with in `S`.
+pub type FdExclusive<'g, S> = <<S as ServerImpl>::FdLocks as FdLocks>::Exclusive<'g, S>;
+
+/// Operations on a descriptor run under the operation lock of its node.
+#[derive(Debug)]
+pub enum Guarded {}
+
+/// Operations on a descriptor run with no lock of the tree held.
+#[derive(Debug)]
+pub enum Unguarded {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Guarded {}
+    impl Sealed for super::Unguarded {}
+}
+
+impl FdLocks for Guarded {
+    type Shared<'g, S: ServerImpl> = Shared<'g, S>;
+    type Exclusive<'g, S: ServerImpl> = Exclusive<'g, S>;
+
+    fn shared<S: ServerImpl, R>(
+        locks: &TreeLocks,
+        server: &S,
+        node: &Node<S>,
+        operation: impl FnOnce(Shared<'_, S>) -> R,
+    ) -> R {
+        locks.stable().read(server, node, operation)
+    }
+
+    fn exclusive<S: ServerImpl, R>(
+        locks: &TreeLocks,
+        server: &S,
+        node: &Node<S>,
+        operation: impl FnOnce(Exclusive<'_, S>) -> R,
+    ) -> R {
+        locks.stable().write(server, node, operation)
+    }
+}
+
+impl FdLocks for Unguarded {
+    type Shared<'g, S: ServerImpl> = Unheld<'g, S>;
+    type Exclusive<'g, S: ServerImpl> = Unheld<'g, S>;
+
+    fn shared<S: ServerImpl, R>(
+        _locks: &TreeLocks,
+        server: &S,
+        _node: &Node<S>,
+        operation: impl FnOnce(Unheld<'_, S>) -> R,
+    ) -> R {
+        operation(Unheld { server })
+    }
+
+    fn exclusive<S: ServerImpl, R>(
+        _locks: &TreeLocks,
+        server: &S,
+        _node: &Node<S>,
+        operation: impl FnOnce(Unheld<'_, S>) -> R,
+    ) -> R {
+        operation(Unheld { server })
+    }
+}
+
+/// The rename lock of a tree.
+#[derive(Debug, Default)]
+#[doc(hidden)] // only because the sealed trait FdLocks names it
+pub struct TreeLocks {
+    rename: RwLock<()>,
+}
+
+impl TreeLocks {
+    /// Takes the rename lock shared.
+    pub(super) fn stable(&self) -> Stable<'_> {
+        Stable {
+            _rename: self.rename.read(),
+        }
+    }
+
+    /// Runs `operation` with the rename lock held exclusively.
+    ///
+    /// # Errors
+    /// EBUSY if requests that are running do not end in time: one stuck in the host must not keep
+    /// the rename, and with it everybody behind the rename, waiting for ever.
+    pub(super) fn global<S: ServerImpl, R>(
+        &self,
+        server: &S,
+        operation: impl FnOnce(Global<'_, S>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let deadline = Instant::now() + RENAME_DEADLINE;
+        let _rename = self.rename.try_write_until(deadline).ok_or(Errno::EBUSY)?;
+        operation(Global { server })
+    }
+}
+
+/// The rename lock held shared: names and parents stay as they are.
+pub(super) struct Stable<'t> {
+    _rename: RwLockReadGuard<'t, ()>,
+}
+
+impl Stable<'_> {
+    /// Runs `operation` with the read guarantee on `node`.
+    pub(super) fn read<S: ServerImpl, R>(
+        &self,
+        server: &S,
+        node: &Node<S>,
+        operation: impl FnOnce(Shared<'_, S>) -> R,
+    ) -> R {
+        let _operation = node.operation_lock().read();
+        operation(Shared { server, node })
+    }
+
+    /// Runs `operation` with the write guarantee on `node`.
+    pub(super) fn write<S: ServerImpl, R>(
+        &self,
+        server: &S,
+        node: &Node<S>,
+        operation: impl FnOnce(Exclusive<'_, S>) -> R,
+    ) -> R {
+        let _operation = node.operation_lock().write();
+        operation(Exclusive { server, node })
+    }
+}
+
+impl<S: ServerImpl> Exclusive<'_, S> {
+    /// Runs `operation` with the operation lock of `child`, a node in this directory, held
+    /// exclusively as well: whatever runs on the child has ended.
+    pub(super) fn with_child<R>(self, child: Option<&Node<S>>, operation: impl FnOnce() -> R) -> R {
+        let _operation = child.map(|child| child.operation_lock().write());
+        operation()
+    }
+
+    /// Runs `operation` with the read guarantee on `target`, which is no directory, so no thread
+    /// that holds its lock waits for a directory's.
+    pub(super) fn with_target<R>(
+        self,
+        target: &Node<S>,
+        operation: impl FnOnce(Shared<'_, S>) -> R,
+    ) -> R {
+        let _operation = target.operation_lock().read();
+        operation(Shared {
+            server: self.server,
+            node: target,
+        })
+    }
+}

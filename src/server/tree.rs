@@ -1,0 +1,277 @@
+//! The tree of nodes: which positions the clients of a server hold something on.
+//!
+//! A node lives as long as something refers to it; the tree is no cache. A node holds its parent,
+//! and is known to it weakly. Nothing here recurses: clients decide how deep a tree is.
+
+use core::fmt;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::backend::ServerImpl;
+use super::fd::{ControlFd, OpenFd};
+use super::guarantee::{Global, TreeLocks};
+use crate::wire::Name;
+
+/// The nodes of one server and their locks.
+pub(super) struct Tree<S: ServerImpl> {
+    root: Arc<Node<S>>,
+    locks: TreeLocks,
+}
+
+impl<S: ServerImpl> Tree<S> {
+    pub(super) fn new() -> Tree<S> {
+        Tree {
+            root: Node::new(None, Box::default()),
+            locks: TreeLocks::default(),
+        }
+    }
+
+    pub(super) fn root(&self) -> &Arc<Node<S>> {
+        &self.root
+    }
+
+    pub(super) fn locks(&self) -> &TreeLocks {
+        &self.locks
+    }
+
+    /// The number of live nodes, the root included. Nodes that come and go meanwhile may or may
+    /// not be counted.
+    pub(super) fn count(&self) -> usize {
+        let mut count = 0;
+        self.root.for_each(|_| count += 1);
+        count
+    }
+}
+
+/// A position in the tree.
+pub struct Node<S: ServerImpl> {
+    this: Weak<Node<S>>,
+    /// Changed only with the rename lock held exclusively.
+    place: RwLock<Place<S>>,
+    children: Mutex<HashMap<Box<[u8]>, Weak<Node<S>>>>,
+    deleted: AtomicBool,
+    operation: RwLock<()>,
+    /// Who wants to hear of renames; empty unless `S::NOTIFY_RENAMED`.
+    observers: Mutex<Vec<Observer<S>>>,
+}
+
+struct Place<S: ServerImpl> {
+    parent: Option<Arc<Node<S>>>,
+    name: Box<[u8]>,
+}
+
+/// Something that is told when its node moves.
+pub(super) enum Observer<S: ServerImpl> {
+    Control(Weak<ControlFd<S>>),
+    Open(Weak<OpenFd<S>>),
+}
+
+impl<S: ServerImpl> Observer<S> {
+    fn is_gone(&self) -> bool {
+        match self {
+            Observer::Control(fd) => fd.strong_count() == 0,
+            Observer::Open(fd) => fd.strong_count() == 0,
+        }
+    }
+}
+
+impl<S: ServerImpl> fmt::Debug for Node<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("deleted", &self.deleted)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: ServerImpl> Node<S> {
+    fn new(parent: Option<Arc<Node<S>>>, name: Box<[u8]>) -> Arc<Node<S>> {
+        Arc::new_cyclic(|this| Node {
+            this: this.clone(),
+            place: RwLock::new(Place { parent, name }),
+            children: Mutex::default(),
+            deleted: AtomicBool::new(false),
+            operation: RwLock::new(()),
+            observers: Mutex::default(),
+        })
+    }
+
+    pub(super) fn operation_lock(&self) -> &RwLock<()> {
+        &self.operation
+    }
+
+    /// Whether the file has been unlinked or replaced through this server.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// The node called `name` in this directory, made if there is none. The caller holds this
+    /// node's operation lock, so the name cannot be unlinked meanwhile.
+    pub(super) fn child(self: &Arc<Self>, name: Name<'_>) -> Arc<Node<S>> {
+        let mut children = self.children.lock();
+        if let Some(child) = children.get(name.as_bytes()).and_then(Weak::upgrade) {
+            return child;
+        }
+        let name: Box<[u8]> = name.as_bytes().into();
+        let child = Node::new(Some(Arc::clone(self)), name.clone());
+        // A dying node may still stand here; it removes itself by identity, so it will find that
+        // its place has been taken.
+        children.insert(name, Weak::clone(&child.this));
+        child
+    }
+
+    /// The node called `name` in this directory, if anybody holds something on it.
+    pub(super) fn existing_child(&self, name: Name<'_>) -> Option<Arc<Node<S>>> {
+        self.children
+            .lock()
+            .get(name.as_bytes())
+            .and_then(Weak::upgrade)
+    }
+
+    /// Takes the entry `name` out of this directory.
+    fn detach(&self, name: Name<'_>) -> Option<Arc<Node<S>>> {
+        self.children
+            .lock()
+            .remove(name.as_bytes())
+            .as_ref()
+            .and_then(Weak::upgrade)
+    }
+
+    /// Enters `child`, which is in no directory, as `name` into this one.
+    fn attach(self: &Arc<Self>, child: &Arc<Node<S>>, name: Name<'_>) {
+        let name: Box<[u8]> = name.as_bytes().into();
+        self.children
+            .lock()
+            .insert(name.clone(), Weak::clone(&child.this));
+        let place = Place {
+            parent: Some(Arc::clone(self)),
+            name,
+        };
+        // Dropped behind the statement: releasing the old parent locks its parent's children.
+        let _old = core::mem::replace(&mut *child.place.write(), place);
+    }
+
+    /// The host has unlinked `name` in this directory, whose operation lock is held exclusively.
+    pub(super) fn unlinked(&self, name: Name<'_>) {
+        if let Some(child) = self.detach(name) {
+            child.mark_deleted();
+        }
+    }
+
+    /// The host has renamed `old_name` in this directory to `new_name` in `new_dir`.
+    pub(super) fn renamed(
+        self: &Arc<Self>,
+        old_name: Name<'_>,
+        new_dir: &Arc<Node<S>>,
+        new_name: Name<'_>,
+        exchange: bool,
+        at: Global<'_, S>,
+    ) {
+        let replaced = new_dir.detach(new_name);
+        let renamed = self.detach(old_name);
+        if let Some(replaced) = replaced {
+            if exchange {
+                self.attach(&replaced, old_name);
+                replaced.notify_renamed(at);
+            } else {
+                replaced.mark_deleted();
+            }
+        }
+        if let Some(renamed) = renamed {
+            new_dir.attach(&renamed, new_name);
+            renamed.notify_renamed(at);
+        }
+    }
+
+    /// Marks this node and those below it: the host has removed their names.
+    fn mark_deleted(self: &Arc<Self>) {
+        self.for_each(|node| node.deleted.store(true, Ordering::Release));
+    }
+
+    /// Calls `visit` for this node and all below it.
+    fn for_each(self: &Arc<Self>, mut visit: impl FnMut(&Arc<Node<S>>)) {
+        let mut pending = vec![Arc::clone(self)];
+        while let Some(node) = pending.pop() {
+            visit(&node);
+            pending.extend(node.children.lock().values().filter_map(Weak::upgrade));
+        }
+    }
+
+    /// The path from the root of the tree. The caller holds the rename lock.
+    pub(super) fn path(&self) -> Vec<u8> {
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        let mut next = self.this.upgrade();
+        while let Some(node) = next {
+            let place = node.place.read();
+            if place.parent.is_some() {
+                names.push(place.name.clone());
+            }
+            next = place.parent.clone();
+        }
+        if names.is_empty() {
+            return b"/".to_vec();
+        }
+        let mut path = Vec::new();
+        for name in names.iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        path
+    }
+
+    /// Has `observer` told when this node moves.
+    pub(super) fn observe(&self, observer: Observer<S>) {
+        let mut observers = self.observers.lock();
+        if observers.len() == observers.capacity() {
+            observers.retain(|observer| !observer.is_gone());
+        }
+        observers.push(observer);
+    }
+
+    fn notify_renamed(self: &Arc<Self>, at: Global<'_, S>) {
+        if !S::NOTIFY_RENAMED {
+            return;
+        }
+        self.for_each(|node| {
+            let path = node.path();
+            // Collected first: no back-end code runs under a lock of the node.
+            let (mut controls, mut opens) = (Vec::new(), Vec::new());
+            for observer in node.observers.lock().iter() {
+                match observer {
+                    Observer::Control(fd) => controls.extend(fd.upgrade()),
+                    Observer::Open(fd) => opens.extend(fd.upgrade()),
+                }
+            }
+            controls.iter().for_each(|fd| fd.notify_renamed(at, &path));
+            opens.iter().for_each(|fd| fd.notify_renamed(at, &path));
+        });
+    }
+
+    /// Leaves the parent's map and hands the parent over to be released.
+    fn leave(&mut self) -> Option<Arc<Node<S>>> {
+        let place = self.place.get_mut();
+        let parent = place.parent.take()?;
+        let mut children = parent.children.lock();
+        if children
+            .get(&place.name)
+            .is_some_and(|entry| Weak::ptr_eq(entry, &self.this))
+        {
+            children.remove(&place.name);
+        }
+        drop(children);
+        Some(parent)
+    }
+}
+
+impl<S: ServerImpl> Drop for Node<S> {
+    fn drop(&mut self) {
+        let mut released = self.leave();
+        while let Some(parent) = released {
+            // The last reference to a parent may be the one in hand. Releasing it here rather than
+            // in its own drop keeps a chain of any length off the stack.
+            released = Arc::into_inner(parent).and_then(|mut parent| parent.leave());
+        }
+    }
+}
