@@ -14,7 +14,7 @@ use crate::Errno;
 use crate::wire::FdId;
 
 /// Ids are handed out one by one, so neighbours in time land in different shards.
-const SHARDS: u64 = 8;
+const SHARDS: usize = 8;
 
 /// What an id stands for.
 pub(super) enum Fd<S: ServerImpl> {
@@ -38,7 +38,7 @@ impl<S: ServerImpl> Clone for Fd<S> {
 /// An id is never used twice: a stale one cannot reach another object. An object is taken out of
 /// its shard before it is dropped, and dropped after the shard's lock is released.
 pub(super) struct FdTable<S: ServerImpl> {
-    shards: [CachePadded<RwLock<Shard<S>>>; SHARDS as usize],
+    shards: [CachePadded<RwLock<Shard<S>>>; SHARDS],
     next: AtomicU64,
     used: AtomicUsize,
     limit: usize,
@@ -64,7 +64,7 @@ impl<S: ServerImpl> FdTable<S> {
     }
 
     fn shard(&self, id: u64) -> Option<&RwLock<Shard<S>>> {
-        let index = usize::try_from(id % SHARDS).ok()?;
+        let index = usize::try_from(id).ok()? % SHARDS;
         self.shards.get(index).map(|shard| &**shard)
     }
 
@@ -104,12 +104,18 @@ impl<S: ServerImpl> FdTable<S> {
 
     /// Starts a set of ids that become known together.
     pub(super) fn pending(&self) -> Pending<'_, S> {
-        Pending { table: self, fds: Vec::new(), published: false }
+        Pending {
+            table: self,
+            fds: Vec::new(),
+            published: false,
+        }
     }
 
     /// Gives the client's reference up. Unknown ids are ignored.
     pub(super) fn close(&self, id: FdId) {
-        let removed = self.shard(id.0).and_then(|shard| shard.write().remove(&id.0));
+        let removed = self
+            .shard(id.0)
+            .and_then(|shard| shard.write().remove(&id.0));
         if removed.is_some() {
             self.release(1);
         }
@@ -134,8 +140,9 @@ impl<S: ServerImpl> FdTable<S> {
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, increment)
             .map_err(|_| Errno::EMFILE)?;
-        let id =
-            self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| id.checked_add(1));
+        let id = self
+            .next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| id.checked_add(1));
         id.map_err(|_| {
             self.release(1);
             Errno::EMFILE
@@ -171,7 +178,12 @@ impl<S: ServerImpl> Pending<'_, S> {
 
     /// Says what the reserved `id` stands for. An id that stands for nothing is not published.
     pub(super) fn fill(&mut self, id: FdId, fd: Fd<S>) {
-        if let Some((_, slot)) = self.fds.iter_mut().rev().find(|(reserved, _)| *reserved == id) {
+        if let Some((_, slot)) = self
+            .fds
+            .iter_mut()
+            .rev()
+            .find(|(reserved, _)| *reserved == id)
+        {
             *slot = Some(fd);
         }
     }

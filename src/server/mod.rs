@@ -1,18 +1,242 @@
 //! The server runtime: connections, ids, the tree of nodes and its locks, over a back end.
+//!
+//! A [`Server`] is one tree of nodes and its locks. Each [connection](Server::start_connection) has
+//! a back end of its own, ids of its own, one thread for its socket and one for each channel.
+//!
+//! # The way of a request
+//!
+//! 1. `flipcall` hands a worker thread the window (`channel.rs`), or the socket thread has read a
+//!    frame (`connection.rs`).
+//! 2. The header is copied once; `dispatch.rs` looks the message up and applies the checks that all
+//!    messages share.
+//! 3. The body, copied once into private memory, is decoded there.
+//! 4. The handler in `handle/` looks ids up in the table (`fds.rs`).
+//! 5. It takes the locks that the message needs (`guarantee.rs`), which yields a proof.
+//! 6. It calls the back end with that proof; the reply is written in place. Descriptors are queued,
+//!    new ids published, and control goes back.
 #![forbid(unsafe_code)]
 
 mod backend;
+mod call;
+mod channel;
+mod connection;
+mod dispatch;
 mod fd;
 mod fds;
 mod guarantee;
+mod handle;
 mod tree;
+
+use core::fmt;
+use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flipcall::Spinners;
+use parking_lot::{Condvar, Mutex};
 
 pub use backend::{
     BoundSocketFdImpl, ControlFdImpl, Creation, DirentRequest, Donation, Mounted, NodeKind,
     OpenFdImpl, OpenFlags, RenameFlags, RenameOutcome, ServerImpl, ServerOpts,
 };
+pub use call::{Answer, Call};
+pub use connection::{Connection, ConnectionOpts};
+pub use dispatch::{RpcHandler, RpcHandlers};
 pub use guarantee::{
     Exclusive, FdExclusive, FdLocks, FdShared, Global, Guarded, Shared, TreeLocks, Unguarded,
     Unheld,
 };
 pub use tree::Node;
+
+use crate::Errno;
+
+/// A tree of nodes, and the connections to it.
+///
+/// Cheap to clone; all clones are the same server.
+pub struct Server<S: ServerImpl> {
+    inner: Arc<Inner<S>>,
+}
+
+struct Inner<S: ServerImpl> {
+    shared: Arc<connection::Shared<S>>,
+    connections: Mutex<Connections<S>>,
+    /// Signalled when a connection ends.
+    ended: Condvar,
+}
+
+struct Connections<S: ServerImpl> {
+    next: u64,
+    running: HashMap<u64, Arc<Connection<S>>>,
+    limit: usize,
+    /// No more connections are accepted.
+    closed: bool,
+}
+
+/// How much a server holds at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Connections that have not ended.
+    pub connections: usize,
+    /// Channels being served.
+    pub channels: usize,
+    /// Ids in use.
+    pub ids: usize,
+    /// Nodes of the tree, the root included.
+    pub nodes: usize,
+}
+
+impl<S: ServerImpl> Server<S> {
+    /// A server without connections, which will accept up to `max_connections` at a time.
+    #[must_use]
+    pub fn new(max_connections: usize) -> Server<S> {
+        Server::with_handlers(max_connections, dispatch::default_handlers())
+    }
+
+    /// The handlers that [`new`](Self::new) uses.
+    #[must_use]
+    pub fn default_handlers() -> RpcHandlers<S> {
+        dispatch::default_handlers()
+    }
+
+    /// As [`new`](Self::new), with handlers of the caller's, who is a test.
+    #[must_use]
+    pub fn with_handlers(max_connections: usize, handlers: RpcHandlers<S>) -> Server<S> {
+        let shared = connection::Shared {
+            tree: tree::Tree::new(),
+            handlers,
+            spinners: Spinners::new(),
+        };
+        let connections = Connections {
+            next: 1,
+            running: HashMap::new(),
+            limit: max_connections,
+            closed: false,
+        };
+        Server {
+            inner: Arc::new(Inner {
+                shared: Arc::new(shared),
+                connections: Mutex::new(connections),
+                ended: Condvar::new(),
+            }),
+        }
+    }
+
+    /// Serves the client at the other end of `stream`, on threads of its own, until it hangs up.
+    ///
+    /// # Errors
+    /// EINVAL for options that make no sense; EMFILE when there are as many connections as there
+    /// may be, ECONNRESET after [`shutdown`](Self::shutdown); EAGAIN when there can be no thread.
+    pub fn start_connection(
+        &self,
+        stream: UnixStream,
+        backend: S,
+        opts: ConnectionOpts,
+    ) -> Result<(), Errno> {
+        let mut connections = self.inner.connections.lock();
+        if connections.closed {
+            return Err(Errno::ECONNRESET);
+        }
+        if connections.running.len() >= connections.limit {
+            return Err(Errno::EMFILE);
+        }
+        let id = connections.next;
+        let shared = Arc::clone(&self.inner.shared);
+        let connection = Arc::new(Connection::new(id, shared, stream, backend, opts)?);
+        let ended = ConnectionEnd {
+            inner: Arc::clone(&self.inner),
+            id,
+        };
+        let served = Arc::clone(&connection);
+        thread::Builder::new()
+            .name(format!("connection {id}"))
+            .stack_size(connection::STACK_SIZE)
+            .spawn(move || {
+                let _ended = ended;
+                served.serve();
+            })
+            .map_err(Errno::from)?;
+        connections.next += 1;
+        connections.running.insert(id, connection);
+        Ok(())
+    }
+
+    /// Waits until there is no connection.
+    pub fn wait(&self) {
+        let mut connections = self.inner.connections.lock();
+        while !connections.running.is_empty() {
+            self.inner.ended.wait(&mut connections);
+        }
+    }
+
+    /// Ends all connections and accepts no more. A request that is running is answered, if that
+    /// takes no longer than `deadline`. Returns whether all connections have ended.
+    #[must_use]
+    pub fn shutdown(&self, deadline: Duration) -> bool {
+        let deadline = Instant::now() + deadline;
+        let mut connections = self.inner.connections.lock();
+        connections.closed = true;
+        connections
+            .running
+            .values()
+            .for_each(|connection| connection.stop());
+        while !connections.running.is_empty() {
+            if self
+                .inner
+                .ended
+                .wait_until(&mut connections, deadline)
+                .timed_out()
+            {
+                return connections.running.is_empty();
+            }
+        }
+        true
+    }
+
+    /// Counts what the server holds. Walks the tree, so it is not for a busy loop.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        let connections = self.inner.connections.lock();
+        let running = connections.running.values();
+        Census {
+            connections: connections.running.len(),
+            channels: running
+                .clone()
+                .map(|connection| connection.channel_count())
+                .sum(),
+            ids: running.map(|connection| connection.fds().len()).sum(),
+            nodes: self.inner.shared.tree.count(),
+        }
+    }
+}
+
+impl<S: ServerImpl> Clone for Server<S> {
+    fn clone(&self) -> Server<S> {
+        Server {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<S: ServerImpl> fmt::Debug for Server<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("census", &self.census())
+            .finish()
+    }
+}
+
+/// Tells the server that a connection has ended, however it did.
+struct ConnectionEnd<S: ServerImpl> {
+    inner: Arc<Inner<S>>,
+    id: u64,
+}
+
+impl<S: ServerImpl> Drop for ConnectionEnd<S> {
+    fn drop(&mut self) {
+        // Dropped after the lock is released: the back end of the connection goes with it.
+        let _connection = self.inner.connections.lock().running.remove(&self.id);
+        self.inner.ended.notify_all();
+    }
+}

@@ -51,12 +51,14 @@ pub struct Node<S: ServerImpl> {
     this: Weak<Node<S>>,
     /// Changed only with the rename lock held exclusively.
     place: RwLock<Place<S>>,
-    children: Mutex<HashMap<Box<[u8]>, Weak<Node<S>>>>,
+    children: Mutex<Children<S>>,
     deleted: AtomicBool,
     operation: RwLock<()>,
     /// Who wants to hear of renames; empty unless `S::NOTIFY_RENAMED`.
     observers: Mutex<Vec<Observer<S>>>,
 }
+
+type Children<S> = HashMap<Box<[u8]>, Weak<Node<S>>>;
 
 struct Place<S: ServerImpl> {
     parent: Option<Arc<Node<S>>>,

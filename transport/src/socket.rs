@@ -62,6 +62,15 @@ pub enum SendError {
     Broken(#[source] Error),
 }
 
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Error {
+        match error {
+            SendError::Unsent(errno) => Error::os("cannot send")(errno),
+            SendError::Broken(error) => error,
+        }
+    }
+}
+
 /// Memory for one received payload, kept from frame to frame.
 #[derive(Debug, Default)]
 pub struct FrameBuffer {
@@ -77,6 +86,11 @@ impl FrameBuffer {
     /// The payload of the last frame; empty if there was none.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The payload of the last frame, which is private memory, to be taken apart.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.bytes
     }
 
     /// The payload of the last frame, in the form in which channels present theirs.
@@ -215,6 +229,13 @@ impl FrameSocket {
     pub fn shutdown(&self) {
         // It can only fail with ENOTCONN, when there is nothing left to shut down.
         let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Takes no more frames, from any thread: a blocked [`recv`](Self::recv) sees the end of the file,
+    /// while what is being answered still can be.
+    pub fn shutdown_recv(&self) {
+        // As above.
+        let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Read);
     }
 
     /// Makes the kernel refuse descriptors that the peer sends, where it can (Linux 6.16); the peer's

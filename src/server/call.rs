@@ -1,0 +1,231 @@
+//! A request while it is being served, and its answer before it is sent.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use flipcall::SharedBytes;
+
+use super::backend::{BoundSocketFdImpl, Donation, OpenFdImpl, ServerImpl};
+use super::connection::Connection;
+use super::fd::{BoundSocketFd, ControlFd, OpenFd};
+use super::fds::Pending;
+use crate::Errno;
+use crate::wire::{Encode, FdId, Inode, Overflow, Request, Statx, StringArrayBuf, Writer};
+
+/// A reply being written where it will be sent from: a packet window, or the socket thread's
+/// private memory. It can be written to and not read from.
+#[derive(Debug)]
+pub(super) struct Payload<'w> {
+    bytes: SharedBytes<'w>,
+    len: usize,
+}
+
+impl<'w> Payload<'w> {
+    /// An empty reply in `bytes`, whose length is the limit.
+    pub(super) fn new(bytes: SharedBytes<'w>) -> Payload<'w> {
+        Payload { bytes, len: 0 }
+    }
+
+    /// The length of the reply so far.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Starts over.
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// `count` bytes behind what is written, for the back end to put data into.
+    pub(super) fn region(&self, count: usize) -> Option<SharedBytes<'w>> {
+        self.bytes.slice(self.len, count)
+    }
+
+    /// Counts `count` bytes of a [`region`](Self::region) as written.
+    pub(super) fn advance(&mut self, count: usize) {
+        self.len = self.len.saturating_add(count).min(self.bytes.len());
+    }
+}
+
+impl Writer for Payload<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Overflow> {
+        self.bytes
+            .copy_from(self.len, bytes)
+            .map_err(|_| Overflow)?;
+        self.len += bytes.len();
+        Ok(())
+    }
+}
+
+/// Memory of a serving thread that requests use one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) inodes: Vec<Inode>,
+    pub(super) stats: Vec<Statx>,
+    pub(super) bytes: Vec<u8>,
+    pub(super) names: StringArrayBuf,
+}
+
+/// A request being served.
+#[derive(Debug)]
+pub struct Call<'c, S: ServerImpl> {
+    /// Who asks.
+    pub(super) connection: &'c Arc<Connection<S>>,
+    /// What follows the part of the request that was copied: the data of a PWrite. The client may
+    /// be changing it.
+    pub(super) data: SharedBytes<'c>,
+    /// How many bytes followed the decoded request.
+    pub(super) trailing: usize,
+    pub(super) reply: Payload<'c>,
+    pub(super) scratch: &'c mut Scratch,
+}
+
+impl<'c, S: ServerImpl> Call<'c, S> {
+    pub(super) fn control(&self, id: FdId) -> Result<Arc<ControlFd<S>>, Errno> {
+        self.connection.fds().control(id)
+    }
+
+    pub(super) fn open(&self, id: FdId) -> Result<Arc<OpenFd<S>>, Errno> {
+        self.connection.fds().open(id)
+    }
+
+    pub(super) fn bound(&self, id: FdId) -> Result<Arc<BoundSocketFd<S>>, Errno> {
+        self.connection.fds().bound(id)
+    }
+
+    /// Writes the reply to a request of type `R`.
+    ///
+    /// # Errors
+    /// EIO if it is longer than a message may be.
+    pub(super) fn reply<R: Request>(
+        &mut self,
+        reply: &R::Reply<'_>,
+    ) -> Result<Answer<'c, S>, Errno> {
+        reply
+            .encode(&mut self.reply)
+            .map_err(|Overflow| Errno::EIO)?;
+        Ok(self.written())
+    }
+
+    /// The answer that the handler has written into `reply` itself.
+    pub(super) fn written(&self) -> Answer<'c, S> {
+        Answer {
+            pending: None,
+            gift: Gift::None,
+            undo: None,
+        }
+    }
+}
+
+/// What goes to the client besides the bytes of the reply: ids to be published and descriptors to
+/// be donated. Nothing of it has happened yet.
+pub struct Answer<'c, S: ServerImpl> {
+    pending: Option<Pending<'c, S>>,
+    gift: Gift<S>,
+    undo: Option<Box<dyn FnOnce() + 'c>>,
+}
+
+impl<S: ServerImpl> core::fmt::Debug for Answer<'_, S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Answer").finish_non_exhaustive()
+    }
+}
+
+/// Descriptors that go to the client. What is lent stays with its object, which is kept alive.
+pub(super) enum Gift<S: ServerImpl> {
+    None,
+    /// The descriptor that an open file lends, if it does.
+    Open(Arc<OpenFd<S>>),
+    /// The socket of a bound socket; the reply is pointless without.
+    Bound(Arc<BoundSocketFd<S>>),
+    /// A descriptor that the client can do without.
+    Optional(OwnedFd),
+    /// Descriptors without which the reply is pointless, in this order.
+    Required(Vec<OwnedFd>),
+}
+
+impl<'c, S: ServerImpl> Answer<'c, S> {
+    /// Adds ids to be published.
+    pub(super) fn publishing(mut self, pending: Pending<'c, S>) -> Self {
+        self.pending = Some(pending);
+        self
+    }
+
+    /// Adds descriptors to be donated.
+    pub(super) fn donating(mut self, gift: Gift<S>) -> Self {
+        self.gift = gift;
+        self
+    }
+
+    /// Says what to take back if a required descriptor cannot be donated.
+    pub(super) fn or_undo(mut self, undo: impl FnOnce() + 'c) -> Self {
+        self.undo = Some(Box::new(undo));
+        self
+    }
+
+    /// Hands the descriptors to `queue` one by one and returns how many there are. Called before
+    /// [`publish`](Self::publish) by a channel, whose descriptors travel ahead of the reply.
+    ///
+    /// # Errors
+    /// What `queue` said of a required descriptor; the request has then failed.
+    pub(super) fn queue(
+        &self,
+        mut queue: impl FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
+    ) -> Result<u8, Errno> {
+        let required = self.requires_descriptors();
+        self.with_descriptors(|fds| {
+            for (queued, fd) in (0..).zip(fds) {
+                match queue(*fd) {
+                    Ok(()) => {}
+                    Err(errno) if required => return Err(errno),
+                    // The order of descriptors has a meaning, so none follows one that is missing.
+                    Err(_) => return Ok(queued),
+                }
+            }
+            Ok(u8::try_from(fds.len()).unwrap_or(u8::MAX))
+        })
+    }
+
+    /// Runs `send` with the descriptors, for a socket, whose descriptors travel with the reply.
+    pub(super) fn with_descriptors<R>(&self, send: impl FnOnce(&[BorrowedFd<'_>]) -> R) -> R {
+        match &self.gift {
+            Gift::None => send(&[]),
+            Gift::Open(fd) => match fd.file().donation() {
+                Donation::None => send(&[]),
+                Donation::Optional(fd) | Donation::Required(fd) => send(&[fd]),
+            },
+            Gift::Bound(fd) => send(&[fd.socket().socket()]),
+            Gift::Optional(fd) => send(&[fd.as_fd()]),
+            Gift::Required(fds) => {
+                let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+                send(&fds)
+            }
+        }
+    }
+
+    /// Whether the reply is pointless without its descriptors.
+    pub(super) fn requires_descriptors(&self) -> bool {
+        match &self.gift {
+            Gift::None | Gift::Optional(_) => false,
+            Gift::Bound(_) | Gift::Required(_) => true,
+            Gift::Open(fd) => matches!(fd.file().donation(), Donation::Required(_)),
+        }
+    }
+
+    /// Makes the new ids known.
+    pub(super) fn publish(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.publish();
+        }
+    }
+
+    /// Takes everything back: the client is told that the request has failed.
+    pub(super) fn undo(mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.withdraw();
+        }
+        if let Some(undo) = self.undo.take() {
+            undo();
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The thread that serves one channel.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use flipcall::{
+    Active, Closer, FdSender, PacketWindow, ServerEndpoint, SharedBytes, WindowDescriptor,
+    fd_channel,
+};
+
+use super::backend::ServerImpl;
+use super::call::{Payload, Scratch};
+use super::connection::Connection;
+use super::dispatch::{Incoming, Outgoing, dispatch, parsed_len, refuse};
+use crate::Errno;
+use crate::comm::ChannelHeader;
+
+/// A channel that nobody serves yet.
+pub(super) struct Channel {
+    endpoint: ServerEndpoint,
+    descriptors: FdSender,
+}
+
+/// What the client needs to connect to a new channel.
+pub(super) struct ClientEnd {
+    pub(super) memfd: OwnedFd,
+    pub(super) socket: OwnedFd,
+    pub(super) window: WindowDescriptor,
+    /// Ends the channel if the client cannot be told of it.
+    pub(super) closer: Closer,
+}
+
+impl Channel {
+    /// Makes a channel for the messages of `connection`.
+    ///
+    /// # Errors
+    /// As memfd_create(2), mmap(2) and socketpair(2).
+    pub(super) fn new<S: ServerImpl>(
+        connection: &Connection<S>,
+    ) -> Result<(Channel, ClientEnd), Errno> {
+        let capacity = ChannelHeader::SIZE + connection.max_message_size();
+        let window = PacketWindow::create(capacity).map_err(errno)?;
+        let (descriptors, socket) = fd_channel().map_err(errno)?;
+        let (memfd, descriptor) = (window.try_clone_fd().map_err(errno)?, window.descriptor());
+        let endpoint = ServerEndpoint::new(window, connection.wait(), connection.spinners());
+        let client = ClientEnd {
+            memfd,
+            socket,
+            window: descriptor,
+            closer: endpoint.closer(),
+        };
+        Ok((
+            Channel {
+                endpoint,
+                descriptors,
+            },
+            client,
+        ))
+    }
+
+    /// Serves the client until either side ends the channel.
+    ///
+    /// # Errors
+    /// Why it ended. The peer sees a channel that is shut down.
+    pub(super) fn serve<S: ServerImpl>(
+        self,
+        connection: &Arc<Connection<S>>,
+    ) -> Result<(), flipcall::Error> {
+        let mut worker = Worker {
+            connection,
+            descriptors: self.descriptors,
+            body: vec![0; connection.max_message_size()].into_boxed_slice(),
+            scratch: Scratch::default(),
+        };
+        let (mut active, mut len) = self.endpoint.recv_first()?;
+        while let Some(reply) = worker.serve_one(&active, len) {
+            len = active.send_recv(reply)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a channel's thread works with.
+struct Worker<'w, S: ServerImpl> {
+    connection: &'w Arc<Connection<S>>,
+    descriptors: FdSender,
+    /// The private copy of a request.
+    body: Box<[u8]>,
+    scratch: Scratch,
+}
+
+impl<S: ServerImpl> Worker<'_, S> {
+    /// Serves the request of `len` bytes in the window and returns the length of the reply, or
+    /// `None` when the peer does not keep to the protocol.
+    fn serve_one(&mut self, active: &Active, len: usize) -> Option<usize> {
+        let request = active.payload().slice(0, len)?;
+        let mut header = [0; ChannelHeader::SIZE];
+        request.copy_to(0, &mut header).ok()?;
+        // A request brings no descriptors, whatever its header says.
+        let ChannelHeader { mid, .. } = bytemuck::cast(header);
+        let (_, payload) = request.split_at(ChannelHeader::SIZE)?;
+        let (_, reply) = active.payload().split_at(ChannelHeader::SIZE)?;
+
+        let outgoing = match self.body.get_mut(..parsed_len(mid, payload.len())) {
+            Some(body) => {
+                payload.copy_to(0, body).ok()?;
+                let (_, data) = payload.split_at(body.len())?;
+                let scratch = &mut self.scratch;
+                dispatch(
+                    self.connection,
+                    Incoming {
+                        mid,
+                        body,
+                        data,
+                        reply,
+                        scratch,
+                    },
+                )
+            }
+            None => refuse(Errno::EIO, &mut Payload::new(reply)),
+        };
+        let (outgoing, num_fds) = queue_descriptors(&self.descriptors, outgoing, reply);
+        let header = ChannelHeader {
+            mid: outgoing.mid,
+            num_fds,
+            pad: 0,
+        };
+        active
+            .payload()
+            .copy_from(0, bytemuck::bytes_of(&header))
+            .ok()?;
+        Some(ChannelHeader::SIZE + outgoing.len)
+    }
+}
+
+/// Sends the descriptors ahead of the reply and publishes its ids.
+fn queue_descriptors<'c, S: ServerImpl>(
+    descriptors: &FdSender,
+    mut outgoing: Outgoing<'c, S>,
+    reply: SharedBytes<'_>,
+) -> (Outgoing<'c, S>, u8) {
+    let Some(mut answer) = outgoing.answer.take() else {
+        return (outgoing, 0);
+    };
+    match answer.queue(|fd: BorrowedFd<'_>| descriptors.send(fd).map_err(Errno::from)) {
+        Ok(num_fds) => {
+            answer.publish();
+            (outgoing, num_fds)
+        }
+        Err(errno) => {
+            answer.undo();
+            (refuse(errno, &mut Payload::new(reply)), 0)
+        }
+    }
+}
+
+/// The errno to answer with when the transport could not do something.
+pub(super) fn errno(error: flipcall::Error) -> Errno {
+    error.errno().map_or(Errno::EIO, Errno::from)
+}

@@ -1,0 +1,391 @@
+//! A client's connection: its socket thread, its channels, and its end.
+
+use core::fmt;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flipcall::{
+    Closer, FrameBuffer, FrameSocket, Received, SendError, SharedBytes, Spinners, WaitPolicy,
+};
+use parking_lot::{Condvar, Mutex};
+
+use super::backend::ServerImpl;
+use super::call::{Payload, Scratch};
+use super::channel::{Channel, ClientEnd};
+use super::dispatch::{Incoming, Outgoing, RpcHandler, RpcHandlers, dispatch, parsed_len, refuse};
+use super::fds::FdTable;
+use super::guarantee::TreeLocks;
+use super::tree::Tree;
+use crate::Errno;
+use crate::wire::{MESSAGE_COUNT, Mid, Name};
+
+/// How long the end of a connection waits for requests that are running.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Frames of handlers are small; the buffers are on the heap.
+pub(super) const STACK_SIZE: usize = 256 << 10;
+
+/// How a connection is served.
+#[derive(Clone, Debug)]
+pub struct ConnectionOpts {
+    /// Which path of the tree the connection's root is: absolute, without `.` and `..`.
+    pub mount_path: Vec<u8>,
+    /// Whether requests that change something are answered EROFS.
+    pub readonly: bool,
+    /// How many channels the client can have at a time; ENOMEM above. At least 1.
+    pub max_channels: usize,
+    /// How many ids the client can have at a time; EMFILE above.
+    pub max_ids: usize,
+    /// How workers wait for the next request.
+    pub wait: WaitPolicy,
+}
+
+impl Default for ConnectionOpts {
+    fn default() -> ConnectionOpts {
+        ConnectionOpts {
+            mount_path: b"/".to_vec(),
+            readonly: false,
+            max_channels: 4,
+            max_ids: 1 << 20,
+            wait: WaitPolicy::Park,
+        }
+    }
+}
+
+impl ConnectionOpts {
+    /// The components of the mount path.
+    pub(super) fn mount_names(&self) -> Result<Vec<Name<'_>>, Errno> {
+        let path = self.mount_path.strip_prefix(b"/").ok_or(Errno::EINVAL)?;
+        path.split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty())
+            .map(Name::new)
+            .collect()
+    }
+}
+
+/// What all connections of a server have in common.
+pub(super) struct Shared<S: ServerImpl> {
+    pub(super) tree: Tree<S>,
+    pub(super) handlers: RpcHandlers<S>,
+    pub(super) spinners: Spinners,
+}
+
+/// A client of a server.
+pub struct Connection<S: ServerImpl> {
+    id: u64,
+    shared: Arc<Shared<S>>,
+    backend: S,
+    opts: ConnectionOpts,
+    max_message_size: usize,
+    supported: Vec<Mid>,
+    accepted: [bool; MESSAGE_COUNT],
+    socket: FrameSocket,
+    fds: FdTable<S>,
+    channels: Mutex<Channels>,
+    /// Signalled when a channel ends.
+    channel_ended: Condvar,
+    closing: AtomicBool,
+}
+
+/// The channels that are being served.
+#[derive(Default)]
+struct Channels {
+    next: u64,
+    running: Vec<(u64, Closer)>,
+    /// No more channels are made.
+    closed: bool,
+}
+
+impl<S: ServerImpl> fmt::Debug for Connection<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: ServerImpl> Connection<S> {
+    /// # Errors
+    /// EINVAL for options or a back end that make no sense.
+    pub(super) fn new(
+        id: u64,
+        shared: Arc<Shared<S>>,
+        stream: UnixStream,
+        backend: S,
+        opts: ConnectionOpts,
+    ) -> Result<Connection<S>, Errno> {
+        opts.mount_names()?;
+        let max_message_size =
+            usize::try_from(backend.max_message_size()).map_err(|_| Errno::EINVAL)?;
+        let supported = backend.supported_messages();
+        let mut accepted = [false; MESSAGE_COUNT];
+        for mid in &supported {
+            *accepted.get_mut(usize::from(mid.0)).ok_or(Errno::EINVAL)? = true;
+        }
+        // The reply to Mount has to fit, and so has an error.
+        let mount_reply = 160 + 2 * supported.len();
+        if supported.is_empty() || opts.max_channels == 0 || max_message_size < mount_reply {
+            return Err(Errno::EINVAL);
+        }
+        // Clients take a failed Flush for a success, so it is not worth a round trip to advertise
+        // it; one that sends it all the same gets that success.
+        if let Some(flush) = accepted.get_mut(usize::from(Mid::FLUSH.0)) {
+            *flush = true;
+        }
+        let socket = FrameSocket::from(stream);
+        socket.refuse_descriptors().map_err(super::channel::errno)?;
+        Ok(Connection {
+            id,
+            shared,
+            backend,
+            max_message_size,
+            supported,
+            accepted,
+            socket,
+            fds: FdTable::new(opts.max_ids),
+            opts,
+            channels: Mutex::default(),
+            channel_ended: Condvar::new(),
+            closing: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn backend(&self) -> &S {
+        &self.backend
+    }
+
+    pub(super) fn tree(&self) -> &Tree<S> {
+        &self.shared.tree
+    }
+
+    pub(super) fn locks(&self) -> &TreeLocks {
+        self.shared.tree.locks()
+    }
+
+    pub(super) fn fds(&self) -> &FdTable<S> {
+        &self.fds
+    }
+
+    pub(super) fn opts(&self) -> &ConnectionOpts {
+        &self.opts
+    }
+
+    pub(super) fn is_readonly(&self) -> bool {
+        self.opts.readonly
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub(super) fn max_message_size(&self) -> usize {
+        self.max_message_size
+    }
+
+    pub(super) fn supported(&self) -> &[Mid] {
+        &self.supported
+    }
+
+    pub(super) fn wait(&self) -> WaitPolicy {
+        self.opts.wait
+    }
+
+    pub(super) fn spinners(&self) -> &Spinners {
+        &self.shared.spinners
+    }
+
+    /// The handler of `mid`, if this connection accepts it.
+    pub(super) fn handler(&self, mid: Mid) -> Option<RpcHandler<S>> {
+        let index = usize::from(mid.0);
+        let accepted = self.accepted.get(index).copied().unwrap_or(false);
+        self.shared
+            .handlers
+            .get(index)
+            .copied()
+            .flatten()
+            .filter(|_| accepted)
+    }
+
+    /// The number of channels that are being served.
+    pub(super) fn channel_count(&self) -> usize {
+        self.channels.lock().running.len()
+    }
+
+    /// Has the connection end once the request that runs on its socket is answered.
+    pub(super) fn stop(&self) {
+        self.socket.shutdown_recv();
+    }
+
+    /// Makes a channel and starts its thread.
+    ///
+    /// # Errors
+    /// ENOMEM when there are as many as there may be, ENOSYS when the connection is ending.
+    pub(super) fn open_channel(self: &Arc<Self>) -> Result<ClientEnd, Errno> {
+        let mut channels = self.channels.lock();
+        if channels.closed {
+            return Err(Errno::ENOSYS);
+        }
+        if channels.running.len() >= self.opts.max_channels {
+            return Err(Errno::ENOMEM);
+        }
+        let (channel, client) = Channel::new(self)?;
+        let (number, closer) = (channels.next, client.closer.clone());
+        let connection = Arc::clone(self);
+        let ended = ChannelEnd {
+            connection: Arc::clone(self),
+            number,
+        };
+        thread::Builder::new()
+            .name(format!("channel {}.{number}", self.id))
+            .stack_size(STACK_SIZE)
+            .spawn(move || {
+                let _ended = ended;
+                if let Err(errno) = connection.backend.thread_started() {
+                    tracing::error!(%errno, "a channel cannot be served: its thread has no set-up");
+                    return;
+                }
+                if let Err(error) = channel.serve(&connection) {
+                    tracing::debug!(connection = connection.id, number, %error, "channel ended");
+                }
+            })
+            .map_err(Errno::from)?;
+        channels.next += 1;
+        channels.running.push((number, closer));
+        Ok(client)
+    }
+
+    /// Serves the client's socket until it is closed, then ends the connection.
+    pub(super) fn serve(self: &Arc<Self>) {
+        match self.backend.thread_started() {
+            Ok(()) => match self.serve_socket() {
+                Ok(()) => tracing::debug!(connection = self.id, "client closed the connection"),
+                Err(error) => {
+                    tracing::debug!(connection = self.id, %error, "connection ended");
+                }
+            },
+            Err(errno) => {
+                tracing::error!(%errno, "a connection cannot be served: its thread has no set-up");
+            }
+        }
+        self.close();
+    }
+
+    fn serve_socket(self: &Arc<Self>) -> Result<(), flipcall::Error> {
+        let limit = u32::try_from(self.max_message_size).unwrap_or(u32::MAX);
+        let mut request = FrameBuffer::new();
+        // Zeroed memory costs nothing until a reply is written into it.
+        let mut reply = vec![0; self.max_message_size].into_boxed_slice();
+        let mut scratch = Scratch::default();
+        let mut uninvited: Vec<OwnedFd> = Vec::new();
+        loop {
+            let reply = SharedBytes::from(&mut *reply);
+            let outgoing = match self.socket.recv(&mut request, limit, &mut uninvited, 0)? {
+                Received::Closed => return Ok(()),
+                Received::TooLong { .. } => refuse(Errno::EIO, &mut Payload::new(reply)),
+                Received::Frame { mid, .. } => {
+                    let mid = Mid(mid);
+                    let bytes = request.as_mut_slice();
+                    let parsed = parsed_len(mid, bytes.len());
+                    let (body, data) = bytes.split_at_mut(parsed.min(bytes.len()));
+                    let data = SharedBytes::from(data);
+                    let scratch = &mut scratch;
+                    dispatch(
+                        self,
+                        Incoming {
+                            mid,
+                            body,
+                            data,
+                            reply,
+                            scratch,
+                        },
+                    )
+                }
+            };
+            self.reply(outgoing, reply)?;
+        }
+    }
+
+    /// Publishes the reply's ids and sends it, with its descriptors if they can be sent.
+    fn reply(
+        &self,
+        outgoing: Outgoing<'_, S>,
+        reply: SharedBytes<'_>,
+    ) -> Result<(), flipcall::Error> {
+        let send = |mid: Mid, len: usize, fds: &[BorrowedFd<'_>]| {
+            self.socket
+                .send(mid.0, reply.slice(0, len).unwrap_or(reply), fds)
+        };
+        let Outgoing { mid, len, answer } = outgoing;
+        let Some(mut answer) = answer else {
+            return Ok(send(mid, len, &[])?);
+        };
+        // Published first: once the reply is out, the client may use the ids on a channel.
+        answer.publish();
+        match answer.with_descriptors(|fds| send(mid, len, fds)) {
+            Err(SendError::Unsent(errno)) if answer.requires_descriptors() => {
+                answer.undo();
+                let outgoing = refuse::<S>(errno.into(), &mut Payload::new(reply));
+                Ok(send(outgoing.mid, outgoing.len, &[])?)
+            }
+            Err(SendError::Unsent(_)) => Ok(send(mid, len, &[])?),
+            result => Ok(result?),
+        }
+    }
+
+    /// Ends the connection: no request starts any more, channels are shut down, and everything the
+    /// client held is released.
+    fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.socket.shutdown();
+        let deadline = Instant::now() + CLOSE_DEADLINE;
+        let mut channels = self.channels.lock();
+        channels.closed = true;
+        let closers: Vec<Closer> = channels
+            .running
+            .iter()
+            .map(|(_, closer)| closer.clone())
+            .collect();
+        drop(channels);
+        for closer in closers {
+            closer.shutdown(deadline.saturating_duration_since(Instant::now()));
+        }
+        let mut channels = self.channels.lock();
+        while !channels.running.is_empty() {
+            if self
+                .channel_ended
+                .wait_until(&mut channels, deadline)
+                .timed_out()
+            {
+                let stuck = channels.running.len();
+                tracing::warn!(
+                    connection = self.id,
+                    stuck,
+                    "channels are stuck in the host: ending the connection without them"
+                );
+                break;
+            }
+        }
+        drop(channels);
+        self.fds.clear();
+    }
+}
+
+/// Tells the connection that a channel has ended, however it did.
+struct ChannelEnd<S: ServerImpl> {
+    connection: Arc<Connection<S>>,
+    number: u64,
+}
+
+impl<S: ServerImpl> Drop for ChannelEnd<S> {
+    fn drop(&mut self) {
+        let mut channels = self.connection.channels.lock();
+        channels
+            .running
+            .retain(|(number, _)| *number != self.number);
+        self.connection.channel_ended.notify_all();
+    }
+}

@@ -1,0 +1,64 @@
+//! Getdents64 and ReadLinkAt: reading directories and symlinks.
+
+use crate::Errno;
+use crate::server::backend::{ControlFdImpl, DirentRequest, OpenFdImpl, ServerImpl};
+use crate::server::call::{Answer, Call};
+use crate::server::dispatch::Serve;
+use crate::server::guarantee::FdLocks;
+use crate::wire::{
+    DirentWriter, FileType, Getdents64Req, Getdents64Resp, ReadLinkAtReq, ReadLinkAtResp,
+};
+
+/// The most that one Getdents64 reads of the host's records, in bytes: a client must not choose
+/// how much memory and time one request takes.
+const MAX_DIRENT_BYTES: u32 = 1 << 20;
+
+impl Serve for Getdents64Req {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        let connection = call.connection;
+        let fd = call.open(self.dir_fd)?;
+        fd.control().directory()?;
+        let request = DirentRequest {
+            rewind: self.count < 0,
+            count: self.count.unsigned_abs().min(MAX_DIRENT_BYTES),
+        };
+        let mut buffer = core::mem::take(&mut call.scratch.bytes);
+        let mut entries = DirentWriter::new(&mut buffer, connection.max_message_size());
+        let (server, locks) = (connection.backend(), connection.locks());
+        let result = S::FdLocks::shared(locks, server, fd.node(), |at| {
+            if fd.node().is_deleted() {
+                return Err(Errno::EINVAL);
+            }
+            fd.file().getdents64(at, request, &mut entries)
+        });
+        let answer = result.and_then(|()| {
+            call.reply::<Self>(&Getdents64Resp {
+                dirents: entries.as_dirents(),
+            })
+        });
+        call.scratch.bytes = buffer;
+        answer
+    }
+}
+
+impl Serve for ReadLinkAtReq {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        let fd = call.control(self.fd)?;
+        if fd.file_type() != FileType::Symlink {
+            return Err(Errno::EINVAL);
+        }
+        let mut target = core::mem::take(&mut call.scratch.bytes);
+        target.clear();
+        let stable = call.connection.locks().stable();
+        let result = stable.read(call.connection.backend(), fd.node(), |at| {
+            if fd.node().is_deleted() {
+                return Err(Errno::EINVAL);
+            }
+            fd.file().readlink(at, &mut target)
+        });
+        drop(stable);
+        let answer = result.and_then(|()| call.reply::<Self>(&ReadLinkAtResp { target: &target }));
+        call.scratch.bytes = target;
+        answer
+    }
+}

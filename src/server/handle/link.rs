@@ -1,0 +1,135 @@
+//! UnlinkAt, RenameAt and RenameAt2: names that go or change.
+
+use std::sync::Arc;
+
+use crate::Errno;
+use crate::server::backend::{ControlFdImpl, RenameFlags, RenameOutcome, ServerImpl};
+use crate::server::call::{Answer, Call};
+use crate::server::dispatch::Serve;
+use crate::wire::{FdId, Name, RenameAt2Req, RenameAtReq, UnlinkAtReq};
+
+const REMOVE_DIRECTORY: u32 = libc::AT_REMOVEDIR.cast_unsigned();
+
+impl Serve for UnlinkAtReq<'_> {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        let name = Name::new(self.name)?;
+        let directory = call.control(self.dir_fd)?;
+        directory.directory()?;
+        let stable = call.connection.locks().stable();
+        stable.write(call.connection.backend(), directory.node(), |at| {
+            if directory.node().is_deleted() {
+                return Err(Errno::EINVAL);
+            }
+            let remove_directory = match self.flags {
+                0 => false,
+                REMOVE_DIRECTORY => true,
+                _ => return Err(Errno::EINVAL),
+            };
+            let child = directory.node().existing_child(name);
+            at.with_child(child.as_deref(), || {
+                directory.file().unlink(at, name, remove_directory)?;
+                directory.node().unlinked(name);
+                Ok(())
+            })
+        })?;
+        drop(stable);
+        call.reply::<Self>(&())
+    }
+}
+
+/// What the two rename messages share.
+struct Rename<'q> {
+    old_dir: FdId,
+    new_dir: FdId,
+    old_name: &'q [u8],
+    new_name: &'q [u8],
+    /// As they came: they are judged where the host would judge them.
+    flags: u32,
+}
+
+impl Rename<'_> {
+    fn run<S: ServerImpl>(self, call: &Call<'_, S>) -> Result<(), Errno> {
+        let (old_name, new_name) = (Name::new(self.old_name)?, Name::new(self.new_name)?);
+        let old_dir = call.control(self.old_dir)?;
+        let new_dir = call.control(self.new_dir)?;
+        old_dir.directory()?;
+        new_dir.directory()?;
+        call.connection
+            .locks()
+            .global(call.connection.backend(), |at| {
+                if old_dir.node().is_deleted() || new_dir.node().is_deleted() {
+                    return Err(Errno::EINVAL);
+                }
+                if Arc::ptr_eq(old_dir.node(), new_dir.node()) && old_name == new_name {
+                    return Ok(());
+                }
+                let flags = rename_flags(self.flags)?;
+                let outcome = if flags.is_empty() {
+                    old_dir
+                        .file()
+                        .rename_at(at, old_name, new_dir.file(), new_name)?
+                } else {
+                    old_dir
+                        .file()
+                        .rename_at2(at, old_name, new_dir.file(), new_name, flags)?
+                };
+                if outcome == RenameOutcome::Renamed {
+                    let exchange = flags.contains(RenameFlags::EXCHANGE);
+                    old_dir
+                        .node()
+                        .renamed(old_name, new_dir.node(), new_name, exchange, at);
+                }
+                Ok(())
+            })
+    }
+}
+
+fn rename_flags(flags: u32) -> Result<RenameFlags, Errno> {
+    let flags = RenameFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
+    let not_with_exchange = RenameFlags::NOREPLACE | RenameFlags::WHITEOUT;
+    if flags.contains(RenameFlags::EXCHANGE) && flags.intersects(not_with_exchange) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(flags)
+}
+
+impl Serve for RenameAtReq<'_> {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        let RenameAtReq {
+            old_dir,
+            new_dir,
+            old_name,
+            new_name,
+        } = self;
+        Rename {
+            old_dir,
+            new_dir,
+            old_name,
+            new_name,
+            flags: 0,
+        }
+        .run(call)?;
+        call.reply::<Self>(&())
+    }
+}
+
+impl Serve for RenameAt2Req<'_> {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        let RenameAt2Req {
+            old_dir,
+            new_dir,
+            old_name,
+            new_name,
+            flags,
+        } = self;
+        Rename {
+            old_dir,
+            new_dir,
+            old_name,
+            new_name,
+            flags,
+        }
+        .run(call)?;
+        call.reply::<Self>(&())
+    }
+}

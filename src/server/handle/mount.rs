@@ -1,0 +1,76 @@
+//! Mount and Channel: what a client starts with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Errno;
+use crate::server::backend::{Mounted, ServerImpl};
+use crate::server::call::{Answer, Call, Gift};
+use crate::server::dispatch::Serve;
+use crate::server::fd::ControlFd;
+use crate::server::fds::Fd;
+use crate::wire::{Array, ChannelReq, ChannelResp, Inode, MountReq, MountResp};
+
+impl Serve for MountReq {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        let connection = call.connection;
+        let server = connection.backend();
+        let mut pending = connection.fds().pending();
+        let id = pending.reserve()?;
+        let stable = connection.locks().stable();
+        let mut node = Arc::clone(connection.tree().root());
+        for name in connection.opts().mount_names()? {
+            node = stable.read(server, &node, |at| {
+                if at.node().is_deleted() {
+                    Err(Errno::ENOENT)
+                } else {
+                    Ok(node.child(name))
+                }
+            })?;
+        }
+        let Mounted {
+            control,
+            stat,
+            donation,
+        } = stable.read(server, &node, |at| {
+            if at.node().is_deleted() {
+                Err(Errno::ENOENT)
+            } else {
+                server.mount(at)
+            }
+        })?;
+        drop(stable);
+        pending.fill(
+            id,
+            Fd::Control(ControlFd::new(control, stat.file_type(), node)),
+        );
+        let answer = call.reply::<Self>(&MountResp {
+            root: Inode {
+                control_fd: id,
+                stat,
+            },
+            max_message_size: server.max_message_size(),
+            supported_mids: Array::new(connection.supported()),
+        })?;
+        Ok(answer
+            .publishing(pending)
+            .donating(donation.map_or(Gift::None, Gift::Optional)))
+    }
+}
+
+impl Serve for ChannelReq {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        let channel = call.connection.open_channel()?;
+        let answer = call.reply::<Self>(&ChannelResp {
+            data_offset: i64::try_from(channel.window.offset).map_err(|_| Errno::EOVERFLOW)?,
+            data_length: channel.window.length,
+        })?;
+        let closer = channel.closer;
+        Ok(answer
+            .donating(Gift::Required(vec![channel.memfd, channel.socket]))
+            // Nobody will ever connect then, and the channel's slot must not stay taken.
+            .or_undo(move || {
+                closer.shutdown(Duration::ZERO);
+            }))
+    }
+}

@@ -1,0 +1,94 @@
+//! OpenAt, OpenCreateAt and Close: the life of open files.
+
+use std::sync::Arc;
+
+use super::create::creation;
+use crate::Errno;
+use crate::server::backend::{ControlFdImpl, OpenFlags, ServerImpl};
+use crate::server::call::{Answer, Call, Gift};
+use crate::server::dispatch::Serve;
+use crate::server::fd::{ControlFd, OpenFd};
+use crate::server::fds::Fd;
+use crate::wire::{
+    CloseReq, FileType, Inode, Name, OpenAtReq, OpenAtResp, OpenCreateAtReq, OpenCreateAtResp,
+};
+
+impl Serve for OpenAtReq {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        let connection = call.connection;
+        let server = connection.backend();
+        let flags = OpenFlags::from_wire(self.flags);
+        if connection.is_readonly() && flags.mutates() {
+            return Err(Errno::EROFS);
+        }
+        let control = call.control(self.fd)?;
+        if control.is_directory() && flags.mutates() {
+            return Err(Errno::EISDIR);
+        }
+        let mut pending = connection.fds().pending();
+        let id = pending.reserve()?;
+        let file = connection
+            .locks()
+            .stable()
+            .read(server, control.node(), |at| {
+                if control.node().is_deleted() && !server.opts().open_on_deleted {
+                    return Err(Errno::EINVAL);
+                }
+                if control.file_type() == FileType::Symlink {
+                    return Err(Errno::EINVAL);
+                }
+                control.file().open(at, flags)
+            })?;
+        let open = OpenFd::new(file, flags, control);
+        pending.fill(id, Fd::Open(Arc::clone(&open)));
+        let answer = call.reply::<Self>(&OpenAtResp { open_fd: id })?;
+        Ok(answer.publishing(pending).donating(Gift::Open(open)))
+    }
+}
+
+impl Serve for OpenCreateAtReq<'_> {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        let connection = call.connection;
+        let server = connection.backend();
+        let flags = OpenFlags::from_wire(self.flags);
+        let name = Name::new(self.name)?;
+        let directory = call.control(self.create.dir_fd)?;
+        directory.directory()?;
+        let mut pending = connection.fds().pending();
+        let (child_id, open_id) = (pending.reserve()?, pending.reserve()?);
+        let (child, stat, open) =
+            connection
+                .locks()
+                .stable()
+                .write(server, directory.node(), |at| {
+                    if directory.node().is_deleted() {
+                        return Err(Errno::EINVAL);
+                    }
+                    let create = creation(&self.create);
+                    let (child, stat, open) =
+                        directory.file().open_create(at, name, create, flags)?;
+                    let node = directory.node().child(name);
+                    Ok((ControlFd::new(child, stat.file_type(), node), stat, open))
+                })?;
+        let open = OpenFd::new(open, flags, Arc::clone(&child));
+        pending.fill(child_id, Fd::Control(child));
+        pending.fill(open_id, Fd::Open(Arc::clone(&open)));
+        let answer = call.reply::<Self>(&OpenCreateAtResp {
+            child: Inode {
+                control_fd: child_id,
+                stat,
+            },
+            new_fd: open_id,
+        })?;
+        Ok(answer.publishing(pending).donating(Gift::Open(open)))
+    }
+}
+
+impl Serve for CloseReq<'_> {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        for id in self.fds.iter() {
+            call.connection.fds().close(id);
+        }
+        call.reply::<Self>(&())
+    }
+}

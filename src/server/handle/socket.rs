@@ -1,0 +1,151 @@
+//! Connect, ConnectWithCreds, BindAt, Listen and Accept: Unix sockets in the tree.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::create::creation;
+use crate::Errno;
+use crate::server::backend::{BoundSocketFdImpl, ControlFdImpl, ServerImpl};
+use crate::server::call::{Answer, Call, Gift};
+use crate::server::connection::Connection;
+use crate::server::dispatch::Serve;
+use crate::server::fd::{BoundSocketFd, ControlFd};
+use crate::server::fds::Fd;
+use crate::server::guarantee::{FdLocks, FdShared};
+use crate::wire::{
+    AcceptReq, AcceptResp, BindAtReq, BindAtResp, ConnectReq, ConnectWithCredsReq, FdId, FileType,
+    Inode, ListenReq, Name,
+};
+
+/// Runs `connect` on the socket `id`.
+fn connect<S: ServerImpl>(
+    call: &Call<'_, S>,
+    id: FdId,
+    connect: impl FnOnce(&S::ControlFd, FdShared<'_, S>) -> Result<OwnedFd, Errno>,
+) -> Result<Gift<S>, Errno> {
+    let (server, locks) = (call.connection.backend(), call.connection.locks());
+    let fd = call.control(id)?;
+    if fd.file_type() != FileType::Socket {
+        return Err(Errno::ENOTSOCK);
+    }
+    let socket = S::FdLocks::shared(locks, server, fd.node(), |at| {
+        if fd.node().is_deleted() {
+            return Err(Errno::EINVAL);
+        }
+        connect(fd.file(), at)
+    })?;
+    Ok(Gift::Required(vec![socket]))
+}
+
+impl Serve for ConnectReq {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        let socket = connect(call, self.fd, |file, at| file.connect(at, self.sock_type))?;
+        Ok(call.reply::<Self>(&())?.donating(socket))
+    }
+}
+
+impl Serve for ConnectWithCredsReq {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        let socket = connect(call, self.fd, |file, at| {
+            file.connect_with_creds(at, self.sock_type, self.uid, self.gid)
+        })?;
+        Ok(call.reply::<Self>(&())?.donating(socket))
+    }
+}
+
+impl Serve for BindAtReq<'_> {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        let connection = call.connection;
+        let server = connection.backend();
+        let name = Name::new(self.name)?;
+        let directory = call.control(self.create.dir_fd)?;
+        directory.directory()?;
+        let mut pending = connection.fds().pending();
+        let (child_id, bound_id) = (pending.reserve()?, pending.reserve()?);
+        let (child, stat, socket) =
+            connection
+                .locks()
+                .stable()
+                .write(server, directory.node(), |at| {
+                    if directory.node().is_deleted() {
+                        return Err(Errno::EINVAL);
+                    }
+                    let create = creation(&self.create);
+                    let (child, stat, socket) =
+                        directory.file().bind_at(at, name, create, self.sock_type)?;
+                    let node = directory.node().child(name);
+                    Ok((ControlFd::new(child, stat.file_type(), node), stat, socket))
+                })?;
+        let bound = BoundSocketFd::new(socket, Arc::clone(&child));
+        pending.fill(child_id, Fd::Control(Arc::clone(&child)));
+        pending.fill(bound_id, Fd::Bound(Arc::clone(&bound)));
+        let answer = call.reply::<Self>(&BindAtResp {
+            child: Inode {
+                control_fd: child_id,
+                stat,
+            },
+            bound_socket_fd: bound_id,
+        })?;
+        let name: Box<[u8]> = self.name.into();
+        Ok(answer
+            .publishing(pending)
+            .donating(Gift::Bound(bound))
+            .or_undo(move || unbind(connection, &directory, &child, &name)))
+    }
+}
+
+/// Removes a socket that its client could not be given: a failed request leaves nothing behind.
+fn unbind<S: ServerImpl>(
+    connection: &Connection<S>,
+    directory: &ControlFd<S>,
+    child: &ControlFd<S>,
+    name: &[u8],
+) {
+    let Ok(name) = Name::new(name) else { return };
+    connection
+        .locks()
+        .stable()
+        .write(connection.backend(), directory.node(), |at| {
+            // The locks were released in between: another request may have moved the socket.
+            let still_there = directory.node().existing_child(name);
+            if still_there.is_some_and(|node| Arc::ptr_eq(&node, child.node()))
+                && directory.file().unlink(at, name, false).is_ok()
+            {
+                directory.node().unlinked(name);
+            }
+        });
+}
+
+impl Serve for ListenReq {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        let fd = call.bound(self.fd)?;
+        let node = fd.control().node();
+        let stable = call.connection.locks().stable();
+        stable.read(call.connection.backend(), node, |at| {
+            if node.is_deleted() {
+                return Err(Errno::EINVAL);
+            }
+            fd.socket().listen(at, self.backlog)
+        })?;
+        drop(stable);
+        call.reply::<Self>(&())
+    }
+}
+
+impl Serve for AcceptReq {
+    fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
+        let (server, locks) = (call.connection.backend(), call.connection.locks());
+        let fd = call.bound(self.fd)?;
+        let node = fd.control().node();
+        let (socket, peer_addr) = S::FdLocks::shared(locks, server, node, |at| {
+            if node.is_deleted() {
+                return Err(Errno::EINVAL);
+            }
+            fd.socket().accept(at)
+        })?;
+        let answer = call.reply::<Self>(&AcceptResp {
+            peer_addr: &peer_addr,
+        })?;
+        Ok(answer.donating(Gift::Required(vec![socket])))
+    }
+}
