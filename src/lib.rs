@@ -1,5 +1,7 @@
 //! lisafs.
 
+#[cfg(feature = "client")]
+pub mod client;
 mod comm;
 mod errno;
 #[cfg(feature = "server")]

@@ -1,0 +1,262 @@
+//! One channel: requests through a packet window.
+
+use std::os::fd::OwnedFd;
+
+use flipcall::{
+    Active, ClientEndpoint, Closer, FdReceiver, PacketWindow, SharedBytes, Spinners, WaitPolicy,
+    WaitStats, WindowDescriptor,
+};
+
+use super::communicator::{Bounds, Communicator, read_request};
+use super::{Error, FailureKind, Reply};
+use crate::comm::ChannelHeader;
+use crate::wire::{
+    ChannelResp, Decode, Encode, FdId, Mid, Overflow, PReadReq, PReadResp, Reader, Request, Writer,
+};
+
+/// A channel of a connection: shared memory for requests and replies, a socket for descriptors.
+///
+/// ```no_run
+/// use flipcall::{Spinners, WaitPolicy};
+/// use lisafs::client::{Communicator, Error, Reply, Socket};
+/// use lisafs::wire::{FdId, StatReq};
+///
+/// # fn stat(socket: &mut Socket, root: FdId) -> Result<(), Error> {
+/// let mut channel = socket.open_channel(WaitPolicy::Park, &Spinners::new())?;
+/// let stat = channel.call(&StatReq { fd: root }, &mut Reply::new())?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Channel {
+    active: Active,
+    fds: FdReceiver,
+    max_message_size: u32,
+    broken: bool,
+}
+
+/// A channel whose server has not been spoken to yet.
+///
+/// Between asking for a channel and connecting it somebody may have to learn how to end it: the
+/// handshake waits for the server without a timeout.
+#[derive(Debug)]
+pub struct PendingChannel {
+    endpoint: ClientEndpoint,
+    fds: FdReceiver,
+    max_message_size: u32,
+}
+
+impl PendingChannel {
+    /// Checks and maps the window at `place` in the first of `fds`.
+    pub(super) fn new(
+        place: &ChannelResp,
+        fds: Vec<OwnedFd>,
+        max_message_size: u32,
+        (wait, spinners): (WaitPolicy, &Spinners),
+    ) -> Result<PendingChannel, Error> {
+        let Ok([memory, socket]) = <[OwnedFd; 2]>::try_from(fds) else {
+            return Err(Error::failed(FailureKind::MissingDescriptor));
+        };
+        let descriptor = WindowDescriptor {
+            offset: u64::try_from(place.data_offset).map_err(|_| Error::malformed())?,
+            length: place.data_length,
+        };
+        let window = PacketWindow::from_peer(memory, descriptor).map_err(Error::transport)?;
+        Ok(PendingChannel {
+            endpoint: ClientEndpoint::new(window, wait, spinners),
+            fds: FdReceiver::from(socket),
+            max_message_size,
+        })
+    }
+
+    /// Exchanges handshakes with the server.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] when the server's is not acceptable, or the channel was shut down.
+    pub fn connect(self) -> Result<Channel, Error> {
+        Ok(Channel {
+            active: self.endpoint.connect().map_err(Error::transport)?,
+            fds: self.fds,
+            max_message_size: self.max_message_size,
+            broken: false,
+        })
+    }
+
+    /// A handle that ends the channel from another thread.
+    #[must_use]
+    pub fn closer(&self) -> Closer {
+        self.endpoint.closer()
+    }
+}
+
+impl Channel {
+    /// A handle that ends the channel from another thread; a call that waits then fails with EIO.
+    #[must_use]
+    pub fn closer(&self) -> Closer {
+        self.active.closer()
+    }
+
+    /// How the waits for replies went so far.
+    #[must_use]
+    pub fn wait_stats(&self) -> WaitStats {
+        self.active.wait_stats()
+    }
+
+    /// Whether the transport failed; no call can succeed then.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Encodes the request into the window, hands it over and waits. Returns the number of the
+    /// reply and its payload, still in the window.
+    fn round_trip<E: Encode>(
+        &mut self,
+        mid: Mid,
+        request: &E,
+        bounds: Bounds,
+        reply: &mut Reply,
+    ) -> Result<(Mid, SharedBytes<'_>), Error> {
+        reply.clear();
+        if self.broken {
+            return Err(Error::disconnected());
+        }
+        let header = ChannelHeader {
+            mid,
+            num_fds: 0,
+            pad: 0,
+        };
+        let mut out = WindowWriter::new(self.active.payload(), bounds.max_request);
+        out.put_header(header)?;
+        request.encode(&mut out)?;
+        let len = out.len;
+        let len = match self.active.send_recv(len) {
+            Ok(len) => len,
+            Err(why) => {
+                self.broken = true;
+                return Err(Error::transport(why));
+            }
+        };
+
+        let datagram = self.active.payload();
+        let mut header = [0; ChannelHeader::SIZE];
+        let (Some(payload), Ok(())) = (
+            len.checked_sub(ChannelHeader::SIZE)
+                .and_then(|len| datagram.slice(ChannelHeader::SIZE, len)),
+            datagram.copy_to(0, &mut header),
+        ) else {
+            return Err(Error::malformed());
+        };
+        let header: ChannelHeader = bytemuck::pod_read_unaligned(&header);
+        receive_fds(&self.fds, header.num_fds, bounds.max_fds, reply);
+        if payload.len() > self.max_message_size as usize {
+            reply.clear();
+            return Err(Error::malformed());
+        }
+        Ok((header.mid, payload))
+    }
+}
+
+/// Takes `count` descriptors off the channel and keeps `keep` of them. All have to be taken,
+/// because their order is all that says which reply they belong to. A missing one is no failure
+/// here: most are optional.
+fn receive_fds(fds: &FdReceiver, count: u8, keep: usize, reply: &mut Reply) {
+    for index in 0..usize::from(count) {
+        match fds.recv() {
+            Ok(Some(fd)) if index < keep => reply.push_fd(fd),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => break,
+        }
+    }
+}
+
+impl Communicator for Channel {
+    fn max_message_size(&self) -> u32 {
+        self.max_message_size
+    }
+
+    fn exchange<E: Encode>(
+        &mut self,
+        mid: Mid,
+        request: &E,
+        bounds: Bounds,
+        reply: &mut Reply,
+    ) -> Result<Mid, Error> {
+        let (got, payload) = self.round_trip(mid, request, bounds, reply)?;
+        reply.copy_from(payload);
+        Ok(got)
+    }
+
+    fn pread(
+        &mut self,
+        fd: FdId,
+        offset: u64,
+        buf: &mut [u8],
+        reply: &mut Reply,
+    ) -> Result<usize, Error> {
+        let request = read_request(fd, offset, buf)?;
+        let bounds = Bounds {
+            max_request: self.max_message_size,
+            max_fds: PReadReq::MAX_FDS,
+        };
+        let (got, payload) = self.round_trip(PReadReq::MID, &request, bounds, reply)?;
+        if got == PReadReq::MID {
+            take_data(payload, buf)
+        } else {
+            reply.copy_from(payload);
+            reply.expect(PReadReq::MID, got)?;
+            Err(Error::malformed())
+        }
+    }
+}
+
+/// Copies the data of a PRead's reply from the window to where it belongs.
+fn take_data(payload: SharedBytes<'_>, buf: &mut [u8]) -> Result<usize, Error> {
+    let mut count = [0; PReadResp::DATA_OFFSET as usize];
+    payload
+        .copy_to(0, &mut count)
+        .map_err(|_| Error::malformed())?;
+    let count = u64::decode(&mut Reader::new(&count))?;
+    let count = usize::try_from(count).map_err(|_| Error::malformed())?;
+    let wanted = buf.get_mut(..count).ok_or_else(Error::malformed)?;
+    payload
+        .copy_to(PReadResp::DATA_OFFSET as usize, wanted)
+        .map_err(|_| Error::malformed())?;
+    Ok(count)
+}
+
+/// Writes a message into a window, bounded by the window and by the limit of the payload.
+struct WindowWriter<'a> {
+    window: SharedBytes<'a>,
+    len: usize,
+    limit: usize,
+}
+
+impl<'a> WindowWriter<'a> {
+    fn new(window: SharedBytes<'a>, max_request: u32) -> WindowWriter<'a> {
+        WindowWriter {
+            window,
+            len: 0,
+            limit: ChannelHeader::SIZE.saturating_add(max_request as usize),
+        }
+    }
+
+    fn put_header(&mut self, header: ChannelHeader) -> Result<(), Overflow> {
+        self.put(bytemuck::bytes_of(&header))
+    }
+}
+
+impl Writer for WindowWriter<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Overflow> {
+        let end = self
+            .len
+            .checked_add(bytes.len())
+            .filter(|end| *end <= self.limit)
+            .ok_or(Overflow)?;
+        self.window
+            .copy_from(self.len, bytes)
+            .map_err(|_| Overflow)?;
+        self.len = end;
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! The main connection.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use flipcall::{FrameSocket, Received, SendError, SharedBytes};
+
+use super::communicator::{Bounds, Communicator, read_request};
+use super::{Error, MountReply, Reply};
+use crate::wire::{
+    Encode, FdId, MAX_MESSAGE_SIZE_BEFORE_MOUNT, Mid, MountReq, Overflow, PReadResp, Writer,
+};
+
+/// The socket of a connection. It carries every message, more slowly than a
+/// [`Channel`](super::Channel).
+///
+/// ```no_run
+/// use std::os::unix::net::UnixStream;
+/// use lisafs::client::{Communicator, Error, Reply, Socket};
+/// use lisafs::wire::StatReq;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut socket = Socket::from(UnixStream::connect("/run/gofer.sock")?);
+/// let root = socket.mount()?.root;
+/// let stat = socket.call(&StatReq { fd: root.control_fd }, &mut Reply::new())?;
+/// println!("the root has {} links", stat.nlink);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Socket {
+    frames: Arc<FrameSocket>,
+    request: Vec<u8>,
+    max_message_size: u32,
+    broken: bool,
+}
+
+impl Socket {
+    /// Mounts: asks for the root and the server's limits, which hold from then on.
+    ///
+    /// # Errors
+    /// As for [`call`](Communicator::call); EIO when the server's limit is too small for any
+    /// message.
+    pub fn mount(&mut self) -> Result<MountReply, Error> {
+        let mut reply = Reply::new();
+        let mount = self.call(&MountReq {}, &mut reply)?;
+        let mut mount = MountReply::new(&mount)?;
+        mount.root_fd = reply.take_fd();
+        self.max_message_size = mount.max_message_size;
+        Ok(mount)
+    }
+
+    /// The socket, for watching it and for ending it from another thread.
+    pub(super) fn frames(&self) -> Arc<FrameSocket> {
+        Arc::clone(&self.frames)
+    }
+
+    fn send(&mut self, mid: Mid) -> Result<(), Error> {
+        let body = SharedBytes::from(self.request.as_mut_slice());
+        match self.frames.send(mid.0, body, &[]) {
+            Ok(()) => Ok(()),
+            // Nothing has left, so the next request may well do.
+            Err(SendError::Unsent(errno)) => Err(Error::Local(errno.into())),
+            Err(SendError::Broken(why)) => {
+                self.broken = true;
+                Err(Error::transport(why))
+            }
+        }
+    }
+
+    fn receive(&mut self, max_fds: usize, reply: &mut Reply) -> Result<Mid, Error> {
+        let (body, fds) = reply.frame();
+        let received = self.frames.recv(body, self.max_message_size, fds, max_fds);
+        let why = match received {
+            Ok(Received::Frame { mid, .. }) => return Ok(Mid(mid)),
+            Ok(Received::TooLong { .. }) => Error::malformed(),
+            Ok(Received::Closed) => {
+                self.broken = true;
+                Error::disconnected()
+            }
+            Err(why) => {
+                self.broken = true;
+                Error::transport(why)
+            }
+        };
+        reply.clear();
+        Err(why)
+    }
+}
+
+/// A connection that has not mounted yet.
+impl From<UnixStream> for Socket {
+    fn from(stream: UnixStream) -> Socket {
+        Socket {
+            frames: Arc::new(FrameSocket::from(stream)),
+            request: Vec::new(),
+            max_message_size: MAX_MESSAGE_SIZE_BEFORE_MOUNT,
+            broken: false,
+        }
+    }
+}
+
+impl Communicator for Socket {
+    fn max_message_size(&self) -> u32 {
+        self.max_message_size
+    }
+
+    fn exchange<E: Encode>(
+        &mut self,
+        mid: Mid,
+        request: &E,
+        bounds: Bounds,
+        reply: &mut Reply,
+    ) -> Result<Mid, Error> {
+        reply.clear();
+        if self.broken {
+            return Err(Error::disconnected());
+        }
+        self.request.clear();
+        request.encode(&mut Bounded {
+            bytes: &mut self.request,
+            limit: bounds.max_request as usize,
+        })?;
+        self.send(mid)?;
+        self.receive(bounds.max_fds, reply)
+    }
+
+    fn pread(
+        &mut self,
+        fd: FdId,
+        offset: u64,
+        buf: &mut [u8],
+        reply: &mut Reply,
+    ) -> Result<usize, Error> {
+        let PReadResp { data } = self.call(&read_request(fd, offset, buf)?, reply)?;
+        buf.get_mut(..data.0.len())
+            .ok_or_else(Error::malformed)?
+            .copy_from_slice(data.0);
+        Ok(data.0.len())
+    }
+}
+
+/// A vector with a limit.
+struct Bounded<'a> {
+    bytes: &'a mut Vec<u8>,
+    limit: usize,
+}
+
+impl Writer for Bounded<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Overflow> {
+        if bytes.len() > self.limit.saturating_sub(self.bytes.len()) {
+            return Err(Overflow);
+        }
+        self.bytes.put(bytes)
+    }
+}
