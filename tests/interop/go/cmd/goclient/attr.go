@@ -37,7 +37,12 @@ func attrChecks() []entry {
 			c.ok(d.StatFSTo(c.ctx, &got), "statfs")
 			c.that(got.BlockSize > 0 && got.NameLength == 255, "block size %d, name length %d", got.BlockSize, got.NameLength)
 			c.errno(open.StatFSTo(c.ctx, &got), unix.EINVAL, "statfs of an open file")
+		}},
+		{"statfs/host", func(c *check) {
 			c.needHost()
+			d := c.scratch()
+			var got lisafs.StatFS
+			c.ok(d.StatFSTo(c.ctx, &got), "statfs")
 			var want unix.Statfs_t
 			c.ok(unix.Statfs(d.path, &want), "statfs on the host")
 			same := got.Type == uint64(want.Type) && got.BlockSize == want.Bsize && got.Blocks == want.Blocks && got.Files == want.Files

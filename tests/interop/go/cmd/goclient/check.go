@@ -140,7 +140,11 @@ func discard(fd int) {
 func (c *check) mkdir(d *dir, name string) *dir {
 	inode, err := d.MkdirAt(c.ctx, name, 0o755, lisafs.NoUID, lisafs.NoGID)
 	c.ok(err, "mkdir "+name)
-	return &dir{ClientFD: c.control(inode), path: d.host(name)}
+	made := &dir{ClientFD: c.control(inode)}
+	if d.path != "" {
+		made.path = d.host(name)
+	}
+	return made
 }
 
 // file makes a regular file with this content and returns its control handle.
