@@ -2,7 +2,7 @@
 // and says what the server did.
 //
 //	goclient (--connect SOCKET | --fd N) [--host-dir DIR] [--readonly]
-//	         [--host-uds MODE] [--host-fifo MODE] [--observe]
+//	         [--host-uds MODE] [--host-fifo MODE] [--only PREFIX] [--observe]
 //
 // The default mode runs checks: things every lisafs server must do. Each prints
 // {"name":…,"ok":…,"detail":…}, or {"name":…,"skip":reason} if it cannot run
@@ -47,6 +47,7 @@ func run() (bool, error) {
 	flag.BoolVar(&opts.readonly, "readonly", false, "the server is read-only")
 	flag.Var(&opts.uds, "host-uds", "the server's Unix socket policy: none, open, create or all")
 	flag.Var(&opts.fifo, "host-fifo", "the server's FIFO policy: none or open")
+	flag.StringVar(&opts.only, "only", "", "run only what has a name with this `prefix`")
 	observe := flag.Bool("observe", false, "run the probes instead of the checks")
 	flag.Parse()
 	if flag.NArg() != 0 {
@@ -71,6 +72,7 @@ func run() (bool, error) {
 // options is what the command line says about the server and the host.
 type options struct {
 	hostDir  string
+	only     string
 	readonly bool
 	uds      config.HostUDS
 	fifo     config.HostFifo

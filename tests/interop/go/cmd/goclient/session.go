@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,29 @@ type probe struct {
 	name string
 	run  func(*check) string
 }
+
+// The lines of the output.
+type (
+	checkLine struct {
+		Name   string `json:"name"`
+		OK     bool   `json:"ok"`
+		Detail string `json:"detail"`
+	}
+	skipLine struct {
+		Name string `json:"name"`
+		Skip string `json:"skip"`
+	}
+	probeLine struct {
+		Name     string `json:"name"`
+		Observed string `json:"observed"`
+	}
+	summaryLine struct {
+		Checks   int `json:"checks"`
+		Failed   int `json:"failed"`
+		Skipped  int `json:"skipped"`
+		Channels int `json:"channels"`
+	}
+)
 
 // session is one connection and the tally of what was run over it.
 type session struct {
@@ -77,24 +101,33 @@ func (s *session) emit(line any) {
 	}
 }
 
+// selected says whether --only asks for this check or probe. The session's own
+// directory is always made and removed.
+func (s *session) selected(name string) bool {
+	return strings.HasPrefix(name, s.only) || strings.HasPrefix(name, "session/")
+}
+
 func (s *session) runChecks(entries []entry) {
 	if !s.readonly {
 		entries = append([]entry{{"session/directory", (*check).makeWork}}, entries...)
 		entries = append(entries, entry{"session/remove", (*check).removeWork})
 	}
 	for _, e := range entries {
+		if !s.selected(e.name) {
+			continue
+		}
 		s.ran++
 		err := s.perform(e.run)
 		var skip skipped
 		switch {
 		case errors.As(err, &skip):
 			s.skipped++
-			s.emit(map[string]any{"name": e.name, "skip": string(skip)})
+			s.emit(skipLine{e.name, string(skip)})
 		case err != nil:
 			s.failed++
-			s.emit(map[string]any{"name": e.name, "ok": false, "detail": err.Error()})
+			s.emit(checkLine{e.name, false, err.Error()})
 		default:
-			s.emit(map[string]any{"name": e.name, "ok": true, "detail": ""})
+			s.emit(checkLine{e.name, true, ""})
 		}
 		if errors.Is(err, errStuck) {
 			s.summary()
@@ -105,21 +138,24 @@ func (s *session) runChecks(entries []entry) {
 
 func (s *session) runProbes(probes []probe) {
 	if err := s.perform((*check).makeWork); err != nil {
-		s.emit(map[string]string{"name": "session/directory", "observed": err.Error()})
+		s.emit(probeLine{"session/directory", err.Error()})
 	}
 	for _, p := range probes {
+		if !s.selected(p.name) {
+			continue
+		}
 		var observed string
 		err := s.perform(func(c *check) { observed = p.run(c) })
 		if err != nil {
 			observed = err.Error()
 		}
-		s.emit(map[string]string{"name": p.name, "observed": observed})
+		s.emit(probeLine{p.name, observed})
 		if errors.Is(err, errStuck) {
 			os.Exit(1)
 		}
 	}
 	if err := s.perform((*check).removeWork); err != nil {
-		s.emit(map[string]string{"name": "session/remove", "observed": err.Error()})
+		s.emit(probeLine{"session/remove", err.Error()})
 	}
 }
 
@@ -168,12 +204,7 @@ func (s *session) finish() {
 
 // summary prints the last line and reports whether all is well.
 func (s *session) summary() bool {
-	s.emit(map[string]int{
-		"checks":   s.ran,
-		"failed":   s.failed,
-		"skipped":  s.skipped,
-		"channels": s.channels(),
-	})
+	s.emit(summaryLine{s.ran, s.failed, s.skipped, s.channels()})
 	return s.failed == 0
 }
 
