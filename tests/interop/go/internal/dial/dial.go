@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/lisafs"
 	"gvisor.dev/gvisor/pkg/log"
@@ -35,6 +36,9 @@ type Mount struct {
 	HostFD int
 }
 
+// deadline bounds the connect; gVisor's client has no limit of its own.
+const deadline = 30 * time.Second
+
 // Mount connects, mounts and starts the channels. gVisor's client logs to
 // stderr from here on, warnings only.
 func (t *Target) Mount() (*Mount, error) {
@@ -43,6 +47,24 @@ func (t *Target) Mount() (*Mount, error) {
 	if err != nil {
 		return nil, err
 	}
+	type result struct {
+		mount *Mount
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		m, err := mount(sock)
+		done <- result{m, err}
+	}()
+	select {
+	case r := <-done:
+		return r.mount, r.err
+	case <-time.After(deadline):
+		return nil, errors.New("the server does not answer")
+	}
+}
+
+func mount(sock *unet.Socket) (*Mount, error) {
 	client, root, hostFD, err := lisafs.NewClient(sock)
 	if err != nil {
 		return nil, fmt.Errorf("mount: %w", err)
