@@ -130,11 +130,9 @@ impl<W: Word> Control<'_, W> {
 
     /// Sleeps until it is our turn.
     pub(crate) fn park(&self) -> Result<(), Ended> {
-        // SYNC: gate (either this sees CLOSING, or `close` sees ASLEEP and keeps waking us)
-        if self.gate.fetch_or(ASLEEP, AcqRel) & CLOSING != 0 {
-            self.gate.fetch_and(!ASLEEP, AcqRel);
-            return Err(Ended::Shutdown);
-        }
+        // SYNC: gate (either `close` sees ASLEEP and keeps waking us, or this sees its CLOSING, and
+        // then so does the look that follows)
+        self.gate.fetch_or(ASLEEP, AcqRel);
         let outcome = loop {
             match self.is_mine() {
                 Ok(true) => break Ok(()),

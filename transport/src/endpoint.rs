@@ -341,8 +341,9 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Without this the peer would wait for ever for an end that an early return has dropped.
-        if self.stage != Stage::Sent {
+        // Without this the peer would wait for ever for an end that an early return has dropped. An
+        // end that failed has told the peer already, and leaves the window alone.
+        if self.stage == Stage::Open {
             self.shared.control().close();
         }
     }

@@ -76,3 +76,74 @@ impl Word for AtomicU32 {
         wake(self, count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::control::{CLIENT_ACTIVE, Control, Ended, Role};
+
+    const AMPLE: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_changed_word_is_not_slept_on() {
+        let word = AtomicU32::new(1);
+        assert_eq!(wait(&word, 0), Ok(()));
+        assert_eq!(wake(&word, i32::MAX), Ok(()));
+    }
+
+    /// Threads of a hostile peer that never leave the word, whatever it says, in front of the one that
+    /// has to be woken; and the word never says anything but "sleep".
+    #[test]
+    fn a_wake_cannot_be_swallowed_by_other_sleepers() {
+        const CROWD: u32 = 64;
+        let (state, gate) = (AtomicU32::new(CLIENT_ACTIVE), AtomicU32::new(0));
+        let (over, arrived) = (AtomicBool::new(false), AtomicU32::new(0));
+        let control = Control {
+            state: &state,
+            gate: &gate,
+            role: Role::Server,
+        };
+        thread::scope(|scope| {
+            for _ in 0..CROWD {
+                scope.spawn(|| {
+                    arrived.fetch_add(1, Relaxed);
+                    while !over.load(SeqCst) {
+                        wait(&state, CLIENT_ACTIVE).unwrap();
+                    }
+                });
+            }
+            while arrived.load(Relaxed) < CROWD {
+                thread::yield_now();
+            }
+            let victim = scope.spawn(|| control.park());
+            while !control.is_asleep() {
+                thread::yield_now();
+            }
+            control.close();
+            // Fewer wakes than the crowd has heads; each is given ample time to be noticed, and all but
+            // the first are for a victim that was still on its way into the kernel.
+            let mut wakes = 0;
+            while control.is_asleep() && wakes < CROWD / 4 {
+                state.store(CLIENT_ACTIVE, SeqCst);
+                control.wake_all();
+                wakes += 1;
+                let started = Instant::now();
+                while control.is_asleep() && started.elapsed() < AMPLE {
+                    thread::yield_now();
+                }
+            }
+            let acknowledged = !control.is_asleep();
+
+            over.store(true, SeqCst);
+            state.store(u32::MAX, SeqCst);
+            wake(&state, i32::MAX).unwrap();
+            assert!(acknowledged, "still asleep after {wakes} wakes");
+            assert_eq!(victim.join().unwrap(), Err(Ended::Shutdown));
+        });
+    }
+}

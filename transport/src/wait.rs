@@ -158,7 +158,7 @@ pub struct WaitStats {
     pub wakes: u64,
     /// Waits that were over while spinning.
     pub spin_hits: u64,
-    /// Spins that ran out of budget; each is followed by a park.
+    /// Spins that ran out of budget; unless the turn comes that very moment, a park follows.
     pub spin_misses: u64,
 }
 
@@ -243,5 +243,139 @@ fn spin<W: Word>(control: &Control<'_, W>, budget: Duration) -> Result<bool, End
         if now.duration_since(*started.get_or_insert(now)) >= budget {
             return Ok(false);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use nix::unistd::Pid;
+
+    use super::*;
+    use crate::control::{CLIENT_ACTIVE, Role, SERVER_ACTIVE};
+
+    #[test]
+    fn what_is_no_policy_is_refused_with_the_alternatives() {
+        let wrong = [
+            "",
+            "adaptive",
+            "PARK",
+            "park ",
+            "spin",
+            "spin=",
+            "spin=+5",
+            "spin=-1",
+            "spin=0",
+            "spin=1000001",
+            "spin=1us",
+            "spin=0x10",
+            "spin=99999999999999999999999",
+        ];
+        for text in wrong {
+            let message = text.parse::<WaitPolicy>().unwrap_err().to_string();
+            assert!(message.contains(&format!("{text:?}")), "{message}");
+            assert!(
+                message.contains("`park`") && message.contains("`spin=USEC`"),
+                "{message}"
+            );
+            assert!(message.contains("1000000"), "{message}");
+        }
+    }
+
+    #[test]
+    fn display_is_what_is_parsed() {
+        for text in ["park", "spin=1", "spin=1000000"] {
+            assert_eq!(text.parse::<WaitPolicy>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn no_more_than_the_limit_spin_at_once() {
+        let spinners = Spinners::with_limit(2);
+        let first = spinners.enter().unwrap();
+        let shared = spinners.clone();
+        let _second = shared.enter().unwrap();
+        assert!(spinners.enter().is_none());
+        drop(first);
+        assert!(spinners.enter().is_some());
+        assert!(Spinners::with_limit(0).enter().is_none());
+    }
+
+    #[test]
+    fn nobody_spins_on_a_single_cpu() {
+        let limit = thread::spawn(|| {
+            let this_thread = Pid::from_raw(0);
+            let usable = sched_getaffinity(this_thread).unwrap();
+            let mut first = CpuSet::new();
+            let cpu = (0..CpuSet::count())
+                .find(|cpu| usable.is_set(*cpu).unwrap())
+                .unwrap();
+            first.set(cpu).unwrap();
+            sched_setaffinity(this_thread, &first).unwrap();
+            Spinners::new().limit()
+        });
+        assert_eq!(limit.join().unwrap(), 0);
+    }
+
+    /// Waits as the server for a word that says `state`, and is handed it once it sleeps.
+    fn wait_once(policy: WaitPolicy, limit: usize, state: u32) -> WaitStats {
+        let asked = AtomicU32::new(state);
+        let (our_gate, their_gate) = (AtomicU32::new(0), AtomicU32::new(0));
+        let ours = Control {
+            state: &asked,
+            gate: &our_gate,
+            role: Role::Server,
+        };
+        let theirs = Control {
+            state: &asked,
+            gate: &their_gate,
+            role: Role::Client,
+        };
+        let counters = Counters::default();
+        let spinners = Spinners::with_limit(limit);
+        thread::scope(|scope| {
+            if state == CLIENT_ACTIVE {
+                scope.spawn(|| {
+                    while !ours.is_asleep() {
+                        thread::yield_now();
+                    }
+                    theirs.give().unwrap();
+                });
+            }
+            Waiter::new(policy, &spinners)
+                .wait(&ours, &counters)
+                .unwrap();
+        });
+        assert_eq!(
+            spinners.pool.spinning.load(Relaxed),
+            0,
+            "a place was not given back"
+        );
+        counters.snapshot()
+    }
+
+    #[test]
+    fn counters_tell_how_a_wait_ended() {
+        let parked = WaitStats {
+            parks: 1,
+            ..WaitStats::default()
+        };
+        assert_eq!(wait_once(WaitPolicy::Park, 1, CLIENT_ACTIVE), parked);
+        // Nobody may spin.
+        let spin = WaitPolicy::Spin(Duration::from_micros(1));
+        assert_eq!(wait_once(spin, 0, CLIENT_ACTIVE), parked);
+        let missed = WaitStats {
+            spin_misses: 1,
+            parks: 1,
+            ..WaitStats::default()
+        };
+        assert_eq!(wait_once(spin, 1, CLIENT_ACTIVE), missed);
+        let hit = WaitStats {
+            spin_hits: 1,
+            ..WaitStats::default()
+        };
+        assert_eq!(wait_once(WaitPolicy::Spin(MAX_SPIN), 1, SERVER_ACTIVE), hit);
     }
 }
