@@ -6,6 +6,7 @@ use core::marker::PhantomData;
 use bytemuck::Pod;
 
 use super::codec::{Decode, Encode, Malformed, Overflow, Reader, Writer};
+use super::schema::{Described, Kind};
 
 /// An array of fixed-size elements: u16 count, then the elements, unaligned.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,10 @@ impl<T: Pod + fmt::Debug> fmt::Debug for Array<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
+}
+
+impl<T: Described> Described for Array<'_, T> {
+    const KIND: Kind = Kind::Array(&T::KIND);
 }
 
 impl<T: Pod> Encode for Array<'_, T> {
@@ -133,6 +138,10 @@ impl fmt::Debug for StringArray<'_> {
             .entries(self.iter().map(|name| name.escape_ascii().to_string()))
             .finish()
     }
+}
+
+impl Described for StringArray<'_> {
+    const KIND: Kind = Kind::Array(&Kind::Bytes);
 }
 
 impl Encode for StringArray<'_> {

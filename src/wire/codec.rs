@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::schema::{Described, Kind};
+
 /// The bytes are no complete message of the expected kind. A server answers it with EIO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("malformed message")]
@@ -92,8 +94,12 @@ pub trait Decode<'a>: Sized {
 }
 
 macro_rules! integers {
-    ($($int:ty)*) => {
+    ($($int:ty = $kind:ident)*) => {
         $(
+            impl Described for $int {
+                const KIND: Kind = Kind::$kind;
+            }
+
             impl Encode for $int {
                 fn encode<W: Writer + ?Sized>(&self, out: &mut W) -> Result<(), Overflow> {
                     out.put(&self.to_le_bytes())
@@ -109,7 +115,7 @@ macro_rules! integers {
     };
 }
 
-integers! { u8 u16 u32 u64 i32 i64 }
+integers! { u8 = U8 u16 = U16 u32 = U32 u64 = U64 i32 = I32 i64 = I64 }
 
 /// The empty message.
 impl Encode for () {
@@ -122,6 +128,10 @@ impl Decode<'_> for () {
     fn decode(_from: &mut Reader<'_>) -> Result<(), Malformed> {
         Ok(())
     }
+}
+
+impl Described for &[u8] {
+    const KIND: Kind = Kind::Bytes;
 }
 
 /// A SizedString: u16 length and that many bytes, of any value.
@@ -139,92 +149,3 @@ impl<'a> Decode<'a> for &'a [u8] {
         from.take(usize::from(len))
     }
 }
-
-/// Implements the codec of a [`bytemuck::Pod`] type as its bytes in memory.
-macro_rules! pod {
-    ($($pod:ty = $size:literal),* $(,)?) => {
-        $(
-            const _: () = assert!(size_of::<$pod>() == $size);
-
-            impl $crate::wire::Encode for $pod {
-                fn encode<W: $crate::wire::Writer + ?Sized>(
-                    &self,
-                    out: &mut W,
-                ) -> Result<(), $crate::wire::Overflow> {
-                    out.put(bytemuck::bytes_of(self))
-                }
-            }
-
-            impl $crate::wire::Decode<'_> for $pod {
-                fn decode(
-                    from: &mut $crate::wire::Reader<'_>,
-                ) -> Result<Self, $crate::wire::Malformed> {
-                    from.take($size).map(bytemuck::pod_read_unaligned)
-                }
-            }
-        )*
-    };
-}
-pub(super) use pod;
-
-/// Declares a record: fields in wire order, `[+ N]` for N bytes of padding behind a field.
-macro_rules! record {
-    (
-        $(#[$meta:meta])*
-        pub struct $name:ident $(<$lt:lifetime>)? {
-            $( $(#[$field_meta:meta])* $field:ident : $ty:ty $([+ $pad:literal])? ),* $(,)?
-        }
-    ) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct $name $(<$lt>)? {
-            $( $(#[$field_meta])* pub $field: $ty, )*
-        }
-
-        impl $(<$lt>)? $crate::wire::Encode for $name $(<$lt>)? {
-            #[allow(unused_variables)] // by the records without fields
-            fn encode<W: $crate::wire::Writer + ?Sized>(
-                &self,
-                out: &mut W,
-            ) -> Result<(), $crate::wire::Overflow> {
-                $(
-                    $crate::wire::Encode::encode(&self.$field, out)?;
-                    $( out.put(&[0; $pad])?; )?
-                )*
-                Ok(())
-            }
-        }
-
-        $crate::wire::codec::record!(@decode $name $($lt)? {
-            $( $field $ty $([$pad])? ),*
-        });
-    };
-    (@decode $name:ident { $( $field:ident $ty:ty $([$pad:literal])? ),* }) => {
-        impl $crate::wire::Decode<'_> for $name {
-            #[allow(unused_variables)] // by the records without fields
-            fn decode(
-                from: &mut $crate::wire::Reader<'_>,
-            ) -> Result<Self, $crate::wire::Malformed> {
-                $(
-                    let $field = $crate::wire::Decode::decode(from)?;
-                    $( from.take($pad)?; )?
-                )*
-                Ok($name { $( $field ),* })
-            }
-        }
-    };
-    (@decode $name:ident $lt:lifetime { $( $field:ident $ty:ty $([$pad:literal])? ),* }) => {
-        impl<$lt> $crate::wire::Decode<$lt> for $name<$lt> {
-            fn decode(
-                from: &mut $crate::wire::Reader<$lt>,
-            ) -> Result<Self, $crate::wire::Malformed> {
-                $(
-                    let $field = $crate::wire::Decode::decode(from)?;
-                    $( from.take($pad)?; )?
-                )*
-                Ok($name { $( $field ),* })
-            }
-        }
-    };
-}
-pub(super) use record;

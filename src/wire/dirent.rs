@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use super::codec::{Decode, Encode, Malformed, Overflow, Reader, Writer, record};
+use super::codec::{Decode, Encode, Malformed, Overflow, Reader, Writer};
+use super::declare::record;
+use super::schema::{Described, Kind};
 
 record! {
     /// A directory entry (27 bytes and the name).
@@ -58,6 +60,10 @@ impl fmt::Debug for Dirents<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
+}
+
+impl Described for Dirents<'_> {
+    const KIND: Kind = Kind::Array(&Dirent64::KIND);
 }
 
 impl Encode for Dirents<'_> {

@@ -1,8 +1,8 @@
 //! The messages as bytes: what protocol version "lisafs" puts behind a communicator's header.
 //!
 //! This module knows no I/O. A message is declared once, as a row of the table in [`table`] and as
-//! a record in [`requests`] or [`replies`]; encoding, decoding, dispatch and the typed client call
-//! all follow from that.
+//! a record in [`requests`] or [`replies`]; encoding, decoding, dispatch, the typed client call and
+//! the [`schema`] all follow from that.
 //!
 //! All integers are little endian (the protocol says "native", and big-endian hosts are refused at
 //! compile time) and unaligned. Strings and arrays carry a u16 count. Padding is written as zeros
@@ -11,13 +11,16 @@
 
 mod array;
 mod codec;
+mod declare;
 mod dirent;
 mod name;
 pub mod replies;
 pub mod requests;
+pub mod schema;
 mod stat;
 pub mod table;
 mod types;
+mod value;
 
 pub use array::{Array, StringArray, StringArrayBuf};
 pub use codec::{Decode, Encode, Malformed, Overflow, Reader, Writer};

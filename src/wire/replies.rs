@@ -1,6 +1,8 @@
 //! The replies, in the order of their numbers. A message that answers with nothing answers `()`.
 
-use super::codec::{Decode, Encode, Malformed, Overflow, Reader, Writer, record};
+use super::codec::{Decode, Encode, Malformed, Overflow, Reader, Writer};
+use super::declare::record;
+use super::schema::{Described, Kind};
 use super::{Array, Dirents, FdId, Inode, Mid, Statx, StringArray};
 
 record! {
@@ -112,6 +114,10 @@ impl PReadResp<'_> {
 /// Bytes behind a u64 length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LongBytes<'a>(pub &'a [u8]);
+
+impl Described for LongBytes<'_> {
+    const KIND: Kind = Kind::LongBytes;
+}
 
 impl Encode for LongBytes<'_> {
     fn encode<W: Writer + ?Sized>(&self, out: &mut W) -> Result<(), Overflow> {

@@ -3,7 +3,10 @@
 //! Names and paths are raw bytes here: the golden vectors hold `""` and `".."`, and some messages
 //! look at a name only when they come to it. A handler makes the checked [`Name`](super::Name).
 
-use super::codec::record;
+use core::ops::Range;
+
+use super::codec::Malformed;
+use super::declare::record;
 use super::{Array, FdId, Gid, SetStat, StringArray, TimeSpec, Uid};
 
 record! {
@@ -117,7 +120,7 @@ record! {
     /// Creates a regular file that must not exist, and opens it.
     pub struct OpenCreateAtReq<'a> {
         /// Where and how.
-        create: CreateCommon,
+        create: CreateCommon [flat],
         /// open(2) flags, of which O_ACCMODE and O_TRUNC count.
         flags: u32,
         /// The name.
@@ -153,12 +156,23 @@ record! {
         fd: FdId,
         /// How many bytes of data follow.
         num_bytes: u32,
-    }
+    } then data
 }
 
 impl PWriteReq {
     /// The offset of the data in the message.
     pub const DATA_OFFSET: u32 = 20;
+
+    /// Where the data lies in a message of `message_len` bytes.
+    ///
+    /// # Errors
+    /// `Malformed` when the message ends before the data does.
+    pub fn data_range(&self, message_len: usize) -> Result<Range<usize>, Malformed> {
+        let start = usize::try_from(Self::DATA_OFFSET).map_err(|_| Malformed)?;
+        let len = usize::try_from(self.num_bytes).map_err(|_| Malformed)?;
+        let end = start.checked_add(len).ok_or(Malformed)?;
+        (end <= message_len).then_some(start..end).ok_or(Malformed)
+    }
 }
 
 record! {
@@ -177,7 +191,7 @@ record! {
     /// Makes a directory.
     pub struct MkdirAtReq<'a> {
         /// Where and how.
-        create: CreateCommon,
+        create: CreateCommon [flat],
         /// The name.
         name: &'a [u8],
     }
@@ -187,7 +201,7 @@ record! {
     /// Makes a file of the type in the mode, see mknod(2).
     pub struct MknodAtReq<'a> {
         /// Where and how.
-        create: CreateCommon,
+        create: CreateCommon [flat],
         /// The minor number of a device.
         minor: u32,
         /// The major number of a device.
@@ -359,7 +373,7 @@ record! {
     /// Makes a Unix socket and binds it to a name.
     pub struct BindAtReq<'a> {
         /// Where and how.
-        create: CreateCommon,
+        create: CreateCommon [flat],
         /// SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET.
         sock_type: u32,
         /// The name.

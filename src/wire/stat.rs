@@ -1,47 +1,45 @@
 //! File attributes.
 
 use bitflags::bitflags;
-use bytemuck::{Pod, Zeroable};
 
-use super::codec::{Decode, Encode, Malformed, Overflow, Reader, Writer, pod};
+use super::declare::{pod_record, record};
 
-/// A moment as statx(2) tells it (16 bytes): seconds since the epoch and nanoseconds below 10⁹.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
-#[repr(C)]
-pub struct Timestamp {
-    /// Seconds since the epoch, negative before it.
-    pub sec: i64,
-    /// Nanoseconds within the second.
-    pub nsec: u32,
-    /// Zero.
-    pub pad: i32,
+pod_record! {
+    /// A moment as statx(2) tells it (16 bytes): seconds since the epoch and nanoseconds below 10⁹.
+    #[derive(Default, PartialOrd, Ord)]
+    pub struct Timestamp = 16 {
+        /// Seconds since the epoch, negative before it.
+        sec: i64,
+        /// Nanoseconds within the second.
+        nsec: u32 [pad: i32],
+    }
 }
 
-/// File attributes (144 bytes): the first 144 bytes of the kernel's `struct statx`, see statx(2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
-#[allow(missing_docs)] // statx(2) describes each field by these names
-pub struct Statx {
-    pub mask: u32,
-    pub blksize: u32,
-    pub attributes: u64,
-    pub nlink: u32,
-    pub uid: u32,
-    pub gid: u32,
-    pub mode: u16,
-    pub pad: u16,
-    pub ino: u64,
-    pub size: u64,
-    pub blocks: u64,
-    pub attributes_mask: u64,
-    pub atime: Timestamp,
-    pub btime: Timestamp,
-    pub ctime: Timestamp,
-    pub mtime: Timestamp,
-    pub rdev_major: u32,
-    pub rdev_minor: u32,
-    pub dev_major: u32,
-    pub dev_minor: u32,
+pod_record! {
+    /// File attributes (144 bytes): the first 144 bytes of the kernel's `struct statx`, see statx(2).
+    #[derive(Default)]
+    #[allow(missing_docs)] // statx(2) describes each field by these names
+    pub struct Statx = 144 {
+        mask: u32,
+        blksize: u32,
+        attributes: u64,
+        nlink: u32,
+        uid: u32,
+        gid: u32,
+        mode: u16 [pad: u16],
+        ino: u64,
+        size: u64,
+        blocks: u64,
+        attributes_mask: u64,
+        atime: Timestamp,
+        btime: Timestamp,
+        ctime: Timestamp,
+        mtime: Timestamp,
+        rdev_major: u32,
+        rdev_minor: u32,
+        dev_major: u32,
+        dev_minor: u32,
+    }
 }
 
 impl Statx {
@@ -96,52 +94,37 @@ impl FileType {
     }
 }
 
-/// File system attributes (64 bytes), a part of statfs(2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
-pub struct StatFs {
-    /// The magic number of the file system.
-    pub kind: u64,
-    /// Bytes of a block, the unit of the three block counts.
-    pub block_size: i64,
-    /// Blocks in all.
-    pub blocks: u64,
-    /// Free blocks.
-    pub blocks_free: u64,
-    /// Free blocks for unprivileged users.
-    pub blocks_available: u64,
-    /// Inodes in all.
-    pub files: u64,
-    /// Free inodes.
-    pub files_free: u64,
-    /// The longest file name, in bytes.
-    pub name_length: u64,
-}
-
-pod! { Timestamp = 16, Statx = 144, StatFs = 64 }
-
-/// A moment to set, as utimensat(2) takes it; `nsec` may be UTIME_NOW or UTIME_OMIT.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TimeSpec {
-    /// Seconds since the epoch.
-    pub sec: i64,
-    /// Nanoseconds within the second.
-    pub nsec: i64,
-}
-
-impl Encode for TimeSpec {
-    fn encode<W: Writer + ?Sized>(&self, out: &mut W) -> Result<(), Overflow> {
-        self.sec.encode(out)?;
-        self.nsec.encode(out)
+pod_record! {
+    /// File system attributes (64 bytes), a part of statfs(2).
+    #[derive(Default)]
+    pub struct StatFs = 64 {
+        /// The magic number of the file system.
+        kind: u64,
+        /// Bytes of a block, the unit of the three block counts.
+        block_size: i64,
+        /// Blocks in all.
+        blocks: u64,
+        /// Free blocks.
+        blocks_free: u64,
+        /// Free blocks for unprivileged users.
+        blocks_available: u64,
+        /// Inodes in all.
+        files: u64,
+        /// Free inodes.
+        files_free: u64,
+        /// The longest file name, in bytes.
+        name_length: u64,
     }
 }
 
-impl Decode<'_> for TimeSpec {
-    fn decode(from: &mut Reader<'_>) -> Result<TimeSpec, Malformed> {
-        Ok(TimeSpec {
-            sec: i64::decode(from)?,
-            nsec: i64::decode(from)?,
-        })
+record! {
+    /// A moment to set, as utimensat(2) takes it; `nsec` may be UTIME_NOW or UTIME_OMIT.
+    #[derive(Copy, Default)]
+    pub struct TimeSpec {
+        /// Seconds since the epoch.
+        sec: i64,
+        /// Nanoseconds within the second.
+        nsec: i64,
     }
 }
 

@@ -6,13 +6,17 @@
 //! anything), and how many descriptors a reply can bring.
 
 use super::codec::{Decode, Encode};
-use super::{Array, Mid};
+use super::schema::{Field, Record};
+use super::{Array, Mid, StatFs, Statx};
 use super::{replies::*, requests::*};
-use crate::wire::StatFs;
-use crate::wire::Statx;
 
-/// Hands the rows of the table to a macro. The macro gets the two lifetimes that the rows use
-/// (borrowed requests, borrowed replies) and then the rows.
+/// Hands the rows of the table to a macro, for code that needs the types of all messages: a
+/// dispatcher, a trace, a test. Where there is a choice, [`messages`] is simpler.
+///
+/// The macro gets the two lifetimes that the rows use (borrowed requests, borrowed replies), then
+/// the rows: number, constant of [`Mid`], name, request, reply, `reads` or `mutates`, descriptors.
+/// The types are named as in [`wire`](crate::wire), which the caller brings into scope.
+#[macro_export]
 macro_rules! for_each_message {
     ($callback:ident) => {
         $callback! {
@@ -53,16 +57,16 @@ macro_rules! for_each_message {
         }
     };
 }
-pub(crate) use for_each_message;
+pub use for_each_message;
 
 /// A request knows its row of the table, so a typed call needs no other argument.
-pub trait Request: Encode {
+pub trait Request: Encode + Record {
     /// The number of the message.
     const MID: Mid;
     /// How many descriptors the reply can bring.
     const MAX_FDS: usize;
     /// The answer to it.
-    type Reply<'r>: Decode<'r> + Encode + core::fmt::Debug;
+    type Reply<'r>: Decode<'r> + Encode + Record + core::fmt::Debug;
 }
 
 /// A row of the table.
@@ -76,6 +80,10 @@ pub struct Message {
     pub mutates: bool,
     /// How many descriptors the reply can bring.
     pub max_fds: usize,
+    /// The fields of the request.
+    pub request: &'static [Field],
+    /// The fields of the reply; none is an empty message.
+    pub reply: &'static [Field],
 }
 
 /// The length of an array that is indexed by message number. Number 0 is the error reply.
@@ -104,7 +112,9 @@ macro_rules! declare {
             )*
         }
 
-        static MESSAGES: [Option<Message>; MESSAGE_COUNT] = {
+        // A function declares the lifetimes that the types of the rows name.
+        #[allow(clippy::extra_unused_lifetimes)]
+        const fn rows<$q, $r>() -> [Option<Message>; MESSAGE_COUNT] {
             let mut rows = [None; MESSAGE_COUNT];
             $(
                 rows[$number] = Some(Message {
@@ -112,10 +122,12 @@ macro_rules! declare {
                     name: $name,
                     mutates: access!($access),
                     max_fds: $fds,
+                    request: <$request as Record>::FIELDS,
+                    reply: <$reply as Record>::FIELDS,
                 });
             )*
             rows
-        };
+        }
 
         $(
             impl<$q> Request for $request {
@@ -129,11 +141,28 @@ macro_rules! declare {
 
 for_each_message!(declare);
 
+static MESSAGES: [Option<Message>; MESSAGE_COUNT] = rows();
+
 impl Mid {
     /// The message with this number.
     #[must_use]
     pub fn message(self) -> Option<&'static Message> {
         MESSAGES.get(usize::from(self.0))?.as_ref()
+    }
+
+    /// The number of the message with this name. Case, `_` and `-` do not matter: `WalkStat`,
+    /// `walk-stat` and `WALK_STAT` are one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Mid> {
+        let given = name.bytes().filter(|byte| !matches!(byte, b'_' | b'-'));
+        messages()
+            .find(|message| {
+                given
+                    .clone()
+                    .map(|byte| byte.to_ascii_lowercase())
+                    .eq(message.name.bytes().map(|byte| byte.to_ascii_lowercase()))
+            })
+            .map(|message| message.mid)
     }
 }
 

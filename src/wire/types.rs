@@ -5,7 +5,7 @@ use core::fmt;
 use bytemuck::{Pod, Zeroable};
 
 use super::Statx;
-use super::codec::pod;
+use super::declare::{pod, pod_record};
 
 /// Names an object of a connection: a ControlFd, an OpenFd or a BoundSocketFd.
 ///
@@ -57,17 +57,17 @@ impl Gid {
     }
 }
 
-/// A file the client now holds a ControlFd on, and its attributes at that moment (152 bytes).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
-pub struct Inode {
-    /// The new ControlFd.
-    pub control_fd: FdId,
-    /// The attributes.
-    pub stat: Statx,
+pod_record! {
+    /// A file the client now holds a ControlFd on, and its attributes at that moment (152 bytes).
+    pub struct Inode = 152 {
+        /// The new ControlFd.
+        control_fd: FdId,
+        /// The attributes.
+        stat: Statx,
+    }
 }
 
-pod! { FdId = 8, Mid = 2, Uid = 4, Gid = 4, Inode = 152 }
+pod! { FdId = U64, Mid = U16, Uid = U32, Gid = U32 }
 
 macro_rules! print_number {
     ($($name:ident)*) => {
