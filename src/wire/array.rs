@@ -16,6 +16,14 @@ pub struct Array<'a, T> {
 }
 
 impl<'a, T: Pod> Array<'a, T> {
+    const ELEMENT_SIZE: usize = {
+        assert!(
+            size_of::<T>() > 0,
+            "elements without bytes cannot be counted"
+        );
+        size_of::<T>()
+    };
+
     /// Views `elements` as an array. More than 65,535 of them cannot be encoded.
     #[must_use]
     pub fn new(elements: &'a [T]) -> Array<'a, T> {
@@ -28,7 +36,7 @@ impl<'a, T: Pod> Array<'a, T> {
     /// The number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len() / size_of::<T>()
+        self.bytes.len() / Self::ELEMENT_SIZE
     }
 
     /// Whether there are none.
@@ -40,7 +48,7 @@ impl<'a, T: Pod> Array<'a, T> {
     /// The elements in wire order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = T> + use<'a, T> {
         self.bytes
-            .chunks_exact(size_of::<T>())
+            .chunks_exact(Self::ELEMENT_SIZE)
             .map(bytemuck::pod_read_unaligned)
     }
 }
@@ -67,7 +75,7 @@ impl<T: Pod> Encode for Array<'_, T> {
 impl<'a, T: Pod> Decode<'a> for Array<'a, T> {
     fn decode(from: &mut Reader<'a>) -> Result<Self, Malformed> {
         let count = usize::from(u16::decode(from)?);
-        let bytes = from.take(count * size_of::<T>())?;
+        let bytes = from.take(count * Self::ELEMENT_SIZE)?;
         Ok(Array {
             bytes,
             element: PhantomData,

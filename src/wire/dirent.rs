@@ -111,14 +111,19 @@ impl<'b> DirentWriter<'b> {
     /// Appends an entry.
     ///
     /// # Errors
-    /// `Overflow` when the entry does not fit; the back end then goes back to the entry before it.
+    /// `Overflow` when the entry does not fit, and nothing is changed then; the back end goes back to
+    /// the entry before it.
     pub fn push(&mut self, entry: &Dirent64<'_>) -> Result<(), Overflow> {
         let count = self.count.checked_add(1).ok_or(Overflow)?;
         let size = Dirent64::FIXED_SIZE + entry.name.len();
-        if self.bytes.len().saturating_add(size) > self.limit {
+        let before = self.bytes.len();
+        if before.saturating_add(size) > self.limit {
             return Err(Overflow);
         }
-        entry.encode(self.bytes)?;
+        // A name that is too long for its own length shows only when the rest is written.
+        entry
+            .encode(self.bytes)
+            .inspect_err(|_| self.bytes.truncate(before))?;
         self.count = count;
         Ok(())
     }
