@@ -244,7 +244,7 @@ mod tests {
             [2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]
         );
         assert_eq!(request("Close", &[]).unwrap(), [0, 0]);
-        assert_eq!(request("Mount", &Vec::<u8>::new()).unwrap(), []);
+        assert_eq!(request("Mount", &[]).unwrap(), Vec::<u8>::new());
     }
 
     #[test]
