@@ -9,6 +9,9 @@
 //! and ignored when read; bytes after the end of a complete message are ignored too.
 #![forbid(unsafe_code)]
 
+#[cfg(target_endian = "big")]
+compile_error!("records lie in memory as on the wire, which is little endian");
+
 mod array;
 mod codec;
 mod declare;

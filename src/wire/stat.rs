@@ -90,7 +90,10 @@ impl FileType {
     /// The type in the `d_type` of a directory entry.
     #[must_use]
     pub fn from_d_type(d_type: u8) -> FileType {
-        FileType::from_mode(u32::from(d_type) << 12)
+        match d_type {
+            0..=15 => FileType::from_mode(u32::from(d_type) << 12),
+            _ => FileType::Unknown,
+        }
     }
 }
 
@@ -144,5 +147,56 @@ bitflags! {
         const MTIME = 0x40;
         /// STATX_SIZE: length of a regular file.
         const SIZE = 0x200;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FileType, SetStat, Statx};
+
+    #[test]
+    fn a_mode_and_a_d_type_name_the_same_type() {
+        for (d_type, mode, expected) in [
+            (libc::DT_REG, libc::S_IFREG, FileType::Regular),
+            (libc::DT_DIR, libc::S_IFDIR, FileType::Directory),
+            (libc::DT_LNK, libc::S_IFLNK, FileType::Symlink),
+            (libc::DT_SOCK, libc::S_IFSOCK, FileType::Socket),
+            (libc::DT_FIFO, libc::S_IFIFO, FileType::Fifo),
+            (libc::DT_CHR, libc::S_IFCHR, FileType::CharacterDevice),
+            (libc::DT_BLK, libc::S_IFBLK, FileType::BlockDevice),
+            (libc::DT_UNKNOWN, 0, FileType::Unknown),
+        ] {
+            assert_eq!(FileType::from_d_type(d_type), expected);
+            assert_eq!(FileType::from_mode(mode | 0o7777), expected);
+        }
+        // Only the low four bits of a d_type have a place in a mode.
+        for d_type in 16..=u8::MAX {
+            assert_eq!(FileType::from_d_type(d_type), FileType::Unknown, "{d_type}");
+        }
+    }
+
+    #[test]
+    fn a_mode_holds_type_and_permissions() {
+        let stat = Statx {
+            mode: 0o104_755,
+            ..Statx::default()
+        };
+        assert_eq!(stat.file_type(), FileType::Regular);
+        assert_eq!(stat.permissions(), 0o4755);
+    }
+
+    #[test]
+    fn attributes_are_the_bits_of_statx() {
+        for (ours, theirs) in [
+            (SetStat::MODE, libc::STATX_MODE),
+            (SetStat::UID, libc::STATX_UID),
+            (SetStat::GID, libc::STATX_GID),
+            (SetStat::ATIME, libc::STATX_ATIME),
+            (SetStat::MTIME, libc::STATX_MTIME),
+            (SetStat::SIZE, libc::STATX_SIZE),
+        ] {
+            assert_eq!(ours.bits(), theirs);
+        }
+        assert_eq!(SetStat::from_bits(libc::STATX_CTIME), None);
     }
 }
