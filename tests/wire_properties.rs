@@ -471,3 +471,21 @@ fn the_data_of_a_write_lies_inside_the_message() {
     let huge = u32::MAX as usize + 20;
     assert_eq!(request(u32::MAX).data_range(huge), Ok(20..huge));
 }
+
+#[test]
+fn data_begins_where_the_records_say() {
+    let offset_in = |message: Vec<u8>| {
+        let at = message.windows(4).position(|bytes| bytes == b"DATA");
+        at.and_then(|at| u32::try_from(at).ok())
+    };
+    let write = Value::from_text(
+        fields(Mid::PWRITE, Way::Request),
+        &[("offset", b"0"), ("fd", b"0"), ("data", b"DATA")],
+    );
+    let write = encode(Mid::PWRITE, Way::Request, &write.expect("a write"));
+    assert_eq!(offset_in(write), Some(PWriteReq::DATA_OFFSET));
+    let mut read = Vec::new();
+    let data = LongBytes(b"DATA");
+    PReadResp { data }.encode(&mut read).expect("fits");
+    assert_eq!(offset_in(read), Some(PReadResp::DATA_OFFSET));
+}
