@@ -26,14 +26,13 @@
 use core::fmt;
 use std::time::{Duration, Instant};
 
-use parking_lot::{RwLock, RwLockReadGuard};
-
 use super::backend::ServerImpl;
+use super::rename_lock::{RenameLock, SharedGuard};
 use super::tree::Node;
 use crate::Errno;
 
 /// How long a rename waits for the requests that are running before it answers EBUSY.
-const RENAME_DEADLINE: Duration = Duration::from_secs(1);
+const RENAME_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The read guarantee: the rename lock and the node's operation lock are held shared.
 pub struct Shared<'g, S: ServerImpl> {
@@ -213,14 +212,14 @@ impl FdLocks for Unguarded {
 #[derive(Debug, Default)]
 #[doc(hidden)] // only because the sealed trait FdLocks names it
 pub struct TreeLocks {
-    rename: RwLock<()>,
+    rename: RenameLock,
 }
 
 impl TreeLocks {
     /// Takes the rename lock shared.
     pub(super) fn stable(&self) -> Stable<'_> {
         Stable {
-            _rename: self.rename.read(),
+            _rename: self.rename.shared(),
         }
     }
 
@@ -235,14 +234,14 @@ impl TreeLocks {
         operation: impl FnOnce(Global<'_, S>) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
         let deadline = Instant::now() + RENAME_DEADLINE;
-        let _rename = self.rename.try_write_until(deadline).ok_or(Errno::EBUSY)?;
+        let _rename = self.rename.exclusive_until(deadline).ok_or(Errno::EBUSY)?;
         operation(Global { server })
     }
 }
 
 /// The rename lock held shared: names and parents stay as they are.
 pub(super) struct Stable<'t> {
-    _rename: RwLockReadGuard<'t, ()>,
+    _rename: SharedGuard<'t>,
 }
 
 impl Stable<'_> {

@@ -25,6 +25,7 @@ mod fd;
 mod fds;
 mod guarantee;
 mod handle;
+mod rename_lock;
 mod tree;
 
 use core::fmt;

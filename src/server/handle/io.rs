@@ -43,8 +43,10 @@ impl Serve for PReadReq {
 impl Serve for PWriteReq {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
         let (server, locks) = (call.connection.backend(), call.connection.locks());
-        let count = usize::try_from(self.num_bytes).map_err(|_| Errno::EIO)?;
-        let data = call.data.slice(0, count).ok_or(Errno::EIO)?;
+        let data = usize::try_from(self.num_bytes)
+            .ok()
+            .and_then(|count| call.data.slice(0, count))
+            .ok_or(Errno::EIO)?;
         let fd = call.open(self.fd)?;
         let fd = fd.writable()?;
         let offset = check_offset(self.offset)?;
