@@ -1,0 +1,99 @@
+//! What a back end implements: the file system behind a server.
+//!
+//! The runtime owns ids, nodes, locks and replies. A back end sees checked names, private copies of
+//! what the client sent, and a *guarantee*: a value that only the runtime can make and that says
+//! which lock is held on which node (see [`super::guarantee`]). Every method is one file operation;
+//! whatever it returns as `Err` goes to the client as it is, and must have no side effect.
+//! Closing is dropping.
+
+mod control_fd;
+mod open_fd;
+mod operands;
+
+use std::os::fd::OwnedFd;
+
+pub use control_fd::ControlFdImpl;
+pub use open_fd::{BoundSocketFdImpl, OpenFdImpl};
+pub use operands::{
+    Creation, DirentRequest, Donation, NodeKind, OpenFlags, RenameFlags, RenameOutcome,
+};
+
+use super::guarantee::{FdLocks, Shared};
+use crate::Errno;
+use crate::wire::{DEFAULT_MAX_MESSAGE_SIZE, Mid, Statx, messages};
+
+/// A file system, as one connection sees it.
+pub trait ServerImpl: Send + Sync + Sized + 'static {
+    /// A position in the tree.
+    type ControlFd: ControlFdImpl<Server = Self>;
+    /// An open file description.
+    type OpenFd: OpenFdImpl<Server = Self>;
+    /// A Unix socket bound to a name.
+    type BoundSocketFd: BoundSocketFdImpl<Server = Self>;
+    /// [`Guarded`](super::Guarded) to have stat, read, write, sync, allocate, getdents, the xattr
+    /// operations, connect and accept run under their node's lock;
+    /// [`Unguarded`](super::Unguarded) to have them run with no lock held, which suits a back end
+    /// whose descriptors synchronise themselves and keeps a slow one from blocking a rename.
+    type FdLocks: FdLocks;
+
+    /// Whether [`ControlFdImpl::renamed`] and [`OpenFdImpl::renamed`] are to be called. They cost
+    /// a walk over the renamed subtree with the whole tree locked.
+    const NOTIFY_RENAMED: bool = false;
+
+    /// What holds for this connection.
+    fn opts(&self) -> ServerOpts {
+        ServerOpts::default()
+    }
+
+    /// The messages that this connection accepts. `Mount` is always among them.
+    fn supported_messages(&self) -> Vec<Mid> {
+        messages()
+            .map(|message| message.mid)
+            .filter(|mid| *mid != Mid::FLUSH)
+            .collect()
+    }
+
+    /// The limit of a payload in bytes, both ways.
+    fn max_message_size(&self) -> u32 {
+        DEFAULT_MAX_MESSAGE_SIZE
+    }
+
+    /// Called once on every thread that will run this back end's operations, before the first.
+    ///
+    /// # Errors
+    /// The thread then serves nothing: the connection or channel fails with this errno.
+    fn thread_started(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Opens the root of the connection; `at` is its node, whose path is the mount path.
+    ///
+    /// # Errors
+    /// As open(2); EPERM for a file of a type that is not served.
+    fn mount(&self, at: Shared<'_, Self>) -> Result<Mounted<Self>, Errno>;
+}
+
+/// The root of a connection.
+#[derive(Debug)]
+pub struct Mounted<S: ServerImpl> {
+    /// The root.
+    pub control: S::ControlFd,
+    /// Its attributes.
+    pub stat: Statx,
+    /// A descriptor of the root for the client, which gives it everything below the root.
+    pub donation: Option<OwnedFd>,
+}
+
+/// What holds for a connection: which operations a deleted file still answers, and whether
+/// WalkStat has a form of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerOpts {
+    /// [`ControlFdImpl::walk_stat`] is implemented; otherwise the runtime walks and stats.
+    pub walk_stat_supported: bool,
+    /// SetStat works on deleted files.
+    pub set_attr_on_deleted: bool,
+    /// FAllocate works on deleted files.
+    pub allocate_on_deleted: bool,
+    /// OpenAt works on deleted files.
+    pub open_on_deleted: bool,
+}

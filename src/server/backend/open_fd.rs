@@ -1,0 +1,128 @@
+//! Operations on an open file and on a bound socket.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use flipcall::SharedBytes;
+
+use super::{DirentRequest, Donation, ServerImpl};
+use crate::Errno;
+use crate::server::guarantee::{FdExclusive, FdShared, Global, Shared};
+use crate::wire::{DirentWriter, Statx};
+
+/// An open file description.
+///
+/// The runtime has checked that it is readable or writable where that is needed.
+#[allow(unused_variables)] // in the defaults
+pub trait OpenFdImpl: Send + Sync + Sized + 'static {
+    /// The back end.
+    type Server: ServerImpl<OpenFd = Self>;
+
+    /// The host descriptor that the client gets with the id.
+    fn donation(&self) -> Donation<'_> {
+        Donation::None
+    }
+
+    /// statx(2) of the open file.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn stat(&self, at: FdShared<'_, Self::Server>) -> Result<Statx, Errno>;
+
+    /// fsync(2).
+    ///
+    /// # Errors
+    /// As the system call.
+    fn sync(&self, at: FdShared<'_, Self::Server>) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// pwrite(2) of `data`, which may be memory that the client changes meanwhile. Returns the
+    /// bytes written; fewer than there are, but not none, after an error later on.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn write(
+        &self,
+        at: FdExclusive<'_, Self::Server>,
+        data: SharedBytes<'_>,
+        offset: u64,
+    ) -> Result<usize, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// pread(2) into `buffer`, which may be memory that the client reads meanwhile. Returns the
+    /// bytes read; fewer than fit only at the end of the file or after an error later on.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn read(
+        &self,
+        at: FdShared<'_, Self::Server>,
+        buffer: SharedBytes<'_>,
+        offset: u64,
+    ) -> Result<usize, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// fallocate(2).
+    ///
+    /// # Errors
+    /// EOPNOTSUPP for mode bits that are not supported; otherwise as the system call.
+    fn allocate(
+        &self,
+        at: FdExclusive<'_, Self::Server>,
+        mode: u64,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Called when the client closes a descriptor of the file.
+    ///
+    /// # Errors
+    /// What a close(2) of the file would say.
+    fn flush(&self, at: FdShared<'_, Self::Server>) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// getdents64(2) into `entries`, without `.` and `..`. An entry that does not fit comes with
+    /// the next call.
+    ///
+    /// # Errors
+    /// EINVAL if the next entry does not fit into `request.count`: no entries means the end of
+    /// the directory and nothing else.
+    fn getdents64(
+        &self,
+        at: FdShared<'_, Self::Server>,
+        request: DirentRequest,
+        entries: &mut DirentWriter<'_>,
+    ) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// As [`ControlFdImpl::renamed`](super::ControlFdImpl::renamed).
+    fn renamed(&self, at: Global<'_, Self::Server>, path: &[u8]) {}
+}
+
+/// A Unix socket bound to a name in the tree.
+pub trait BoundSocketFdImpl: Send + Sync + Sized + 'static {
+    /// The back end.
+    type Server: ServerImpl<BoundSocketFd = Self>;
+
+    /// The socket, which goes to the client with the id.
+    fn socket(&self) -> BorrowedFd<'_>;
+
+    /// listen(2).
+    ///
+    /// # Errors
+    /// As the system call.
+    fn listen(&self, at: Shared<'_, Self::Server>, backlog: i32) -> Result<(), Errno>;
+
+    /// accept(2): the non-blocking socket and the peer's address, which may be hidden. Never
+    /// waits.
+    ///
+    /// # Errors
+    /// EAGAIN if nobody waits to be accepted.
+    fn accept(&self, at: FdShared<'_, Self::Server>) -> Result<(OwnedFd, Vec<u8>), Errno>;
+}
