@@ -56,8 +56,8 @@ impl<S: ServerImpl> ControlFd<S> {
         }
     }
 
-    pub(super) fn notify_renamed(&self, at: Global<'_, S>, path: &[u8]) {
-        self.file.renamed(at, path);
+    pub(super) fn notify_renamed(&self, at: Global<'_, S>) {
+        self.file.renamed(at.on(self.node()));
     }
 }
 
@@ -113,8 +113,8 @@ impl<S: ServerImpl> OpenFd<S> {
         }
     }
 
-    pub(super) fn notify_renamed(&self, at: Global<'_, S>, path: &[u8]) {
-        self.file.renamed(at, path);
+    pub(super) fn notify_renamed(&self, at: Global<'_, S>) {
+        self.file.renamed(at.on(self.node()));
     }
 }
 

@@ -116,6 +116,16 @@ impl<'g, S: ServerImpl> Exclusive<'g, S> {
     }
 }
 
+impl<'g, S: ServerImpl> Global<'g, S> {
+    /// The read guarantee on `node`, which the global guarantee includes for every node.
+    pub(super) fn on(self, node: &'g Node<S>) -> Shared<'g, S> {
+        Shared {
+            server: self.server,
+            node,
+        }
+    }
+}
+
 /// Which guarantee the operations on a descriptor alone come with: [`Guarded`] or [`Unguarded`].
 pub trait FdLocks: sealed::Sealed + 'static {
     /// What looking at the file comes with.

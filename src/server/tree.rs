@@ -237,7 +237,6 @@ impl<S: ServerImpl> Node<S> {
             return;
         }
         self.for_each(|node| {
-            let path = node.path();
             // Collected first: no back-end code runs under a lock of the node.
             let (mut controls, mut opens) = (Vec::new(), Vec::new());
             for observer in node.observers.lock().iter() {
@@ -246,8 +245,8 @@ impl<S: ServerImpl> Node<S> {
                     Observer::Open(fd) => opens.extend(fd.upgrade()),
                 }
             }
-            controls.iter().for_each(|fd| fd.notify_renamed(at, &path));
-            opens.iter().for_each(|fd| fd.notify_renamed(at, &path));
+            controls.iter().for_each(|fd| fd.notify_renamed(at));
+            opens.iter().for_each(|fd| fd.notify_renamed(at));
         });
     }
 

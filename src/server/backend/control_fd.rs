@@ -235,9 +235,9 @@ pub trait ControlFdImpl: Send + Sync + Sized + 'static {
         Err(Errno::EINVAL)
     }
 
-    /// The file, or a directory above it, has been renamed. Called only if
-    /// [`NOTIFY_RENAMED`](ServerImpl::NOTIFY_RENAMED).
-    fn renamed(&self, at: Global<'_, Self::Server>, path: &[u8]) {}
+    /// The file, or a directory above it, has been renamed: [`at.path()`](Shared::path) is another.
+    /// Called only if [`NOTIFY_RENAMED`](ServerImpl::NOTIFY_RENAMED).
+    fn renamed(&self, at: Shared<'_, Self::Server>) {}
 
     /// lgetxattr(2), the whole value into `value` from its current end, which is empty. `limit`
     /// bytes of it are welcome.

@@ -6,7 +6,7 @@ use flipcall::SharedBytes;
 
 use super::{DirentRequest, Donation, ServerImpl};
 use crate::Errno;
-use crate::server::guarantee::{FdExclusive, FdShared, Global, Shared};
+use crate::server::guarantee::{FdExclusive, FdShared, Shared};
 use crate::wire::{DirentWriter, Statx};
 
 /// An open file description.
@@ -102,7 +102,7 @@ pub trait OpenFdImpl: Send + Sync + Sized + 'static {
     }
 
     /// As [`ControlFdImpl::renamed`](super::ControlFdImpl::renamed).
-    fn renamed(&self, at: Global<'_, Self::Server>, path: &[u8]) {}
+    fn renamed(&self, at: Shared<'_, Self::Server>) {}
 }
 
 /// A Unix socket bound to a name in the tree.

@@ -1,0 +1,512 @@
+//! The server runtime by itself: ids, nodes, locks, threads and the ends of connections.
+
+mod server {
+    pub mod phantom;
+}
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flipcall::{ClientEndpoint, PacketWindow, Spinners, WaitPolicy, WindowDescriptor};
+use lisafs::Errno;
+use lisafs::client::{Channel, Communicator, Error, Reply, Socket};
+use lisafs::server::{ConnectionOpts, Server};
+use lisafs::wire::*;
+use server::phantom::{PhantomFs, Stage};
+
+/// Ten times what anything here takes on a loaded machine.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+struct Scene {
+    server: Server<PhantomFs>,
+    stage: Arc<Stage>,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        Scene::with(Server::new(16))
+    }
+
+    fn with(server: Server<PhantomFs>) -> Scene {
+        Scene {
+            server,
+            stage: Arc::default(),
+        }
+    }
+
+    fn connect(&self, opts: ConnectionOpts) -> Result<(Socket, FdId), Errno> {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let backend = PhantomFs {
+            stage: Arc::clone(&self.stage),
+            max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+        };
+        self.server.start_connection(theirs, backend, opts)?;
+        let mut socket = Socket::from(ours);
+        let root = socket.mount().map_err(|error| error.errno())?.root;
+        Ok((socket, root.control_fd))
+    }
+
+    fn client(&self) -> (Socket, FdId) {
+        self.connect(ConnectionOpts::default()).unwrap()
+    }
+
+    fn events(&self) -> Vec<String> {
+        self.stage.events.lock().unwrap().clone()
+    }
+}
+
+fn channel(socket: &mut Socket) -> Channel {
+    socket
+        .open_channel(WaitPolicy::Park, &Spinners::new())
+        .unwrap()
+}
+
+fn walk(on: &mut impl Communicator, from: FdId, path: &[&str]) -> Result<Vec<FdId>, Errno> {
+    let names = StringArrayBuf::collect(path.iter().map(|name| name.as_bytes())).unwrap();
+    let mut reply = Reply::new();
+    let walked = on.call(
+        &WalkReq {
+            dir_fd: from,
+            path: names.as_array(),
+        },
+        &mut reply,
+    );
+    let walked = walked.map_err(|error| error.errno())?;
+    Ok(walked.inodes.iter().map(|inode| inode.control_fd).collect())
+}
+
+fn one(on: &mut impl Communicator, from: FdId, name: &str) -> FdId {
+    walk(on, from, &[name]).unwrap()[0]
+}
+
+fn close(on: &mut impl Communicator, fds: &[FdId]) {
+    on.call(
+        &CloseReq {
+            fds: Array::new(fds),
+        },
+        &mut Reply::new(),
+    )
+    .unwrap();
+}
+
+fn errno<T: std::fmt::Debug>(result: Result<T, Error>) -> Errno {
+    result.expect_err("the server refuses").errno()
+}
+
+fn unlink(on: &mut impl Communicator, dir_fd: FdId, name: &str) -> Result<(), Error> {
+    on.call(
+        &UnlinkAtReq {
+            dir_fd,
+            flags: 0,
+            name: name.as_bytes(),
+        },
+        &mut Reply::new(),
+    )
+}
+
+fn rename(
+    on: &mut impl Communicator,
+    (old_dir, old_name): (FdId, &str),
+    (new_dir, new_name): (FdId, &str),
+) -> Result<(), Error> {
+    let (old_name, new_name) = (old_name.as_bytes(), new_name.as_bytes());
+    on.call(
+        &RenameAtReq {
+            old_dir,
+            new_dir,
+            old_name,
+            new_name,
+        },
+        &mut Reply::new(),
+    )
+}
+
+#[test]
+fn ids_are_bounded_counted_and_never_used_again() {
+    let scene = Scene::new();
+    let opts = ConnectionOpts {
+        max_ids: 4,
+        ..ConnectionOpts::default()
+    };
+    let (mut socket, root) = scene.connect(opts).unwrap();
+    let below = walk(&mut socket, root, &["a", "b"]).unwrap();
+    assert_eq!(scene.server.census().ids, 3);
+    // One too many: nothing of the walk stays behind.
+    assert_eq!(walk(&mut socket, root, &["c", "d"]), Err(Errno::EMFILE));
+    assert_eq!(scene.server.census().ids, 3);
+    let last = one(&mut socket, root, "e");
+    assert_eq!(walk(&mut socket, root, &["f"]), Err(Errno::EMFILE));
+    close(&mut socket, &[below[0], below[0], FdId(999), FdId::INVALID]);
+    let reused = one(&mut socket, root, "g");
+    assert!(reused > last, "{reused} was handed out after {last}");
+}
+
+#[test]
+fn a_failed_walk_leaves_no_id_and_no_node() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let before = scene.server.census();
+    assert_eq!(
+        walk(&mut socket, root, &["a", "b", "denied"]),
+        Err(Errno::EACCES)
+    );
+    assert_eq!(
+        walk(&mut socket, root, &["a", "b", "x/y"]),
+        Err(Errno::EINVAL)
+    );
+    assert_eq!(scene.server.census(), before);
+}
+
+#[test]
+fn nodes_live_as_long_as_something_refers_to_them() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let path = walk(&mut socket, root, &["a", "b", "f"]).unwrap();
+    assert_eq!(scene.server.census().nodes, 4);
+    let mut reply = Reply::new();
+    let open = socket
+        .call(
+            &OpenAtReq {
+                fd: path[2],
+                flags: 0,
+            },
+            &mut reply,
+        )
+        .unwrap()
+        .open_fd;
+    close(&mut socket, &path);
+    assert_eq!(
+        scene.server.census().nodes,
+        4,
+        "the open file holds its path"
+    );
+    close(&mut socket, &[open]);
+    assert_eq!(scene.server.census().nodes, 1);
+}
+
+#[test]
+fn a_tree_of_any_depth_is_renamed_deleted_and_dropped() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let step = vec!["d"; 10_000];
+    let (mut deepest, mut upper) = (root, Vec::new());
+    for _ in 0..10 {
+        let walked = walk(&mut socket, deepest, &step).unwrap();
+        deepest = *walked.last().unwrap();
+        upper.extend(walked);
+    }
+    upper.pop();
+    // From here on only the deepest id holds 100,000 nodes.
+    for ids in upper.chunks(60_000) {
+        close(&mut socket, ids);
+    }
+    assert_eq!(scene.server.census().nodes, 100_001);
+    rename(&mut socket, (root, "d"), (root, "e")).unwrap();
+    unlink(&mut socket, root, "e").unwrap();
+    assert_eq!(walk(&mut socket, deepest, &["f"]).unwrap(), []);
+    close(&mut socket, &[deepest]);
+    assert_eq!(scene.server.census().nodes, 1);
+}
+
+#[test]
+fn a_deleted_node_does_not_take_its_successor_along() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let old = one(&mut socket, root, "d");
+    unlink(&mut socket, root, "d").unwrap();
+    let new = one(&mut socket, root, "d");
+    assert_eq!(
+        walk(&mut socket, old, &["f"]).unwrap(),
+        [],
+        "the old one is deleted"
+    );
+    close(&mut socket, &[old]);
+    // The tree still knows the new one under this name, so unlinking marks it.
+    assert_eq!(walk(&mut socket, new, &["f"]).unwrap().len(), 1);
+    unlink(&mut socket, root, "d").unwrap();
+    assert_eq!(walk(&mut socket, new, &["f"]).unwrap(), []);
+}
+
+#[test]
+fn renames_move_nodes_and_tell_whoever_asked() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let (a, b) = (one(&mut socket, root, "a"), one(&mut socket, root, "b"));
+    let f = walk(&mut socket, a, &["sub", "f"]).unwrap()[1];
+    let open = |socket: &mut Socket, fd| {
+        socket
+            .call(&OpenAtReq { fd, flags: 0 }, &mut Reply::new())
+            .unwrap();
+    };
+    open(&mut socket, f);
+    rename(&mut socket, (a, "sub"), (b, "moved")).unwrap();
+    open(&mut socket, f);
+    let events = scene.events();
+    for event in [
+        "open /a/sub/f",
+        "control renamed /b/moved",
+        "control renamed /b/moved/f",
+    ] {
+        assert!(
+            events.iter().any(|seen| seen == event),
+            "{event} is not in {events:?}"
+        );
+    }
+    assert!(
+        events.contains(&"open renamed /b/moved/f".to_owned()),
+        "{events:?}"
+    );
+    assert_eq!(events.last().unwrap(), "open /b/moved/f");
+}
+
+#[test]
+fn a_rename_between_links_of_one_file_changes_nothing() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let (f, other) = (
+        one(&mut socket, root, "f"),
+        one(&mut socket, root, "f-other-link"),
+    );
+    rename(&mut socket, (root, "f"), (root, "f-other-link")).unwrap();
+    for fd in [f, other] {
+        socket
+            .call(&OpenAtReq { fd, flags: 0 }, &mut Reply::new())
+            .unwrap();
+    }
+}
+
+#[test]
+fn an_exchange_deletes_neither_side() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let (a, b) = (one(&mut socket, root, "a"), one(&mut socket, root, "b"));
+    let request = RenameAt2Req {
+        old_dir: root,
+        new_dir: root,
+        old_name: b"a",
+        new_name: b"b",
+        flags: 2,
+    };
+    socket.call(&request, &mut Reply::new()).unwrap();
+    for fd in [a, b] {
+        assert_eq!(walk(&mut socket, fd, &["f"]).unwrap().len(), 1);
+    }
+    unlink(&mut socket, root, "a").unwrap();
+    assert_eq!(
+        walk(&mut socket, b, &["f"]).unwrap(),
+        [],
+        "b is called a now"
+    );
+    assert_eq!(walk(&mut socket, a, &["f"]).unwrap().len(), 1);
+}
+
+#[test]
+fn a_panicking_handler_is_answered_and_leaves_no_lock() {
+    let mut handlers = Server::<PhantomFs>::default_handlers();
+    handlers[usize::from(Mid::FSYNC.0)] = Some(|_call, _body| panic!("injected by a test"));
+    let scene = Scene::with(Server::with_handlers(16, handlers));
+    let (mut socket, root) = scene.client();
+    let mut channel = channel(&mut socket);
+    let sync = FSyncReq {
+        fds: Array::new(&[]),
+    };
+    assert_eq!(
+        errno(channel.call(&sync, &mut Reply::new())),
+        Errno::EREMOTEIO
+    );
+    assert_eq!(
+        errno(socket.call(&sync, &mut Reply::new())),
+        Errno::EREMOTEIO
+    );
+    rename(&mut channel, (root, "a"), (root, "b")).unwrap();
+    unlink(&mut socket, root, "b").unwrap();
+}
+
+#[test]
+fn a_request_that_hangs_holds_up_neither_its_connection_nor_a_rename_for_ever() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let mut hanging = channel(&mut socket);
+    let f = one(&mut socket, root, "f-hangs");
+    let stuck = thread::spawn(move || {
+        hanging
+            .call(&StatReq { fd: f }, &mut Reply::new())
+            .map(|_| ())
+    });
+    scene.stage.wait_until_stuck(1);
+
+    let started = Instant::now();
+    assert_eq!(
+        errno(rename(&mut socket, (root, "a"), (root, "b"))),
+        Errno::EBUSY
+    );
+    one(&mut socket, root, "still-served");
+    drop(socket);
+    scene.server.wait();
+    assert!(started.elapsed() < DEADLINE);
+    assert!(
+        stuck.join().unwrap().is_err(),
+        "the channel of an ended connection is shut down"
+    );
+
+    // Whoever still hangs gives everything back when the host answers at last.
+    scene.stage.release();
+    let deadline = Instant::now() + DEADLINE;
+    while scene.server.census().nodes > 1 {
+        assert!(Instant::now() < deadline, "{:?}", scene.server.census());
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn shutdown_answers_what_is_running_and_accepts_no_more() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let f = one(&mut socket, root, "f-hangs");
+    let running = thread::spawn(move || {
+        socket
+            .call(&StatReq { fd: f }, &mut Reply::new())
+            .map(|_| ())
+    });
+    scene.stage.wait_until_stuck(1);
+    assert!(
+        !scene.server.shutdown(Duration::from_millis(10)),
+        "a request is running"
+    );
+    scene.stage.release();
+    assert!(scene.server.shutdown(DEADLINE));
+    running
+        .join()
+        .unwrap()
+        .expect("the request that was running is answered");
+    assert_eq!(
+        scene.connect(ConnectionOpts::default()).err(),
+        Some(Errno::ECONNRESET)
+    );
+}
+
+#[test]
+fn connections_and_channels_are_bounded_and_given_back() {
+    let scene = Scene::with(Server::new(1));
+    let (mut socket, root) = scene.client();
+    assert_eq!(
+        scene.connect(ConnectionOpts::default()).err(),
+        Some(Errno::EMFILE)
+    );
+    let mut channels: Vec<Channel> = (0..4).map(|_| channel(&mut socket)).collect();
+    let fifth = socket.open_channel(WaitPolicy::Park, &Spinners::new());
+    assert_eq!(errno(fifth), Errno::ENOMEM);
+    one(channels.last_mut().unwrap(), root, "a");
+
+    channels.pop();
+    let deadline = Instant::now() + DEADLINE;
+    while scene.server.census().channels == 4 {
+        assert!(Instant::now() < deadline);
+        thread::yield_now();
+    }
+    channels.push(channel(&mut socket));
+    one(channels.last_mut().unwrap(), root, "b");
+    drop((socket, channels));
+    scene.server.wait();
+    assert_eq!(scene.server.census().nodes, 1);
+    scene.client();
+}
+
+#[test]
+fn a_connection_lives_below_its_mount_path() {
+    let scene = Scene::new();
+    let opts = ConnectionOpts {
+        mount_path: b"/mnt//data/".to_vec(),
+        ..ConnectionOpts::default()
+    };
+    let (_socket, _) = scene.connect(opts).unwrap();
+    assert_eq!(scene.events(), ["mount /mnt/data"]);
+    for bad in [&b"relative"[..], b"", b"/a/../b", b"/a/./b", b"/a\0b"] {
+        let opts = ConnectionOpts {
+            mount_path: bad.to_vec(),
+            ..ConnectionOpts::default()
+        };
+        assert_eq!(
+            scene.connect(opts).err(),
+            Some(Errno::EINVAL),
+            "{}",
+            bad.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn a_reply_never_exceeds_the_limit() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let mut channel = channel(&mut socket);
+    let f = one(&mut socket, root, "f");
+    let open = socket
+        .call(&OpenAtReq { fd: f, flags: 0 }, &mut Reply::new())
+        .unwrap()
+        .open_fd;
+    let mut buffer = vec![0; DEFAULT_MAX_MESSAGE_SIZE as usize - 7];
+    let most = buffer.len() - 1;
+    for (count, expected) in [(most, Ok(most)), (most + 1, Err(Errno::ENOBUFS))] {
+        let read = channel.pread(open, 0, &mut buffer[..count], &mut Reply::new());
+        assert_eq!(read.map_err(|error| error.errno()), expected);
+    }
+    let longest = (DEFAULT_MAX_MESSAGE_SIZE as usize - 3) / size_of::<Inode>();
+    assert_eq!(
+        walk(&mut channel, root, &vec!["d"; longest]).unwrap().len(),
+        longest
+    );
+    assert_eq!(
+        walk(&mut channel, root, &vec!["d"; longest + 1]),
+        Err(Errno::EIO)
+    );
+}
+
+#[test]
+fn a_socket_that_cannot_be_donated_is_unbound_again() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let mut reply = Reply::new();
+    let place = socket.call(&ChannelReq {}, &mut reply).unwrap();
+    let descriptor = WindowDescriptor {
+        offset: place.data_offset.try_into().unwrap(),
+        length: place.data_length,
+    };
+    let [memfd, _never_drained] = reply.take_fds().try_into().unwrap();
+    let window = PacketWindow::from_peer(memfd, descriptor).unwrap();
+    let endpoint = ClientEndpoint::new(window, WaitPolicy::Park, &Spinners::new());
+    let mut active = endpoint.connect().unwrap();
+
+    let create = CreateCommon {
+        dir_fd: root,
+        uid: Uid::NONE,
+        gid: Gid::NONE,
+        mode: 0o600,
+    };
+    let bind = BindAtReq {
+        create,
+        sock_type: 1,
+        name: b"s",
+    };
+    let mut request = Mid::BIND_AT.0.to_le_bytes().to_vec();
+    request.extend([0; 2]);
+    bind.encode(&mut request).unwrap();
+    let mut header = [0; 8];
+    let refused = (0..10_000).any(|_| {
+        active.payload().copy_from(0, &request).unwrap();
+        active.send_recv(request.len()).unwrap();
+        active.payload().copy_to(0, &mut header).unwrap();
+        header[..2] == [0, 0]
+    });
+    assert!(refused, "an undrained channel takes no descriptor for ever");
+    assert_eq!(header[4..], u32::from(Errno::EAGAIN.raw()).to_le_bytes());
+    let ids = scene.server.census().ids;
+    assert_eq!(
+        ids % 2,
+        1,
+        "the root, and two ids for each socket that was given: {ids}"
+    );
+    assert_eq!(scene.events().last().unwrap(), "unlink \"s\" in /");
+}

@@ -1,0 +1,283 @@
+//! A back end without files: every name exists, and its first letter says what it is. What the
+//! runtime does to ids, nodes and locks can be seen without a host in the way.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex};
+
+use flipcall::SharedBytes;
+use lisafs::Errno;
+use lisafs::server::{
+    BoundSocketFdImpl, ControlFdImpl, Creation, Donation, Exclusive, FdShared, Global, Guarded,
+    Mounted, OpenFdImpl, OpenFlags, RenameFlags, RenameOutcome, ServerImpl, ServerOpts, Shared,
+};
+use lisafs::wire::{Mid, Name, Statx, messages};
+
+/// What the back end shares with the test.
+#[derive(Debug, Default)]
+pub struct Stage {
+    /// What happened, in order.
+    pub events: Mutex<Vec<String>>,
+    stuck: Mutex<Stuck>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Stuck {
+    inside: usize,
+    released: bool,
+}
+
+impl Stage {
+    fn note(&self, event: String) {
+        self.events.lock().unwrap().push(event);
+    }
+
+    /// Waits until `count` requests hang in the back end.
+    pub fn wait_until_stuck(&self, count: usize) {
+        let stuck = self.stuck.lock().unwrap();
+        let _stuck = self
+            .changed
+            .wait_while(stuck, |stuck| stuck.inside < count)
+            .unwrap();
+    }
+
+    /// Lets the requests that hang go on.
+    pub fn release(&self) {
+        self.stuck.lock().unwrap().released = true;
+        self.changed.notify_all();
+    }
+
+    fn hang(&self) {
+        let mut stuck = self.stuck.lock().unwrap();
+        stuck.inside += 1;
+        self.changed.notify_all();
+        let mut stuck = self
+            .changed
+            .wait_while(stuck, |stuck| !stuck.released)
+            .unwrap();
+        stuck.inside -= 1;
+    }
+}
+
+#[derive(Debug)]
+pub struct PhantomFs {
+    pub stage: Arc<Stage>,
+    pub max_message_size: u32,
+}
+
+#[derive(Debug)]
+pub struct PhantomFile {
+    stage: Arc<Stage>,
+    mode: u32,
+    name: Vec<u8>,
+}
+
+impl PhantomFile {
+    fn new(stage: &Arc<Stage>, name: &[u8]) -> PhantomFile {
+        let file_type = match name.first() {
+            Some(b'f') => libc::S_IFREG,
+            Some(b'l') => libc::S_IFLNK,
+            Some(b's') => libc::S_IFSOCK,
+            _ => libc::S_IFDIR,
+        };
+        PhantomFile {
+            stage: Arc::clone(stage),
+            mode: file_type | 0o644,
+            name: name.to_vec(),
+        }
+    }
+
+    fn statx(&self) -> Statx {
+        Statx {
+            mask: 0x7ff,
+            mode: self.mode as u16,
+            nlink: 1,
+            ..Statx::default()
+        }
+    }
+
+    fn made(&self, name: Name<'_>) -> Result<(PhantomFile, Statx), Errno> {
+        let file = PhantomFile::new(&self.stage, name.as_bytes());
+        let stat = file.statx();
+        Ok((file, stat))
+    }
+}
+
+impl ServerImpl for PhantomFs {
+    type ControlFd = PhantomFile;
+    type OpenFd = PhantomFile;
+    type BoundSocketFd = PhantomSocket;
+    type FdLocks = Guarded;
+
+    const NOTIFY_RENAMED: bool = true;
+
+    fn opts(&self) -> ServerOpts {
+        ServerOpts {
+            set_attr_on_deleted: true,
+            ..ServerOpts::default()
+        }
+    }
+
+    fn supported_messages(&self) -> Vec<Mid> {
+        messages()
+            .map(|message| message.mid)
+            .filter(|mid| *mid != Mid::FLUSH)
+            .collect()
+    }
+
+    fn max_message_size(&self) -> u32 {
+        self.max_message_size
+    }
+
+    fn mount(&self, at: Shared<'_, Self>) -> Result<Mounted<Self>, Errno> {
+        self.stage
+            .note(format!("mount {}", at.path().escape_ascii()));
+        let control = PhantomFile::new(&self.stage, b"");
+        Ok(Mounted {
+            stat: control.statx(),
+            control,
+            donation: None,
+        })
+    }
+}
+
+impl ControlFdImpl for PhantomFile {
+    type Server = PhantomFs;
+
+    fn stat(&self, _at: FdShared<'_, PhantomFs>) -> Result<Statx, Errno> {
+        if self.name == b"f-hangs" {
+            self.stage.hang();
+        }
+        Ok(self.statx())
+    }
+
+    fn walk(
+        &self,
+        _at: Shared<'_, PhantomFs>,
+        name: Name<'_>,
+    ) -> Result<(PhantomFile, Statx), Errno> {
+        match name.as_bytes() {
+            b"absent" => Err(Errno::ENOENT),
+            b"denied" => Err(Errno::EACCES),
+            _ => self.made(name),
+        }
+    }
+
+    fn open(&self, at: Shared<'_, PhantomFs>, _flags: OpenFlags) -> Result<PhantomFile, Errno> {
+        self.stage
+            .note(format!("open {}", at.path().escape_ascii()));
+        Ok(PhantomFile::new(&self.stage, &self.name))
+    }
+
+    fn mkdir(
+        &self,
+        _at: Exclusive<'_, PhantomFs>,
+        name: Name<'_>,
+        _creation: Creation,
+    ) -> Result<(PhantomFile, Statx), Errno> {
+        self.made(name)
+    }
+
+    fn bind_at(
+        &self,
+        at: Exclusive<'_, PhantomFs>,
+        name: Name<'_>,
+        _creation: Creation,
+        _sock_type: u32,
+    ) -> Result<(PhantomFile, Statx, PhantomSocket), Errno> {
+        self.stage
+            .note(format!("bind in {}", at.path().escape_ascii()));
+        let (file, stat) = self.made(name)?;
+        let (socket, _) = UnixStream::pair().map_err(Errno::from)?;
+        Ok((file, stat, PhantomSocket { socket }))
+    }
+
+    fn unlink(
+        &self,
+        at: Exclusive<'_, PhantomFs>,
+        name: Name<'_>,
+        _directory: bool,
+    ) -> Result<(), Errno> {
+        self.stage
+            .note(format!("unlink {name:?} in {}", at.path().escape_ascii()));
+        Ok(())
+    }
+
+    fn rename_at(
+        &self,
+        _at: Global<'_, PhantomFs>,
+        _old_name: Name<'_>,
+        _new_dir: &PhantomFile,
+        new_name: Name<'_>,
+    ) -> Result<RenameOutcome, Errno> {
+        match new_name.as_bytes() {
+            b"f-other-link" => Ok(RenameOutcome::SameFile),
+            _ => Ok(RenameOutcome::Renamed),
+        }
+    }
+
+    fn rename_at2(
+        &self,
+        _at: Global<'_, PhantomFs>,
+        _old_name: Name<'_>,
+        _new_dir: &PhantomFile,
+        _new_name: Name<'_>,
+        _flags: RenameFlags,
+    ) -> Result<RenameOutcome, Errno> {
+        Ok(RenameOutcome::Renamed)
+    }
+
+    fn renamed(&self, at: Shared<'_, PhantomFs>) {
+        self.stage
+            .note(format!("control renamed {}", at.path().escape_ascii()));
+    }
+}
+
+impl OpenFdImpl for PhantomFile {
+    type Server = PhantomFs;
+
+    fn donation(&self) -> Donation<'_> {
+        Donation::None
+    }
+
+    fn stat(&self, _at: FdShared<'_, PhantomFs>) -> Result<Statx, Errno> {
+        Ok(self.statx())
+    }
+
+    /// Claims to have filled whatever it got.
+    fn read(
+        &self,
+        _at: FdShared<'_, PhantomFs>,
+        buffer: SharedBytes<'_>,
+        _offset: u64,
+    ) -> Result<usize, Errno> {
+        Ok(buffer.len())
+    }
+
+    fn renamed(&self, at: Shared<'_, PhantomFs>) {
+        self.stage
+            .note(format!("open renamed {}", at.path().escape_ascii()));
+    }
+}
+
+#[derive(Debug)]
+pub struct PhantomSocket {
+    socket: UnixStream,
+}
+
+impl BoundSocketFdImpl for PhantomSocket {
+    type Server = PhantomFs;
+
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    fn listen(&self, _at: Shared<'_, PhantomFs>, _backlog: i32) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn accept(&self, _at: FdShared<'_, PhantomFs>) -> Result<(OwnedFd, Vec<u8>), Errno> {
+        Err(Errno::EAGAIN)
+    }
+}
