@@ -105,6 +105,13 @@ impl ServerEndpoint {
 /// }
 /// ```
 ///
+/// Another thread may be given the end as a whole, but not a reference to it:
+///
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<flipcall::Active>();
+/// ```
+///
 /// Dropping it shuts the channel down, unless the last thing done was a
 /// [`send_last`](Self::send_last).
 #[derive(Debug)]
@@ -170,6 +177,8 @@ impl Active {
 }
 
 /// The right to end a channel from any thread, and the only one that other threads can hold.
+///
+/// It keeps the window mapped, so drop it with the channel.
 #[derive(Clone, Debug)]
 pub struct Closer {
     shared: Arc<Shared>,
@@ -358,5 +367,21 @@ fn describe(ended: Ended) -> Error {
             state.into(),
         ),
         Ended::Futex(errno) => Error::os("cannot wait for the peer")(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_can_move_to_another_thread_and_closers_be_shared() {
+        fn send<T: Send>() {}
+        fn share<T: Send + Sync + Clone>() {}
+        send::<ClientEndpoint>();
+        send::<ServerEndpoint>();
+        send::<Active>();
+        share::<Closer>();
+        share::<Spinners>();
     }
 }

@@ -4,9 +4,8 @@
 //! One descriptor per datagram, and no data with it. The server queues what belongs to a reply before
 //! it hands over the window, so the client never has to wait for it, and nobody ever blocks here.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType};
 use nix::sys::socket::{shutdown, socketpair};
 
@@ -32,7 +31,7 @@ pub fn fd_channel() -> Result<(FdSender, OwnedFd), Error> {
     )
     .map_err(Error::os("cannot create the descriptor channel"))?;
     let sender = FdSender { socket: ours };
-    shutdown_socket(sender.socket.as_fd(), Shutdown::Read).map_err(Error::os(
+    shutdown(sender.socket.as_raw_fd(), Shutdown::Read).map_err(Error::os(
         "cannot close the descriptor channel for receiving",
     ))?;
     sys::refuse_descriptors(sender.socket.as_fd()).map_err(Error::os(
@@ -64,7 +63,7 @@ impl FdSender {
     /// Ends the channel from any thread; descriptors already queued can still be received.
     pub fn shutdown(&self) {
         // It can only fail with ENOTCONN, when the peer has ended it already.
-        let _ = shutdown_socket(self.socket.as_fd(), Shutdown::Both);
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 }
 
@@ -77,12 +76,12 @@ pub struct FdReceiver {
 impl FdReceiver {
     /// Takes the next queued descriptor, close-on-exec. Never blocks.
     ///
-    /// `None` is the server's end of the channel, or a datagram that carried nothing.
+    /// `None` if the server has closed its end, or if the datagram came without a descriptor; that is
+    /// also how the kernel tells that this process can hold no more of them.
     ///
     /// # Errors
     ///
-    /// EAGAIN if nothing is queued, EMFILE or ENFILE never (the kernel then drops the descriptor and
-    /// this returns `None`), and what else recvmsg(2) lists.
+    /// EAGAIN if nothing is queued, and what else recvmsg(2) lists.
     pub fn recv(&self) -> nix::Result<Option<OwnedFd>> {
         let mut received = None;
         let own = |fd| received = Some(fd);
@@ -95,9 +94,4 @@ impl From<OwnedFd> for FdReceiver {
     fn from(socket: OwnedFd) -> FdReceiver {
         FdReceiver { socket }
     }
-}
-
-fn shutdown_socket(socket: BorrowedFd<'_>, how: Shutdown) -> Result<(), Errno> {
-    use std::os::fd::AsRawFd;
-    shutdown(socket.as_raw_fd(), how)
 }
