@@ -1,13 +1,13 @@
 #![forbid(unsafe_code)]
 //! Who may use the window: the hand-over protocol, without the memory it runs on.
 //!
-//! One shared word says whose turn it is. Everything here is generic over [`Word`], so the very code
-//! that moves packets, orderings included, is also what `tests/loom.rs` explores exhaustively.
+//! One shared word says whose turn it is. Everything here is generic over [`Word`], so the very
+//! code that moves packets, orderings included, is also what `tests/loom.rs` explores exhaustively.
 //!
 //! Two words matter:
 //! - `state`, in the window, written by both processes and never to be believed;
-//! - `gate`, in private memory, shared only by the threads of this process: has anybody asked for the
-//!   end, and may a thread be asleep? Both questions live in one word so that each side's
+//! - `gate`, in private memory, shared only by the threads of this process: has anybody asked for
+//!   the end, and may a thread be asleep? Both questions live in one word so that each side's
 //!   read-modify-write is ordered against the other's without sequential consistency.
 
 use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed};
@@ -92,28 +92,22 @@ impl<W: Word> Control<'_, W> {
     ///
     /// All stores to the window that came before are visible to a peer that sees the new state.
     pub(crate) fn give(&self) -> Result<(), Ended> {
-        if self.is_closing() {
-            return Err(Ended::Shutdown);
-        }
+        let (mine, theirs) = (self.role.mine(), self.role.theirs());
         // A plain store could overwrite SHUT_DOWN and bring a dead channel back to life.
         // SYNC: hand-over (releases; the peer's acquire is in `is_mine`)
-        match self
-            .state
-            .compare_exchange(self.role.mine(), self.role.theirs(), AcqRel)
-        {
-            Ok(_) => self
-                .state
-                .wake(1)
-                .map_err(|errno| self.end(Ended::Futex(errno))),
-            Err(SHUT_DOWN) => Err(self.end(Ended::Shutdown)),
-            Err(other) => Err(self.end(Ended::BadState(other))),
+        match self.state.compare_exchange(mine, theirs, AcqRel) {
+            Ok(_) => {}
+            Err(SHUT_DOWN) => return Err(self.end(Ended::Shutdown)),
+            Err(other) => return Err(self.end(Ended::BadState(other))),
         }
+        let woken = self.state.wake(1);
+        woken.map_err(|errno| self.end(Ended::Futex(errno)))
     }
 
     /// Looks once: is it our turn? `Ok(false)` means the peer still has the window.
     ///
-    /// The gate is asked each time, also when the word is ours: after a local shutdown a hostile peer
-    /// can go on writing any state it likes.
+    /// The gate is asked each time, also when the word is ours: after a local shutdown a hostile
+    /// peer can go on writing any state it likes.
     pub(crate) fn is_mine(&self) -> Result<bool, Ended> {
         // SYNC: hand-over (acquires; the peer's release is in `give`)
         let state = self.state.load(Acquire);
@@ -150,9 +144,9 @@ impl<W: Word> Control<'_, W> {
 
     /// Ends the channel from any thread: local flag first, then the word, then everybody awake.
     ///
-    /// One wake is not enough against a hostile peer, nor against the moment between a sleeper's last
-    /// look and its sleep: call [`wake_all`](Self::wake_all) until [`is_asleep`](Self::is_asleep) is
-    /// false.
+    /// One wake is not enough against a hostile peer, nor against the moment between a sleeper's
+    /// last look and its sleep: call [`wake_all`](Self::wake_all) until
+    /// [`is_asleep`](Self::is_asleep) is false.
     pub(crate) fn close(&self) {
         // SYNC: gate
         self.gate.fetch_or(CLOSING, AcqRel);
@@ -161,8 +155,8 @@ impl<W: Word> Control<'_, W> {
         self.wake_all();
     }
 
-    /// Wakes every thread on the word. All of them, because a hostile peer may have parked any number
-    /// of its own there to swallow a single wake.
+    /// Wakes every thread on the word. All of them, because a hostile peer may have parked any
+    /// number of its own there to swallow a single wake.
     pub(crate) fn wake_all(&self) {
         // A failure leaves nothing else to try; the local thread is the one that reports it, from
         // its own sleep.

@@ -60,8 +60,8 @@ pub struct ServerEndpoint {
 }
 
 impl ServerEndpoint {
-    /// Makes `window` the server's end of a channel. The window's descriptor is closed: if the client
-    /// still has to be sent one, take it first with [`PacketWindow::try_clone_fd`].
+    /// Makes `window` the server's end of a channel. The window's descriptor is closed: if the
+    /// client still has to be sent one, take it first with [`PacketWindow::try_clone_fd`].
     pub fn new(window: PacketWindow, policy: WaitPolicy, spinners: &Spinners) -> ServerEndpoint {
         ServerEndpoint {
             link: Link::new(window, Role::Server, policy, spinners),
@@ -130,8 +130,8 @@ impl Active {
 
     /// The datagram: after a transfer, the peer's in the first bytes; before one, ours to write.
     ///
-    /// Empty once the channel has failed or the last datagram is sent, so that a dead window is never
-    /// written again.
+    /// Empty once the channel has failed or the last datagram is sent, so that a dead window is
+    /// never written again.
     pub fn payload(&self) -> SharedBytes<'_> {
         self.link.datagram()
     }
@@ -141,15 +141,15 @@ impl Active {
         self.link.shared.mapping.datagram().len()
     }
 
-    /// Hands the first `len` bytes of the window to the peer, waits until it hands control back, and
-    /// returns the length of its datagram: at most [`capacity`](Self::capacity), nothing else is
-    /// checked.
+    /// Hands the first `len` bytes of the window to the peer, waits until it hands control back,
+    /// and returns the length of its datagram: at most [`capacity`](Self::capacity), nothing else
+    /// is checked.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] if `len` exceeds the capacity: nothing happened. Otherwise
-    /// [`ErrorKind::Shutdown`], [`ErrorKind::Protocol`] or [`ErrorKind::Io`], and the channel is shut
-    /// down.
+    /// [`ErrorKind::Shutdown`], [`ErrorKind::Protocol`] or [`ErrorKind::Io`], and the channel is
+    /// shut down.
     pub fn send_recv(&mut self, len: usize) -> Result<usize, Error> {
         self.link.send_recv(len)
     }
@@ -187,9 +187,9 @@ pub struct Closer {
 impl Closer {
     /// Ends the channel for both sides, and wakes the local thread if it sleeps in a transfer.
     ///
-    /// Returns true once no local thread sleeps, which usually takes microseconds; false if one still
-    /// did after `deadline`. May be called any number of times. A datagram that arrives at the same
-    /// moment may still be handled by this side; the answer is lost.
+    /// Returns true once no local thread sleeps, which usually takes microseconds; false if one
+    /// still did after `deadline`. May be called any number of times. A datagram that arrives at
+    /// the same moment may still be handled by this side; the answer is lost.
     pub fn shutdown(&self, deadline: Duration) -> bool {
         let control = self.shared.control();
         let started = Instant::now();
@@ -231,12 +231,6 @@ impl Shared {
             gate: &self.gate,
             role: self.role,
         }
-    }
-
-    /// Ends the channel because of `why` and says so.
-    fn fail(&self, why: Error) -> Error {
-        self.control().close();
-        why
     }
 }
 
@@ -308,9 +302,13 @@ impl Link {
                 )
             })?;
         let control = self.shared.control();
-        // Relaxed: ordered by the hand-over that follows.
-        self.shared.mapping.data_len().store(data_len, Relaxed);
-        let given = control.give();
+        let given = if control.is_closing() {
+            Err(Ended::Shutdown)
+        } else {
+            // Relaxed: ordered by the hand-over that follows.
+            self.shared.mapping.data_len().store(data_len, Relaxed);
+            control.give()
+        };
         if let Err(ended) = given {
             self.stage = Stage::Failed;
             return Err(describe(ended));
@@ -334,10 +332,9 @@ impl Link {
             Ok(len) if len <= self.shared.mapping.datagram().len() => Ok(len),
             _ => {
                 self.stage = Stage::Failed;
+                self.shared.control().close();
                 let what = "peer's datagram exceeds the window";
-                Err(self
-                    .shared
-                    .fail(Error::about(ErrorKind::Protocol, what, data_len.into())))
+                Err(Error::about(ErrorKind::Protocol, what, data_len.into()))
             }
         }
     }
@@ -363,7 +360,7 @@ fn describe(ended: Ended) -> Error {
         Ended::Shutdown => Error::shutdown(),
         Ended::BadState(state) => Error::about(
             ErrorKind::Protocol,
-            "peer left an unknown control state",
+            "peer broke the rules of the control state, leaving",
             state.into(),
         ),
         Ended::Futex(errno) => Error::os("cannot wait for the peer")(errno),

@@ -27,16 +27,18 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The channel was shut down, by the peer, by a [`Closer`](crate::Closer), or by an earlier error.
+    /// The channel was shut down, by the peer, by a [`Closer`](crate::Closer), or by an earlier
+    /// error.
     Shutdown,
-    /// The peer broke the protocol: a control word or a length outside its range, a frame cut short.
+    /// The peer broke the protocol: a control word or a length outside its range, a frame cut
+    /// short.
     Protocol,
     /// The peer's half of the connect handshake is not a JSON object or null.
     Handshake,
     /// The peer's packet window cannot be mapped safely: seals, size, offset or length are wrong.
     Window,
-    /// The caller asked for something impossible, such as a datagram longer than the window. Nothing
-    /// was changed; the channel is as usable as before.
+    /// The caller asked for something impossible, such as a datagram longer than the window.
+    /// Nothing was changed; the channel is as usable as before.
     InvalidInput,
     /// A system call failed; [`Error::errno`] says how.
     Io,

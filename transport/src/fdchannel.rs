@@ -1,8 +1,9 @@
 #![forbid(unsafe_code)]
 //! The side road for descriptors: a socket pair next to each packet window.
 //!
-//! One descriptor per datagram, and no data with it. The server queues what belongs to a reply before
-//! it hands over the window, so the client never has to wait for it, and nobody ever blocks here.
+//! One descriptor per datagram, and no data with it. The server queues what belongs to a reply
+//! before it hands over the window, so the client never has to wait for it, and nobody ever blocks
+//! here.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -15,8 +16,8 @@ use crate::sys;
 
 /// Makes the socket pair of a channel: the server's end, and the one to send to the client.
 ///
-/// The server's end is closed for receiving, and refuses descriptors where the kernel can (Linux 6.16),
-/// so a client cannot park its own in our queue.
+/// The server's end is closed for receiving, and refuses descriptors where the kernel can (Linux
+/// 6.16), so a client cannot park its own in our queue.
 ///
 /// # Errors
 ///
@@ -76,8 +77,8 @@ pub struct FdReceiver {
 impl FdReceiver {
     /// Takes the next queued descriptor, close-on-exec. Never blocks.
     ///
-    /// `None` if the server has closed its end, or if the datagram came without a descriptor; that is
-    /// also how the kernel tells that this process can hold no more of them.
+    /// `None` if the server has closed its end, or if the datagram came without a descriptor; that
+    /// is also how the kernel tells that this process can hold no more of them.
     ///
     /// # Errors
     ///

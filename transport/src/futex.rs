@@ -1,7 +1,8 @@
+#![expect(unsafe_code, reason = "the two futex calls")]
 //! The two system calls behind [`Word`], over the word that really lies in the window.
 //!
-//! Never the PRIVATE variants: those name the word by address, a shared one by file and offset, and a
-//! peer in another process would sleep under a different name than the one we wake.
+//! Never the PRIVATE variants: those name the word by address, a shared one by file and offset, and
+//! a peer in another process would sleep under a different name than the one we wake.
 
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,8 +13,8 @@ use crate::control::Word;
 
 /// futex(word, FUTEX_WAIT, expected, NULL): sleeps while `word` holds `expected`.
 ///
-/// Returning means "look again", not "it changed": a signal, a stray wake and a word that had changed
-/// already all look the same.
+/// Returning means "look again", not "it changed": a signal, a stray wake and a word that had
+/// changed already all look the same.
 fn wait(word: &AtomicU32, expected: u32) -> Result<(), Errno> {
     // SAFETY: FUTEX_WAIT wants
     // - an aligned, mapped `u32` for the time of the call: `word` is a reference to one;
@@ -36,8 +37,8 @@ fn wait(word: &AtomicU32, expected: u32) -> Result<(), Errno> {
 
 /// futex(word, FUTEX_WAKE, count): wakes up to `count` sleepers, in any process.
 fn wake(word: &AtomicU32, count: i32) -> Result<(), Errno> {
-    // SAFETY: FUTEX_WAKE wants an aligned, mapped `u32` (`word` is a reference to one), uses only its
-    // address, and ignores the remaining arguments.
+    // SAFETY: FUTEX_WAKE wants an aligned, mapped `u32` (`word` is a reference to one), uses only
+    // its address, and ignores the remaining arguments.
     let result = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
     Errno::result(result).map(drop)
 }
@@ -96,8 +97,8 @@ mod tests {
         assert_eq!(wake(&word, i32::MAX), Ok(()));
     }
 
-    /// Threads of a hostile peer that never leave the word, whatever it says, in front of the one that
-    /// has to be woken; and the word never says anything but "sleep".
+    /// Threads of a hostile peer that never leave the word, whatever it says, in front of the one
+    /// that has to be woken; and the word never says anything but "sleep".
     #[test]
     fn a_wake_cannot_be_swallowed_by_other_sleepers() {
         const CROWD: u32 = 64;
@@ -125,8 +126,8 @@ mod tests {
                 thread::yield_now();
             }
             control.close();
-            // Fewer wakes than the crowd has heads; each is given ample time to be noticed, and all but
-            // the first are for a victim that was still on its way into the kernel.
+            // Fewer wakes than the crowd has heads; each is given ample time to be noticed, and all
+            // but the first are for a victim that was still on its way into the kernel.
             let mut wakes = 0;
             while control.is_asleep() && wakes < CROWD / 4 {
                 state.store(CLIENT_ACTIVE, SeqCst);

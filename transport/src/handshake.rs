@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! The JSON that both ends exchange once, before the first datagram.
 //!
-//! Its only purpose is to leave room: members that an end does not know are ignored, so a later version
-//! can offer something to a peer of the same kind without any other peer noticing.
+//! Its only purpose is to leave room: members that an end does not know are ignored, so a later
+//! version can offer something to a peer of the same kind without any other peer noticing.
 
 use std::collections::BTreeMap;
 

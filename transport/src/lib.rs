@@ -1,13 +1,13 @@
 //! Packet windows in shared memory, handed back and forth with futexes.
 //!
 //! A **channel** connects a client and a server process. Its **packet window** is a piece of shared
-//! memory that holds one datagram; a word in it says whose turn it is. The client writes a request and
-//! hands the window over, the server writes its reply over the request and hands it back. An idle side
-//! sleeps on the word, or first polls it for a while ([`WaitPolicy`]). Next to the window runs a socket
-//! pair for descriptors that the server gives away ([`FdSender`], [`FdReceiver`]). How a window gets
-//! into the other process is up to the caller; [`FrameSocket`] is made for it. The bytes are those of
-//! gVisor's flipcall, and either side can be the Go program; `channel-layout.md` at the root of the
-//! repository specifies them.
+//! memory that holds one datagram; a word in it says whose turn it is. The client writes a request
+//! and hands the window over, the server writes its reply over the request and hands it back. An
+//! idle side sleeps on the word, or first polls it for a while ([`WaitPolicy`]). Next to the window
+//! runs a socket pair for descriptors that the server gives away ([`FdSender`], [`FdReceiver`]).
+//! How a window gets into the other process is up to the caller; [`FrameSocket`] is made for it.
+//! The bytes are those of gVisor's flipcall, and either side can be the Go program;
+//! `channel-layout.md` at the root of the repository specifies them.
 //!
 //! ```
 //! use flipcall::{ClientEndpoint, PacketWindow, ServerEndpoint, Spinners, WaitPolicy};
@@ -41,11 +41,12 @@
 //!
 //! # Trust
 //!
-//! Neither side trusts the other. Everything in a window may change at any moment, so it is only ever
-//! seen through [`SharedBytes`], which copies; lengths and control states are judged on arrival, once,
-//! and what no rule allows ends the channel. A window is sealed at its size, so that no access can
-//! fault. A peer can refuse to answer, and that is all: every wait ends when the local [`Closer`] says
-//! so, whatever is in the window. A peer that dies says nothing at all; watch the socket.
+//! Neither side trusts the other. Everything in a window may change at any moment, so it is only
+//! ever seen through [`SharedBytes`], which copies; lengths and control states are judged on
+//! arrival, once, and what no rule allows ends the channel. A window is sealed at its size, so that
+//! no access can fault. A peer can refuse to answer, and that is all: every wait ends when the
+//! local [`Closer`] says so, whatever is in the window. A peer that dies says nothing at all; watch
+//! the socket.
 //!
 //! # Map of the code
 //!
@@ -54,9 +55,11 @@
 //! | `endpoint` | who may do what: [`ClientEndpoint`], [`ServerEndpoint`], [`Active`], [`Closer`] |
 //! | `control` | the hand-over protocol on an abstract word; explored by loom |
 //! | `wait`, `futex` | how to wait for a turn; the two system calls |
-//! | `window`, `mapping`, `shared` | making, checking and mapping windows; the view of their bytes |
+//! | `window`, `mapping`, `shared` | making, checking, mapping windows; the view of their bytes |
 //! | `handshake` | the JSON exchanged once per channel |
 //! | `fdchannel`, `socket`, `sys` | descriptors one by one; frames; sendmsg and recvmsg |
+
+#![deny(unsafe_code)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("flipcall needs Linux: futexes, memfds and their seals");

@@ -1,3 +1,4 @@
+#![expect(unsafe_code, reason = "mmap, and the header words in it")]
 //! [`Mapping`]: a packet window in this process's address space.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -31,8 +32,8 @@ pub(crate) struct Mapping {
 impl Mapping {
     /// mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset)
     ///
-    /// The caller has made sure that the file is that long and cannot shrink; otherwise a later access
-    /// would be answered with SIGBUS.
+    /// The caller has made sure that the file is that long and cannot shrink; otherwise a later
+    /// access would be answered with SIGBUS.
     pub(crate) fn new(fd: BorrowedFd<'_>, descriptor: WindowDescriptor) -> Result<Mapping, Error> {
         let length = usize::try_from(descriptor.length)
             .ok()

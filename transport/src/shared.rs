@@ -1,3 +1,4 @@
+#![expect(unsafe_code, reason = "views of memory that is not ours alone")]
 //! [`SharedBytes`], the only view of memory that another process may be writing.
 
 use std::fmt;
@@ -11,9 +12,9 @@ use nix::errno::Errno;
 /// A range of bytes that may change at any moment.
 ///
 /// There is no way to look at the bytes in place, since a `&[u8]` promises that nobody writes. They
-/// can be copied out, copied in, cut into parts, or lent to the kernel. A value copied out twice may
-/// differ, so copy once and check the copy. Copies use relaxed atomics: whatever the peer does, the
-/// worst outcome is wrong bytes.
+/// can be copied out, copied in, cut into parts, or lent to the kernel. A value copied out twice
+/// may differ, so copy once and check the copy. Copies use relaxed atomics: whatever the peer does,
+/// the worst outcome is wrong bytes.
 ///
 /// The same type also views private memory, made from `&mut [u8]`, so that one piece of code serves
 /// both.
@@ -41,10 +42,10 @@ pub struct SharedBytes<'a> {
 
 // SAFETY: `Send` wants that using the view on another thread cannot cause a data race.
 // - The memory outlives `'a`, whatever thread looks at it.
-// - Every access is atomic, so two threads with views of the same bytes race like the peer does: for
-//   wrong bytes. Their accesses may differ in size, which the memory models of the supported
-//   architectures define and the language's leaves open; `Active` and `&mut [u8]` lend to one thread
-//   at a time, so no caller gets there without meaning to.
+// - Every access is atomic, so two threads with views of the same bytes race like the peer does:
+//   for wrong bytes. Their accesses may differ in size, which the memory models of the supported
+//   architectures define and the language's leaves open; `Active` and `&mut [u8]` lend to one
+//   thread at a time, so no caller gets there without meaning to.
 unsafe impl Send for SharedBytes<'_> {}
 
 /// A range does not lie within a [`SharedBytes`].
@@ -57,8 +58,8 @@ impl<'a> SharedBytes<'a> {
     ///
     /// # Safety
     ///
-    /// For all of `'a`, `start..start + len` must be one mapped allocation, readable and writable, to
-    /// which this process makes no non-atomic access and of which it holds no `&[u8]` or `&mut [u8]`.
+    /// For all of `'a`, `start..start + len` must be one mapped allocation, readable and writable,
+    /// to which this process makes no non-atomic access and of which it holds no slice.
     pub(crate) unsafe fn from_raw(start: NonNull<u8>, len: usize) -> SharedBytes<'a> {
         SharedBytes {
             start,
@@ -127,7 +128,8 @@ impl<'a> SharedBytes<'a> {
 
     /// pread(fd, view, len, offset): lets the kernel fill the view from a file.
     ///
-    /// Returns the number of bytes that arrived; less than [`len`](Self::len) at the end of the file.
+    /// Returns the number of bytes that arrived; less than [`len`](Self::len) at the end of the
+    /// file.
     ///
     /// # Errors
     ///
@@ -202,7 +204,8 @@ macro_rules! cell {
         impl Cell<$n> for $atomic {
             #[inline(always)]
             unsafe fn load_at(at: NonNull<u8>) -> [u8; $n] {
-                // SAFETY: `from_ptr` wants, while the reference lives (to the end of this function),
+                // SAFETY: `from_ptr` wants, while the reference lives (to the end of this
+                // function),
                 // - memory valid for reads and writes, aligned to its size: the caller's promise;
                 // - no non-atomic access to it: the promise every view is made under.
                 let cell = unsafe { <$atomic>::from_ptr(at.as_ptr().cast()) };
@@ -226,9 +229,10 @@ cell!(AtomicU64, u64, 8);
 
 /// Fills `dst` from a view at `at`.
 ///
-/// Only the shared side has to be aligned. Steps of 1, 2 and 4 bytes bring it to a multiple of 8 (each
-/// is skipped where its bit is clear), steps of 8 do the bulk, and 4, 2, 1 finish. A step that does not
-/// fit into what is left is skipped; then every later step that fits is shorter, and still aligned.
+/// Only the shared side has to be aligned. Steps of 1, 2 and 4 bytes bring it to a multiple of 8
+/// (each is skipped where its bit is clear), steps of 8 do the bulk, and 4, 2, 1 finish. A step
+/// that does not fit into what is left is skipped; then every later step that fits is shorter, and
+/// still aligned.
 ///
 /// # Safety
 ///

@@ -16,14 +16,15 @@ use crate::sys;
 /// u32 payload length, u16 mid, u16 padding.
 const HEADER_LEN: usize = 8;
 
-/// A receive buffer starts with this much, grows as data arrives, and is cut back to it between frames.
+/// A receive buffer starts with this much, grows as data arrives, and is cut back to it between
+/// frames.
 const BUFFER_STEP: usize = 64 << 10;
 
 /// A stream socket that carries frames, with descriptors riding on them.
 ///
 /// Works on blocking and on non-blocking sockets. `&self` everywhere, so that another thread can
-/// [`shutdown`](Self::shutdown); two threads that receive (or send) at the same time tear each other's
-/// frames apart.
+/// [`shutdown`](Self::shutdown); two threads that receive (or send) at the same time tear each
+/// other's frames apart.
 #[derive(Debug)]
 pub struct FrameSocket {
     stream: OwnedFd,
@@ -53,8 +54,8 @@ pub enum Received {
 /// Why [`FrameSocket::send`] failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// Not one byte was sent and the socket is intact: another frame, say one without the descriptor,
-    /// can be sent instead.
+    /// Not one byte was sent and the socket is intact: another frame, say one without the
+    /// descriptor, can be sent instead.
     #[error("frame was not sent")]
     Unsent(#[source] Errno),
     /// The socket can carry no more frames.
@@ -118,8 +119,8 @@ impl FrameSocket {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is a socket but not a stream, [`ErrorKind::Io`] if it is no
-    /// socket (ENOTSOCK).
+    /// [`ErrorKind::InvalidInput`] if it is a socket but not a stream, [`ErrorKind::Io`] if it is
+    /// no socket (ENOTSOCK).
     pub fn from_fd(fd: OwnedFd) -> Result<FrameSocket, Error> {
         let kind = getsockopt(&fd, sockopt::SockType)
             .map_err(Error::os("cannot use the descriptor as a socket"))?;
@@ -134,9 +135,9 @@ impl FrameSocket {
     /// Waits for the next frame and puts its payload into `body`.
     ///
     /// At most `max` bytes of payload are accepted, and no memory is set aside for a length that is
-    /// only claimed. Up to `want_fds` descriptors that ride on the first byte are appended to `fds`,
-    /// close-on-exec; fewer may come. With `want_fds` zero the kernel discards them all. Descriptors
-    /// are delivered also when the frame is too long.
+    /// only claimed. Up to `want_fds` descriptors that ride on the first byte are appended to
+    /// `fds`, close-on-exec; fewer may come. With `want_fds` zero the kernel discards them all.
+    /// Descriptors are delivered also when the frame is too long.
     ///
     /// # Errors
     ///
@@ -184,7 +185,8 @@ impl FrameSocket {
 
     /// Sends one frame: header and payload in one go, `fds` on its first byte.
     ///
-    /// `body` may be private or shared memory; the kernel reads it in place. At most 16 descriptors.
+    /// `body` may be private or shared memory; the kernel reads it in place. At most 16
+    /// descriptors.
     ///
     /// # Errors
     ///
@@ -224,22 +226,22 @@ impl FrameSocket {
         Ok(())
     }
 
-    /// Ends the connection from any thread: a blocked [`recv`](Self::recv) sees the end of the file, a
-    /// blocked [`send`](Self::send) fails with EPIPE, and the peer likewise.
+    /// Ends the connection from any thread: a blocked [`recv`](Self::recv) sees the end of the
+    /// file, a blocked [`send`](Self::send) fails with EPIPE, and the peer likewise.
     pub fn shutdown(&self) {
         // It can only fail with ENOTCONN, when there is nothing left to shut down.
         let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Both);
     }
 
-    /// Takes no more frames, from any thread: a blocked [`recv`](Self::recv) sees the end of the file,
-    /// while what is being answered still can be.
+    /// Takes no more frames, from any thread: a blocked [`recv`](Self::recv) sees the end of the
+    /// file, while what is being answered still can be.
     pub fn shutdown_recv(&self) {
         // As above.
         let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Read);
     }
 
-    /// Makes the kernel refuse descriptors that the peer sends, where it can (Linux 6.16); the peer's
-    /// send then fails with EPERM. Elsewhere they are discarded on receipt.
+    /// Makes the kernel refuse descriptors that the peer sends, where it can (Linux 6.16); the
+    /// peer's send then fails with EPERM. Elsewhere they are discarded on receipt.
     ///
     /// # Errors
     ///
@@ -320,7 +322,8 @@ impl From<UnixStream> for FrameSocket {
     }
 }
 
-/// For polling, and for asking who the peer is. Bytes that are read or written here are missing there.
+/// For polling, and for asking who the peer is. Bytes that are read or written here are missing
+/// there.
 impl AsFd for FrameSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()

@@ -1,9 +1,10 @@
-//! The socket calls that nix lacks or gets wrong for us: messages with descriptors, partly from memory
-//! that is not a slice.
+#![expect(unsafe_code, reason = "sendmsg, recvmsg and setsockopt")]
+//! The socket calls that nix lacks or gets wrong for us: messages with descriptors, partly from
+//! memory that is not a slice.
 //!
-//! nix's `cmsgs` gives up when the control data was truncated, and the descriptors that did arrive stay
-//! open for ever. The walk here is plain slicing of a private buffer, and every descriptor is owned from
-//! the moment its number is read.
+//! nix's `cmsgs` gives up when the control data was truncated, and the descriptors that did arrive
+//! stay open for ever. The walk here is plain slicing of a private buffer, and every descriptor is
+//! owned from the moment its number is read.
 
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -13,7 +14,8 @@ use nix::sys::socket::MsgFlags;
 
 use crate::shared::SharedBytes;
 
-/// The most descriptors that one message can carry here; no message of the protocol has more than two.
+/// The most descriptors that one message can carry here; no message of the protocol has more than
+/// two.
 pub(crate) const MAX_FDS: usize = 16;
 
 /// `struct cmsghdr` of the kernel: u64 length including this header, i32 level, i32 type.
@@ -36,7 +38,8 @@ impl Control {
         Control([0; CONTROL_LEN])
     }
 
-    /// A `SCM_RIGHTS` message with `fds`, and its length. EINVAL if there are more than [`MAX_FDS`].
+    /// A `SCM_RIGHTS` message with `fds`, and its length. EINVAL if there are more than
+    /// [`MAX_FDS`].
     fn with_fds(fds: &[BorrowedFd<'_>]) -> nix::Result<(Control, usize)> {
         let mut control = Control::new();
         if fds.is_empty() {
@@ -100,8 +103,8 @@ fn control_len(fds: usize) -> nix::Result<usize> {
 }
 
 fn empty_message() -> libc::msghdr {
-    // SAFETY: `zeroed` wants a type for which all zeros is a value: `msghdr` is made of integers and of
-    // pointers that may be null. (Its private padding on some targets forbids a literal.)
+    // SAFETY: `zeroed` wants a type for which all zeros is a value: `msghdr` is made of integers
+    // and of pointers that may be null. (Its private padding on some targets forbids a literal.)
     unsafe { mem::zeroed() }
 }
 
@@ -146,8 +149,8 @@ pub(crate) fn send(
     Errno::result(sent).and_then(|sent| usize::try_from(sent).map_err(|_| Errno::EIO))
 }
 
-/// recvmsg(socket, buf, flags | MSG_CMSG_CLOEXEC): returns the number of bytes received, and hands each
-/// descriptor that came along to `own`, at most `want`.
+/// recvmsg(socket, buf, flags | MSG_CMSG_CLOEXEC): returns the number of bytes received, and hands
+/// each descriptor that came along to `own`, at most `want`.
 ///
 /// With `want` zero there is no control buffer, and the kernel drops descriptors before they get a
 /// number. EINVAL if `want` exceeds [`MAX_FDS`].
@@ -188,13 +191,15 @@ pub(crate) fn recv(
     usize::try_from(count).map_err(|_| Errno::EIO)
 }
 
-/// setsockopt(socket, SOL_SOCKET, SO_PASSRIGHTS, 0): makes the kernel refuse descriptors sent to us.
+/// setsockopt(socket, SOL_SOCKET, SO_PASSRIGHTS, 0): makes the kernel refuse descriptors sent to
+/// us.
 ///
 /// Success also where the kernel does not know the option; whoever relies on it must not offer a
 /// control buffer either.
 pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) -> nix::Result<()> {
     let off: libc::c_int = 0;
-    // SAFETY: setsockopt wants a readable value of the given length: `off`, for the time of the call.
+    // SAFETY: setsockopt wants a readable value of the given length: `off`, for the time of the
+    // call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::control::{Control, Ended, Word};
 
-/// Polls between two looks at the clock: about a microsecond, so that a wait which ends at once reads
-/// no clock, and a budget is overdrawn by little.
+/// Polls between two looks at the clock: about a microsecond, so that a wait which ends at once
+/// reads no clock, and a budget is overdrawn by little.
 const POLLS_PER_CLOCK_READ: u32 = 64;
 
 /// The longest spin that can be asked for on a command line.
@@ -36,8 +36,8 @@ const MAX_SPIN: Duration = Duration::from_secs(1);
 pub enum WaitPolicy {
     /// Sleep at once. Costs no CPU time while waiting and two context switches per round trip.
     Park,
-    /// Poll for up to this long, then sleep. Polls only while [`Spinners`] has room, so a machine with
-    /// one usable CPU always parks.
+    /// Poll for up to this long, then sleep. Polls only while [`Spinners`] has room, so a machine
+    /// with one usable CPU always parks.
     Spin(Duration),
 }
 
@@ -103,6 +103,8 @@ struct Pool {
 impl Spinners {
     /// A limit of one less than the CPUs this process may use, by its affinity mask and by its
     /// cgroup's CPU quota. Zero if there is only one, or if the number cannot be found out.
+    ///
+    /// Looks once, into /proc and /sys among others: call it before a sandbox hides them.
     pub fn new() -> Spinners {
         Spinners::with_limit(thread::available_parallelism().map_or(0, |cpus| cpus.get() - 1))
     }

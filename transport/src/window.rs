@@ -33,16 +33,16 @@ pub struct PacketWindow {
 }
 
 impl PacketWindow {
-    /// Makes a zeroed window with room for datagrams of at least `data_capacity` bytes, in a memfd of
-    /// its own.
+    /// Makes a zeroed window with room for datagrams of at least `data_capacity` bytes, in a memfd
+    /// of its own.
     ///
-    /// The file is sealed at its size. It cannot shrink, which would turn our next access into SIGBUS,
-    /// nor grow, which would let the client allocate memory in our name.
+    /// The file is sealed at its size. It cannot shrink, which would turn our next access into
+    /// SIGBUS, nor grow, which would let the client allocate memory in our name.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if the window would exceed `u32::MAX` bytes, [`ErrorKind::Io`] with
-    /// the errno of memfd_create(2), ftruncate(2), fcntl(2) or mmap(2).
+    /// [`ErrorKind::InvalidInput`] if the window would exceed `u32::MAX` bytes, [`ErrorKind::Io`]
+    /// with the errno of memfd_create(2), ftruncate(2), fcntl(2) or mmap(2).
     pub fn create(data_capacity: usize) -> Result<PacketWindow, Error> {
         let length = window_length(data_capacity, page_size()?)?;
         let fd = memfd_create(
@@ -70,9 +70,9 @@ impl PacketWindow {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Window`] if the file can still shrink, is too short, or if offset or length are out
-    /// of range; [`ErrorKind::Io`] with the errno of fcntl(2) (EINVAL: not a memfd), fstat(2) or
-    /// mmap(2).
+    /// [`ErrorKind::Window`] if the file can still shrink, is too short, or if offset or length are
+    /// out of range; [`ErrorKind::Io`] with the errno of fcntl(2) (EINVAL: not a memfd), fstat(2)
+    /// or mmap(2).
     pub fn from_peer(fd: OwnedFd, descriptor: WindowDescriptor) -> Result<PacketWindow, Error> {
         let page = page_size()?;
         let WindowDescriptor { offset, length } = descriptor;

@@ -285,8 +285,8 @@ fn a_shutdown_before_the_wait_is_not_lost() {
     );
 }
 
-/// The peer keeps the word at "not your turn" and crowds the futex with threads of its own, which come
-/// back as often as they are woken.
+/// The peer keeps the word at "not your turn" and crowds the futex with threads of its own, which
+/// come back as often as they are woken.
 #[test]
 fn a_crowd_on_the_word_and_a_rewriter_cannot_delay_a_shutdown() {
     const CROWD: usize = 64;

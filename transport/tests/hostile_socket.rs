@@ -1,4 +1,5 @@
-//! Frames from a peer that lies about lengths, stops half-way, or sends descriptors nobody asked for.
+//! Frames from a peer that lies about lengths, stops half-way, or sends descriptors nobody asked
+//! for.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -190,8 +191,8 @@ fn pass_fds(count: usize, want: usize) -> usize {
     }
     let arrived = fds.len();
     drop(fds);
-    // The end of the pipe's file comes only if nobody has a writer: a leak would block here for ever,
-    // so do not wait for it.
+    // The end of the pipe's file comes only if nobody has a writer: a leak would block here for
+    // ever, so do not wait for it.
     let flags = nix::fcntl::OFlag::O_NONBLOCK;
     fcntl(&reader, FcntlArg::F_SETFL(flags)).unwrap();
     assert_eq!(reader.read(&mut [0; 1]).expect("a descriptor leaked"), 0);

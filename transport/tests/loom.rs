@@ -1,8 +1,8 @@
 //! The hand-over protocol under loom: every interleaving, with the orderings that ship.
 //!
-//! The module under test is compiled into this binary and run on a word whose atomics are loom's and
-//! whose futex is a mutex and a condition variable, as the kernel's is a locked bucket. loom itself
-//! reports a thread that nobody wakes as a deadlock.
+//! The module under test is compiled into this binary and run on a word whose atomics are loom's
+//! and whose futex is a mutex and a condition variable, as the kernel's is a locked bucket. loom
+//! itself reports a thread that nobody wakes as a deadlock.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
