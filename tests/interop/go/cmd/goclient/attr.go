@@ -87,9 +87,13 @@ func attrChecks() []entry {
 				c.setStat(fd, &now)
 				got = c.stat(fd)
 				c.that(got.Mtime.Sec > 1<<30, "UTIME_NOW: times %s", &got)
+				one = linux.Statx{Mask: unix.STATX_ATIME, Atime: linux.StatxTimestamp{Sec: 4000}}
+				c.setStat(fd, &one)
+				after := c.stat(fd)
+				c.that(after.Atime.ToNsec() == 4000_000000000 && after.Mtime == got.Mtime, "times %s", &after)
 				omit := linux.Statx{Mask: unix.STATX_ATIME, Atime: linux.StatxTimestamp{Nsec: unix.UTIME_OMIT}}
 				c.setStat(fd, &omit)
-				c.that(c.stat(fd).Atime == got.Atime, "UTIME_OMIT changes the time")
+				c.that(c.stat(fd).Atime == after.Atime, "UTIME_OMIT changes the time")
 			}
 		}},
 		{"setstat/owner-unchanged", func(c *check) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/lisafs"
 )
 
 func renameChecks() []entry {
@@ -103,6 +104,16 @@ func renameChecks() []entry {
 			c.that(c.content(&f) == "f" && c.content(&g) == "g", "contents %q and %q", c.content(&f), c.content(&g))
 			c.sameFile(c.walked(&b.ClientFD, []string{"g"}, 0, 1)[0].Stat, c.stat(&f), "b/g")
 			c.sameFile(c.walked(&a.ClientFD, []string{"f"}, 0, 1)[0].Stat, c.stat(&g), "a/f")
+			c.rename(d, "a", d, "b", unix.RENAME_EXCHANGE)
+			// Neither side may count as removed.
+			for _, side := range []struct {
+				dir  *dir
+				file lisafs.FDID
+			}{{a, g.ID()}, {b, f.ID()}} {
+				_, err := side.dir.LinkAt(c.ctx, side.file, "link")
+				c.ok(err, "link after the exchange")
+				c.unlink(side.dir, "link")
+			}
 			c.unlink(a, "f")
 			c.that(c.stat(&g).Nlink == 0 && c.stat(&f).Nlink == 1, "link counts %d and %d", c.stat(&g).Nlink, c.stat(&f).Nlink)
 			_, err := d.LinkAt(c.ctx, g.ID(), "x")

@@ -21,9 +21,16 @@ func xattrChecks() []entry {
 					c.ok(err, "get")
 					c.that(got == value, "got %s", quoted(got))
 				}
-				got, err := fd.GetXattr(c.ctx, "user.a", 0)
+				// Another value in between, so that what is left in the window
+				// cannot pass for the answer.
+				other := strings.Repeat("w", 1000)
+				c.ok(fd.SetXattr(c.ctx, "user.b", other, 0), "set")
+				got, err := fd.GetXattr(c.ctx, "user.b", 1000)
+				c.ok(err, "get")
+				c.that(got == other, "got %s", quoted(got))
+				got, err = fd.GetXattr(c.ctx, "user.a", 0)
 				c.ok(err, "get with size 0")
-				c.that(len(got) == 1000, "got %d bytes", len(got))
+				c.that(got == strings.Repeat("v", 1000), "got %s", quoted(got))
 				_, err = fd.GetXattr(c.ctx, "user.a", 999)
 				c.errno(err, unix.ERANGE, "get with too small a size")
 			}
