@@ -4,6 +4,8 @@
 pub mod client;
 mod comm;
 mod errno;
+#[cfg(feature = "host")]
+pub mod host;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod wire;

@@ -1,0 +1,211 @@
+//! The back end that serves a directory of the host.
+//!
+//! The client is hostile, and the directory may be changed by others at any time. So no operation
+//! names a file by a host path:
+//!
+//! - A name is looked up in the open directory it was asked for in, with O_PATH and without following
+//!   it. What is found is looked at first ([`handle`]); only then, and only if its type permits, it
+//!   is opened, through the private `/proc/self/fd` of this process ([`procfd`]).
+//! - Whatever changes a file goes through its descriptor, also where the system call wants a path. A
+//!   handle of a file that has lost its name keeps working, and never means the file that has the
+//!   name now.
+//! - Nothing waits for another process: FIFOs and devices are opened, and sockets connected and
+//!   accepted, without blocking.
+//! - What is created has the owner and the mode that were asked for, or is removed again.
+//!
+//! # What remains with the host
+//!
+//! Between mkdir (or symlink, or bind) and the opening of what was made, a process that may rename in
+//! the same directory can put another entry of the same type in its place; the owner and mode meant
+//! for the new one then go to the other. Regular files are made and opened in one step. An open
+//! description that is donated is shared: what the client sets on it (O_APPEND, O_DIRECT, locks)
+//! holds for reads and writes through the server as well. A write beyond RLIMIT_FSIZE raises SIGXFSZ,
+//! which the process should ignore. Space is limited by the host's quotas alone.
+//!
+//! # Requirements
+//!
+//! Linux 5.8 (mount ids in statx(2), whiteouts without CAP_MKNOD) with procfs mounted at `/proc` when
+//! the [`HostFs`] is made. Later calls are used where they exist: open_tree(2) with CAP_SYS_ADMIN,
+//! listmount(2) from 6.8. No capability is needed to serve one's own files.
+//!
+//! Every thread that serves has a working directory and an umask of its own, so the process keeps
+//! both; a thread that may not unshare(2) them serves nothing.
+
+mod attributes;
+mod control;
+mod create;
+mod creds;
+mod dirents;
+mod handle;
+mod kernel;
+mod names;
+mod open;
+mod options;
+mod procfd;
+mod scratch;
+mod socket;
+mod sys;
+#[cfg(test)]
+mod tests;
+mod xattr;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+pub use control::ControlFd;
+pub use open::OpenFd;
+pub use options::{CharacterDevices, HostFifo, HostOptions, HostUds, UnknownChoice, Xattrs};
+pub use socket::BoundSocketFd;
+
+use self::handle::Handle;
+use self::kernel::Kernel;
+use self::procfd::ProcFd;
+use crate::Errno;
+use crate::server::{Mounted, ServerImpl, ServerOpts, Shared, Unguarded};
+use crate::wire::{FileType, Mid, Name, messages};
+
+/// A host directory, or a single file, to be served.
+///
+/// To be made by the process that serves, not by one that forks it: descriptors are reached through
+/// the `/proc/self/fd` of the process that made it.
+#[derive(Debug)]
+pub struct HostFs {
+    root: Handle,
+    procfd: ProcFd,
+    options: HostOptions,
+    kernel: Kernel,
+    /// Threads of this process can take another identity on.
+    takes_identities: bool,
+}
+
+/// A directory cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct SetupError {
+    what: &'static str,
+    source: Errno,
+}
+
+impl SetupError {
+    /// Why: the error of the system call.
+    #[must_use]
+    pub fn errno(&self) -> Errno {
+        self.source
+    }
+}
+
+fn cannot(what: &'static str) -> impl Fn(Errno) -> SetupError {
+    move |source| SetupError { what, source }
+}
+
+impl HostFs {
+    /// Serves the file at `path`, a directory as a rule. Symlinks along `path` are followed, this
+    /// once.
+    ///
+    /// # Errors
+    /// If `path` cannot be found or is a block device, or there is no `/proc/self/fd`.
+    pub fn open(path: &Path, options: HostOptions) -> Result<HostFs, SetupError> {
+        let root = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+        let root = root.map_err(|errno| cannot("the root cannot be opened")(errno.into()))?;
+        HostFs::new(root, options)
+    }
+
+    /// Serves the file behind `root`, however that was opened.
+    ///
+    /// # Errors
+    /// If it is a block device, or there is no `/proc/self/fd`.
+    pub fn new(root: OwnedFd, options: HostOptions) -> Result<HostFs, SetupError> {
+        HostFs::with_kernel(root, options, Kernel::probe())
+    }
+
+    fn with_kernel(
+        root: OwnedFd,
+        options: HostOptions,
+        kernel: Kernel,
+    ) -> Result<HostFs, SetupError> {
+        let procfd = ProcFd::open(kernel).map_err(cannot("/proc/self/fd cannot be opened"))?;
+        let (root, _) = procfd
+            .reopen(root.as_fd(), OFlag::O_PATH)
+            .and_then(Handle::root)
+            .map_err(cannot("the root cannot be opened"))?;
+        let takes_identities = creds::can_be_assumed();
+        Ok(HostFs {
+            root,
+            procfd,
+            options,
+            kernel,
+            takes_identities,
+        })
+    }
+
+    /// Opens what the node `path` stands for, below the root.
+    fn mount_at(&self, path: &[u8]) -> Result<Mounted<HostFs>, Errno> {
+        let mut handle = self.root.duplicate()?;
+        let mut stat = handle.stat()?;
+        for name in path
+            .split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty())
+        {
+            (handle, stat) = handle.walk(Name::new(name)?)?;
+        }
+        let donation = self.root_donation(&handle)?;
+        Ok(Mounted {
+            control: ControlFd::new(handle),
+            stat,
+            donation,
+        })
+    }
+
+    fn root_donation(&self, root: &Handle) -> Result<Option<OwnedFd>, Errno> {
+        if !self.options.donate_root || root.file_type() != FileType::Directory {
+            return Ok(None);
+        }
+        root.with_fd(|fd| {
+            // One that can be read does more for the client, but a directory that this process may
+            // only search must work as well.
+            match self.procfd.reopen(fd, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+                Err(Errno::EACCES) => self.procfd.reopen(fd, OFlag::O_PATH),
+                opened => opened,
+            }
+        })
+        .map(Some)
+    }
+}
+
+impl ServerImpl for HostFs {
+    type ControlFd = ControlFd;
+    type OpenFd = OpenFd;
+    type BoundSocketFd = BoundSocketFd;
+    /// The kernel locks inodes itself, and a host call that takes its time must not hold the tree.
+    type FdLocks = Unguarded;
+
+    fn opts(&self) -> ServerOpts {
+        ServerOpts {
+            walk_stat_supported: true,
+            set_attr_on_deleted: true,
+            allocate_on_deleted: true,
+            open_on_deleted: true,
+        }
+    }
+
+    /// All, but ConnectWithCreds only if it can be honoured.
+    fn supported_messages(&self) -> Vec<Mid> {
+        let with_creds = self.takes_identities && self.options.host_uds.opens();
+        messages()
+            .map(|message| message.mid)
+            .filter(|mid| *mid != Mid::FLUSH)
+            .filter(|mid| *mid != Mid::CONNECT_WITH_CREDS || with_creds)
+            .collect()
+    }
+
+    fn thread_started(&self) -> Result<(), Errno> {
+        self.procfd.enter()
+    }
+
+    fn mount(&self, at: Shared<'_, HostFs>) -> Result<Mounted<HostFs>, Errno> {
+        self.mount_at(&at.path())
+    }
+}

@@ -1,0 +1,323 @@
+//! The system calls that nix does not wrap, or not for one thread: the only `unsafe` of the back
+//! end.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use bytemuck::{Pod, Zeroable};
+use nix::errno::{Errno, ErrnoSentinel};
+
+use crate::wire::Statx;
+
+/// What statx(2) fills in: the attributes as they go on the wire and, behind them, the mount.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Attributes {
+    pub(super) stat: Statx,
+    /// The id of the mount, if `stat.mask` says so.
+    pub(super) mount: u64,
+    rest: [u64; 13],
+}
+
+const _: () = assert!(size_of::<Attributes>() == size_of::<libc::statx>());
+
+/// statx(directory, path, flags, mask).
+pub(super) fn statx(
+    directory: BorrowedFd<'_>,
+    path: &CStr,
+    flags: i32,
+    mask: u32,
+) -> nix::Result<Attributes> {
+    let mut attributes = Attributes::zeroed();
+    let to = (&raw mut attributes).cast::<libc::statx>();
+    // SAFETY: statx wants
+    // - a path that ends with a NUL: it is a `CStr`;
+    // - room for a `struct statx`, which `Attributes` is in size and, with u64 fields, in alignment;
+    //   any bytes the kernel leaves there are a valid value of a `Pod`.
+    let result = unsafe { libc::statx(directory.as_raw_fd(), path.as_ptr(), flags, mask, to) };
+    Errno::result(result).map(|_| attributes)
+}
+
+/// getdents64(directory, buffer): returns the number of bytes filled in, 0 at the end.
+pub(super) fn getdents64(directory: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<usize> {
+    // SAFETY: getdents64 wants `buffer.len()` bytes that it may write: an exclusive slice.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_getdents64,
+            directory.as_raw_fd(),
+            buffer.as_mut_ptr(),
+            buffer.len(),
+        )
+    };
+    length(result)
+}
+
+/// readlinkat(link, "", buffer) of a descriptor of the link itself: returns the length of the target,
+/// cut off at the length of `buffer`.
+pub(super) fn readlink(link: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<usize> {
+    // SAFETY: readlinkat wants
+    // - a path that ends with a NUL: a literal;
+    // - `buffer.len()` bytes that it may write: an exclusive slice.
+    let result = unsafe {
+        libc::readlinkat(
+            link.as_raw_fd(),
+            c"".as_ptr(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+        )
+    };
+    length(result)
+}
+
+/// getxattr(path, name, value): returns the length of the value.
+pub(super) fn getxattr(path: &CStr, name: &CStr, value: &mut [u8]) -> nix::Result<usize> {
+    // SAFETY: getxattr wants
+    // - a path and a name that end with a NUL: they are `CStr`s;
+    // - `value.len()` bytes that it may write: an exclusive slice.
+    let result = unsafe {
+        libc::getxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    length(result)
+}
+
+/// listxattr(path, names): returns the length of the names, each with a NUL.
+pub(super) fn listxattr(path: &CStr, names: &mut [u8]) -> nix::Result<usize> {
+    // SAFETY: listxattr wants
+    // - a path that ends with a NUL: it is a `CStr`;
+    // - `names.len()` bytes that it may write: an exclusive slice.
+    let result = unsafe { libc::listxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    length(result)
+}
+
+/// setxattr(path, name, value, flags).
+pub(super) fn setxattr(path: &CStr, name: &CStr, value: &[u8], flags: i32) -> nix::Result<()> {
+    // SAFETY: setxattr wants
+    // - a path and a name that end with a NUL: they are `CStr`s;
+    // - `value.len()` readable bytes: a slice.
+    let result = unsafe {
+        libc::setxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            flags,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// removexattr(path, name).
+pub(super) fn removexattr(path: &CStr, name: &CStr) -> nix::Result<()> {
+    // SAFETY: removexattr wants a path and a name that end with a NUL: they are `CStr`s.
+    let result = unsafe { libc::removexattr(path.as_ptr(), name.as_ptr()) };
+    Errno::result(result).map(drop)
+}
+
+/// renameat2(2). nix has it for glibc only.
+pub(super) fn renameat2(
+    old_directory: BorrowedFd<'_>,
+    old_name: &CStr,
+    new_directory: BorrowedFd<'_>,
+    new_name: &CStr,
+    flags: u32,
+) -> nix::Result<()> {
+    // SAFETY: renameat2 wants two names that end with a NUL: they are `CStr`s.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            old_directory.as_raw_fd(),
+            old_name.as_ptr(),
+            new_directory.as_raw_fd(),
+            new_name.as_ptr(),
+            flags,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// open_tree(path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC): a mount of its own, attached nowhere, whose
+/// root is the directory `path`.
+pub(super) fn clone_tree(path: &CStr) -> nix::Result<OwnedFd> {
+    const OPEN_TREE_CLONE: libc::c_int = 1;
+    // SAFETY: open_tree wants a path that ends with a NUL: it is a `CStr`.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_open_tree,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            OPEN_TREE_CLONE | libc::O_CLOEXEC,
+        )
+    };
+    owned(Errno::result(result)?)
+}
+
+/// listmount(2) (6.8), asked for one id only: whether anything is mounted below the mount with the
+/// unique id `mount`.
+pub(super) fn has_mounts_below(mount: u64) -> nix::Result<bool> {
+    /// The same number on every architecture this crate builds for.
+    const SYS_LISTMOUNT: libc::c_long = 458;
+
+    #[repr(C)]
+    struct Request {
+        size: u32,
+        spare: u32,
+        mount: u64,
+        after: u64,
+    }
+    const SIZE: u32 = 24;
+    const _: () = assert!(size_of::<Request>() == SIZE as usize);
+
+    let request = Request {
+        size: SIZE,
+        spare: 0,
+        mount,
+        after: 0,
+    };
+    let mut found = 0_u64;
+    // SAFETY: listmount wants
+    // - a request of the size that it says: asserted above;
+    // - room for as many ids as the third argument says, one: a `u64`.
+    let result = unsafe {
+        libc::syscall(
+            SYS_LISTMOUNT,
+            &raw const request,
+            &raw mut found,
+            1_usize,
+            0_u32,
+        )
+    };
+    length(result).map(|count| count > 0)
+}
+
+/// accept4(listener, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC).
+pub(super) fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    // SAFETY: accept4 wants a place for the peer's address or none: none.
+    let result = unsafe {
+        libc::accept4(
+            listener.as_raw_fd(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+        )
+    };
+    owned(Errno::result(result)?.into())
+}
+
+/// getgroups(2) of this thread.
+pub(super) fn thread_groups() -> nix::Result<Vec<libc::gid_t>> {
+    // SAFETY: with size 0 getgroups writes nothing.
+    let count = unsafe { libc::getgroups(0, ptr::null_mut()) };
+    let mut groups = vec![0; length(count)?];
+    // SAFETY: getgroups wants room for as many ids as its first argument says, `count`, which is the
+    // length of the vector. The groups of a thread are changed by that thread alone.
+    let count = unsafe { libc::getgroups(count, groups.as_mut_ptr()) };
+    groups.truncate(length(count)?);
+    Ok(groups)
+}
+
+/// setgroups(2) for this thread alone, not, as the C library does, for the process.
+pub(super) fn set_thread_groups(groups: &[libc::gid_t]) -> nix::Result<()> {
+    // SAFETY: setgroups wants `groups.len()` readable ids: a slice.
+    let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    Errno::result(result).map(drop)
+}
+
+/// Sets the effective user id of this thread alone.
+pub(super) fn set_thread_euid(uid: u32) -> nix::Result<()> {
+    // SAFETY: setresuid takes numbers only. That other threads keep their ids breaks an assumption of
+    // the C library's set*id functions, of no memory access.
+    let result = unsafe { libc::syscall(libc::SYS_setresuid, u32::MAX, uid, u32::MAX) };
+    Errno::result(result).map(drop)
+}
+
+/// Sets the effective group id of this thread alone.
+pub(super) fn set_thread_egid(gid: u32) -> nix::Result<()> {
+    // SAFETY: as for `set_thread_euid`.
+    let result = unsafe { libc::syscall(libc::SYS_setresgid, u32::MAX, gid, u32::MAX) };
+    Errno::result(result).map(drop)
+}
+
+/// The capability sets of a thread, as capget(2) version 3 has them: bits 0–31, then 32–63.
+#[derive(Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Capabilities {
+    words: [CapabilityWord; 2],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+struct CapabilityWord {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// `struct __user_cap_header_struct`; pid 0 is the calling thread.
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: i32,
+}
+
+const THIS_THREAD: CapabilityHeader = CapabilityHeader {
+    version: 0x2008_0522,
+    pid: 0,
+};
+
+impl Capabilities {
+    /// capget(2) of this thread.
+    pub(super) fn of_thread() -> nix::Result<Capabilities> {
+        let mut header = THIS_THREAD;
+        let mut capabilities = Capabilities::zeroed();
+        // SAFETY: capget wants
+        // - a header that it may write to: a local;
+        // - room for the two words of version 3: `Capabilities` is an array of two.
+        let result =
+            unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut capabilities) };
+        Errno::result(result).map(|_| capabilities)
+    }
+
+    /// capset(2) of this thread.
+    pub(super) fn apply(self) -> nix::Result<()> {
+        let mut header = THIS_THREAD;
+        // SAFETY: as for capget; the sets are only read.
+        let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, &raw const self) };
+        Errno::result(result).map(drop)
+    }
+
+    /// The same sets with nothing effective.
+    pub(super) fn dormant(self) -> Capabilities {
+        let words = self.words.map(|word| CapabilityWord {
+            effective: 0,
+            ..word
+        });
+        Capabilities { words }
+    }
+
+    /// Whether the capability with this number, below 32, is effective.
+    pub(super) fn is_effective(self, number: u32) -> bool {
+        let [low, _] = self.words;
+        low.effective & (1 << number) != 0
+    }
+}
+
+fn length<N>(result: N) -> nix::Result<usize>
+where
+    N: ErrnoSentinel + PartialEq + TryInto<usize>,
+{
+    Errno::result(result).and_then(|length| length.try_into().map_err(|_| Errno::EIO))
+}
+
+/// Takes over the descriptor that a system call has just returned.
+fn owned(fd: libc::c_long) -> nix::Result<OwnedFd> {
+    let fd = i32::try_from(fd).map_err(|_| Errno::EIO)?;
+    // SAFETY: `from_raw_fd` wants an open descriptor that nobody else owns: the two callers pass what
+    // the kernel has just made for them.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -1,0 +1,309 @@
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+
+use nix::fcntl::OFlag;
+
+use super::{Served, creation, is_root, name};
+use crate::Errno;
+use crate::host::create::Fresh;
+use crate::host::open::OpenFd;
+use crate::server::{Creation, NodeKind};
+use crate::wire::{FileType, Gid, Uid};
+
+fn kind(file_type: u32, major: u32, minor: u32) -> NodeKind {
+    NodeKind {
+        file_type,
+        major,
+        minor,
+    }
+}
+
+/// As somebody else, whom an ordinary user cannot give files to.
+fn foreign(permissions: u32) -> Creation {
+    Creation {
+        permissions,
+        uid: Uid(54_321),
+        gid: Gid(12_345),
+    }
+}
+
+#[test]
+fn what_is_created_has_exactly_the_mode_that_was_asked_for() {
+    let served = Served::new();
+    let root = served.root();
+    for mode in [
+        0, 0o200, 0o644, 0o777, 0o1777, 0o4755, 0o2755, 0o6111, 0o7777,
+    ] {
+        let file = format!("file-{mode:o}");
+        let (_, stat, _) = served
+            .host
+            .create_file(root, name(&file), creation(mode), OFlag::O_RDWR)
+            .unwrap();
+        assert_eq!(stat.permissions(), mode);
+        let directory = format!("directory-{mode:o}");
+        let (_, stat) = served
+            .host
+            .mkdir(root, name(&directory), creation(mode))
+            .unwrap();
+        assert_eq!(stat.permissions(), mode);
+        let node = format!("node-{mode:o}");
+        let kind = kind(libc::S_IFREG, 7, 7);
+        let (_, stat) = served
+            .host
+            .mknod(root, name(&node), creation(mode), kind)
+            .unwrap();
+        assert_eq!(stat.permissions(), mode);
+        for created in [&file, &directory, &node] {
+            let found = fs::symlink_metadata(served.path(created)).unwrap().mode() & 0o7777;
+            assert_eq!(found, mode, "{created}");
+        }
+    }
+}
+
+#[test]
+fn a_new_file_is_open_as_asked_for_although_its_mode_forbids_it() {
+    let served = Served::new();
+    let (handle, stat, file) = served
+        .host
+        .create_file(served.root(), name("file"), creation(0), OFlag::O_RDWR)
+        .unwrap();
+    let file = OpenFd::regular(file);
+    let mut data = *b"data";
+    assert_eq!(file.write_at((&mut data[..]).into(), 0), Ok(4));
+    let mut back = [0; 8];
+    assert_eq!(file.read_at((&mut back[..]).into(), 0), Ok(4));
+    assert_eq!(&back[..4], b"data");
+    assert_eq!(handle.stat().unwrap().ino, stat.ino);
+}
+
+#[test]
+fn nothing_that_exists_is_created() {
+    let served = Served::new();
+    fs::write(served.path("taken"), "content").unwrap();
+    let (root, taken, host) = (served.root(), name("taken"), &served.host);
+    let create = host.create_file(root, taken, creation(0o644), OFlag::O_WRONLY);
+    assert_eq!(create.err(), Some(Errno::EEXIST));
+    assert_eq!(
+        host.mkdir(root, taken, creation(0o755)).err(),
+        Some(Errno::EEXIST)
+    );
+    for file_type in [libc::S_IFREG, libc::S_IFCHR] {
+        let mknod = host.mknod(root, taken, creation(0o644), kind(file_type, 0, 0));
+        assert_eq!(mknod.err(), Some(Errno::EEXIST));
+    }
+    let symlink = host.symlink(root, taken, b"target", Uid::NONE, Gid::NONE);
+    assert_eq!(symlink.err(), Some(Errno::EEXIST));
+    assert_eq!(
+        host.link(root, taken, &served.walk("taken")).err(),
+        Some(Errno::EEXIST)
+    );
+    assert_eq!(fs::read(served.path("taken")).unwrap(), b"content");
+    assert_eq!(served.names(), ["taken"]);
+}
+
+#[test]
+fn only_regular_files_and_whiteouts_are_made_by_mknod() {
+    let served = Served::new();
+    let make = |kind| {
+        let made = served
+            .host
+            .mknod(served.root(), name("node"), creation(0o600), kind);
+        made.map(|(handle, _)| handle.file_type())
+    };
+    for refused in [
+        kind(0, 0, 0),
+        kind(libc::S_IFCHR, 1, 3),
+        kind(libc::S_IFCHR, 0, 1),
+        kind(libc::S_IFBLK, 0, 0),
+        kind(libc::S_IFIFO, 0, 0),
+        kind(libc::S_IFSOCK, 0, 0),
+        kind(libc::S_IFDIR, 0, 0),
+        kind(libc::S_IFLNK, 0, 0),
+    ] {
+        assert_eq!(make(refused), Err(Errno::EPERM), "{refused:?}");
+        assert_eq!(served.names(), [""; 0]);
+    }
+    assert_eq!(
+        make(kind(libc::S_IFCHR, 0, 0)),
+        Ok(FileType::CharacterDevice)
+    );
+    let found = fs::symlink_metadata(served.path("node")).unwrap();
+    assert!(found.file_type().is_char_device());
+    assert_eq!((found.rdev(), found.mode() & 0o7777), (0, 0o600));
+}
+
+#[test]
+fn a_directory_made_in_a_set_group_id_directory_is_set_group_id() {
+    let served = Served::new();
+    let (parent, _) = served
+        .host
+        .mkdir(served.root(), name("parent"), creation(0o2775))
+        .unwrap();
+    let (_, stat) = served
+        .host
+        .mkdir(&parent, name("child"), creation(0o755))
+        .unwrap();
+    assert_eq!(stat.permissions(), 0o2755);
+    let (_, stat, _) = served
+        .host
+        .create_file(&parent, name("file"), creation(0o644), OFlag::O_RDONLY)
+        .unwrap();
+    assert_eq!(stat.permissions(), 0o644);
+}
+
+/// The group comes from the directory there, so "the group I run as" needs a chown after all.
+#[test]
+fn the_group_asked_for_wins_over_that_of_a_set_group_id_directory() {
+    if !is_root() {
+        return;
+    }
+    let served = Served::new();
+    let parent = Creation {
+        gid: Gid(777),
+        ..creation(0o2775)
+    };
+    let (parent, _) = served
+        .host
+        .mkdir(served.root(), name("parent"), parent)
+        .unwrap();
+    let (_, stat, _) = served
+        .host
+        .create_file(&parent, name("own"), creation(0o644), OFlag::O_RDONLY)
+        .unwrap();
+    assert_eq!(stat.gid, nix::unistd::getegid().as_raw());
+    let inherit = Creation {
+        gid: Gid::NONE,
+        ..creation(0o644)
+    };
+    let (_, stat, _) = served
+        .host
+        .create_file(&parent, name("inherit"), inherit, OFlag::O_RDONLY)
+        .unwrap();
+    assert_eq!(stat.gid, 777);
+}
+
+#[test]
+fn what_cannot_be_given_its_owner_is_removed_again() {
+    let served = Served::new();
+    let (host, root) = (&served.host, served.root());
+    let descriptors = served.open_descriptors();
+    let results = [
+        host.create_file(root, name("file"), foreign(0o6755), OFlag::O_WRONLY)
+            .map(|made| made.1),
+        host.mkdir(root, name("directory"), foreign(0o1755))
+            .map(|made| made.1),
+        host.mknod(
+            root,
+            name("node"),
+            foreign(0o600),
+            kind(libc::S_IFCHR, 0, 0),
+        )
+        .map(|made| made.1),
+        host.symlink(root, name("link"), b"target", Uid(54_321), Gid(12_345))
+            .map(|made| made.1),
+        host.bind_at(root, name("socket"), foreign(0o2755), 1)
+            .map(|made| made.1),
+    ];
+    if is_root() {
+        for (result, mode) in results.iter().zip([0o6755, 0o1755, 0o600, 0o777, 0o2755]) {
+            let stat = result.unwrap();
+            assert_eq!(
+                (stat.uid, stat.gid, stat.permissions()),
+                (54_321, 12_345, mode)
+            );
+        }
+    } else {
+        assert_eq!(results, [Err(Errno::EPERM); 5]);
+        assert_eq!(served.names(), [""; 0]);
+    }
+    assert_eq!(served.open_descriptors(), descriptors);
+}
+
+#[test]
+fn undoing_removes_what_was_made_and_nothing_that_took_its_place() {
+    let served = Served::new();
+    let root = fs::File::open(served.directory.path()).unwrap();
+    fs::write(served.path("mine"), "").unwrap();
+    fs::write(served.path("moved"), "").unwrap();
+    let fresh = |path: &'static str| {
+        let mut fresh = Fresh::new(root.as_fd(), name(path), FileType::Regular);
+        fresh.identify(&served.walk(path).stat().unwrap());
+        fresh
+    };
+    drop(fresh("mine"));
+    let moved = fresh("moved");
+    fs::rename(served.path("moved"), served.path("elsewhere")).unwrap();
+    fs::write(served.path("moved"), "somebody else's").unwrap();
+    drop(moved);
+    assert_eq!(served.names(), ["elsewhere", "moved"]);
+}
+
+#[test]
+fn symlinks_say_any_bytes_but_nul() {
+    let served = Served::new();
+    let link = |target: &[u8]| {
+        served
+            .host
+            .symlink(served.root(), name("link"), target, Uid::NONE, Gid::NONE)
+    };
+    assert_eq!(link(b"").err(), Some(Errno::ENOENT));
+    assert_eq!(link(b"a\0b").err(), Some(Errno::EINVAL));
+    assert_eq!(link(&[b'x'; 4096]).err(), Some(Errno::ENAMETOOLONG));
+    assert_eq!(served.names(), [""; 0]);
+    let longest = [&b"\xff/"[..], &[b'x'; 4093]].concat();
+    let (handle, stat) = link(&longest).unwrap();
+    assert_eq!(stat.file_type(), FileType::Symlink);
+    let mut target = b"kept".to_vec();
+    crate::host::names::readlink(&handle, &mut target).unwrap();
+    assert_eq!(target, [b"kept", &longest[..]].concat());
+}
+
+#[test]
+fn links_are_made_of_files_and_symlinks_themselves() {
+    let served = Served::new();
+    fs::write(served.path("file"), "").unwrap();
+    std::os::unix::fs::symlink("file", served.path("link")).unwrap();
+    fs::create_dir(served.path("directory")).unwrap();
+    for (target, file_type) in [("file", FileType::Regular), ("link", FileType::Symlink)] {
+        let target = served.walk(target);
+        let new = format!("new-{file_type:?}");
+        let (handle, stat) = served
+            .host
+            .link(served.root(), name(&new), &target)
+            .unwrap();
+        assert_eq!((stat.nlink, stat.file_type()), (2, file_type));
+        assert_eq!(stat.ino, target.stat().unwrap().ino);
+        assert_eq!(
+            handle.stat().unwrap().ino,
+            served.walk(&new).stat().unwrap().ino
+        );
+    }
+    let directory = served.walk("directory");
+    let linked = served.host.link(served.root(), name("new"), &directory);
+    assert_eq!(linked.err(), Some(Errno::EPERM));
+
+    let gone = served.walk("file");
+    fs::remove_file(served.path("file")).unwrap();
+    fs::remove_file(served.path("new-Regular")).unwrap();
+    fs::write(served.path("file"), "another").unwrap();
+    assert_eq!(
+        served.host.link(served.root(), name("new"), &gone).err(),
+        Some(Errno::ENOENT)
+    );
+}
+
+#[test]
+fn permissions_of_the_directory_count() {
+    if is_root() {
+        return;
+    }
+    let served = Served::new();
+    fs::create_dir(served.path("closed")).unwrap();
+    let closed = served.walk("closed");
+    fs::set_permissions(served.path("closed"), fs::Permissions::from_mode(0o500)).unwrap();
+    let create = served
+        .host
+        .create_file(&closed, name("x"), creation(0o644), OFlag::O_RDONLY);
+    assert_eq!(create.err(), Some(Errno::EACCES));
+}

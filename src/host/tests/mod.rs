@@ -1,0 +1,306 @@
+//! What the back end does to a real directory, below the runtime and its guarantees.
+
+mod attributes;
+mod create;
+mod dirents;
+mod names;
+mod open;
+mod socket;
+mod xattr;
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use tempfile::TempDir;
+
+use super::handle::Handle;
+use super::kernel::Kernel;
+use super::options::{CharacterDevices, HostFifo, HostOptions, HostUds, Xattrs};
+use super::{HostFs, control};
+use crate::Errno;
+use crate::server::{Creation, OpenFlags, ServerImpl};
+use crate::wire::{FileType, Gid, Mid, Name, Statx, Uid};
+
+const EVERYTHING: HostOptions = HostOptions {
+    host_uds: HostUds::All,
+    host_fifo: HostFifo::Open,
+    character_devices: CharacterDevices::Open,
+    xattrs: Xattrs::All,
+    donate_root: true,
+};
+
+/// A served directory, on a thread that may serve it.
+struct Served {
+    directory: TempDir,
+    host: HostFs,
+}
+
+impl Served {
+    fn new() -> Served {
+        Served::with(EVERYTHING, Kernel::probe())
+    }
+
+    fn with(options: HostOptions, kernel: Kernel) -> Served {
+        let directory = tempfile::tempdir().unwrap();
+        Served::at(directory, options, kernel)
+    }
+
+    fn at(directory: TempDir, options: HostOptions, kernel: Kernel) -> Served {
+        let root = OwnedFd::from(fs::File::open(directory.path()).unwrap());
+        let host = HostFs::with_kernel(root, options, kernel).unwrap();
+        host.thread_started().unwrap();
+        Served { directory, host }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn root(&self) -> &Handle {
+        &self.host.root
+    }
+
+    fn walk(&self, path: &str) -> Handle {
+        let mut handle = self.root().duplicate().unwrap();
+        for component in path.split('/') {
+            handle = handle.walk(name(component)).unwrap().0;
+        }
+        handle
+    }
+
+    /// The descriptors of this process that lead into the directory.
+    fn open_descriptors(&self) -> usize {
+        fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+            .filter(|path| path.starts_with(self.directory.path()))
+            .count()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn name(name: &str) -> Name<'_> {
+    Name::new(name.as_bytes()).unwrap()
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// As whoever runs the test.
+fn creation(permissions: u32) -> Creation {
+    Creation {
+        permissions,
+        uid: Uid(nix::unistd::geteuid().as_raw()),
+        gid: Gid(nix::unistd::getegid().as_raw()),
+    }
+}
+
+fn flags(flags: i32) -> OpenFlags {
+    OpenFlags::from_wire(flags.cast_unsigned())
+}
+
+fn make_fifo(path: &Path) {
+    mkfifo(path, Mode::from_bits_truncate(0o600)).unwrap();
+}
+
+#[test]
+fn files_of_all_types_are_walked_to_and_looked_at_whatever_the_policy() {
+    let served = Served::with(HostOptions::default(), Kernel::probe());
+    fs::write(served.path("file"), "x").unwrap();
+    fs::create_dir(served.path("directory")).unwrap();
+    symlink("nowhere", served.path("link")).unwrap();
+    make_fifo(&served.path("fifo"));
+    let _socket = std::os::unix::net::UnixListener::bind(served.path("socket")).unwrap();
+    for (path, file_type) in [
+        ("file", FileType::Regular),
+        ("directory", FileType::Directory),
+        ("link", FileType::Symlink),
+        ("fifo", FileType::Fifo),
+        ("socket", FileType::Socket),
+    ] {
+        let (handle, stat) = served.root().walk(name(path)).unwrap();
+        assert_eq!(handle.file_type(), file_type);
+        assert_eq!(stat.file_type(), file_type);
+        assert_eq!(handle.stat().unwrap().ino, stat.ino);
+        assert_eq!((stat.attributes, stat.attributes_mask), (0, 0));
+    }
+}
+
+#[test]
+fn a_handle_means_its_file_and_never_its_name() {
+    let served = Served::new();
+    fs::write(served.path("file"), "old").unwrap();
+    let handle = served.walk("file");
+    let old = handle.stat().unwrap();
+    fs::remove_file(served.path("file")).unwrap();
+    fs::write(served.path("file"), "new and longer").unwrap();
+    let stat = handle.stat().unwrap();
+    assert_eq!((stat.ino, stat.size, stat.nlink), (old.ino, 3, 0));
+    served.host.chmod(&handle, 0o640).unwrap();
+    assert_eq!(handle.stat().unwrap().permissions(), 0o640);
+    assert_ne!(served.walk("file").stat().unwrap().permissions(), 0o640);
+}
+
+#[test]
+fn a_mount_path_is_resolved_below_the_root_without_following_links() {
+    let served = Served::new();
+    fs::create_dir_all(served.path("a/b")).unwrap();
+    symlink("a", served.path("link")).unwrap();
+    let inode = |path: &[u8]| served.host.mount_at(path).map(|mounted| mounted.stat.ino);
+    let expect = |handle: &Handle| Ok(handle.stat().unwrap().ino);
+    assert_eq!(inode(b"/"), expect(served.root()));
+    assert_eq!(inode(b"/a/b"), expect(&served.walk("a/b")));
+    assert_eq!(inode(b"/link"), expect(&served.walk("link")));
+    assert_eq!(inode(b"/link/b"), Err(Errno::ENOTDIR));
+    assert_eq!(inode(b"/c"), Err(Errno::ENOENT));
+    assert_eq!(inode(b"/../.."), Err(Errno::EINVAL));
+    let mounted = served.host.mount_at(b"/a").unwrap();
+    assert_eq!(
+        super::handle::stat(mounted.donation.as_ref().unwrap().as_fd())
+            .unwrap()
+            .ino,
+        mounted.stat.ino
+    );
+}
+
+#[test]
+fn walk_stat_stops_at_what_is_missing_and_behind_a_symlink() {
+    let served = Served::new();
+    fs::create_dir_all(served.path("a/b")).unwrap();
+    fs::write(served.path("a/file"), "x").unwrap();
+    symlink("b", served.path("a/link")).unwrap();
+    let walk = |path: &str| -> Result<Vec<FileType>, Errno> {
+        let mut found = Vec::new();
+        let mut record = |stat: Statx| found.push(stat.file_type());
+        control::walk_stat(served.root(), &mut path.split('/').map(name), &mut record)?;
+        Ok(found)
+    };
+    use FileType::{Directory, Regular, Symlink};
+    assert_eq!(walk("a/b"), Ok(vec![Directory, Directory]));
+    assert_eq!(walk("a/file"), Ok(vec![Directory, Regular]));
+    assert_eq!(walk("a/link"), Ok(vec![Directory, Symlink]));
+    assert_eq!(walk("a/link/x"), Ok(vec![Directory, Symlink]));
+    assert_eq!(walk("a/none"), Ok(vec![Directory]));
+    assert_eq!(walk("a/none/x/y"), Ok(vec![Directory]));
+    assert_eq!(walk("a/file/x"), Err(Errno::ENOTDIR));
+    assert_eq!(served.open_descriptors(), 1, "the root alone");
+}
+
+#[test]
+fn connect_with_creds_is_offered_only_where_it_works() {
+    let offered = |options| {
+        let served = Served::with(options, Kernel::probe());
+        served
+            .host
+            .supported_messages()
+            .contains(&Mid::CONNECT_WITH_CREDS)
+    };
+    let closed = HostOptions {
+        host_uds: HostUds::Create,
+        ..EVERYTHING
+    };
+    assert!(!offered(closed));
+    assert_eq!(offered(EVERYTHING), super::creds::can_be_assumed());
+}
+
+#[test]
+fn files_of_a_procfs_below_the_root_are_shown_but_not_opened() {
+    let root = OwnedFd::from(fs::File::open("/").unwrap());
+    let host = HostFs::new(root, EVERYTHING).unwrap();
+    let process = std::process::id().to_string();
+    let mut handle = host.root.duplicate().unwrap();
+    for component in ["proc", process.as_str(), "mem"] {
+        handle = handle.walk(name(component)).unwrap().0;
+    }
+    assert_eq!(handle.file_type(), FileType::Regular);
+    assert_eq!(
+        host.open_file(&handle, flags(libc::O_RDONLY)).err(),
+        Some(Errno::EPERM)
+    );
+
+    let proc = OwnedFd::from(fs::File::open("/proc").unwrap());
+    let host = HostFs::new(proc, EVERYTHING).unwrap();
+    let (version, _) = host.root.walk(name("version")).unwrap();
+    assert!(
+        host.open_file(&version, flags(libc::O_RDONLY)).is_ok(),
+        "it was asked for"
+    );
+}
+
+#[test]
+fn a_thread_that_was_not_prepared_reaches_nothing_by_a_relative_path() {
+    let served = Served::new();
+    let _listener = std::os::unix::net::UnixListener::bind(served.path("socket")).unwrap();
+    let socket = served.walk("socket");
+    std::thread::scope(|scope| {
+        let result = scope
+            .spawn(|| served.host.connect(&socket, 0).err())
+            .join()
+            .unwrap();
+        assert_eq!(result, Some(Errno::EIO));
+    });
+    assert!(served.host.connect(&socket, 0).is_ok());
+}
+
+#[test]
+fn a_prepared_thread_keeps_its_working_directory_and_umask_to_itself() {
+    let before = std::env::current_dir().unwrap();
+    let umask = || fs::read_to_string("/proc/thread-self/status").unwrap();
+    let masks = |status: String| {
+        status
+            .lines()
+            .find(|line| line.starts_with("Umask:"))
+            .unwrap()
+            .to_owned()
+    };
+    std::thread::scope(|scope| {
+        let outside = masks(umask());
+        let inside = scope
+            .spawn(|| {
+                let _served = Served::new();
+                masks(umask())
+            })
+            .join()
+            .unwrap();
+        assert_eq!(inside, "Umask:\t0000");
+        assert_eq!(masks(umask()), outside);
+    });
+    assert_eq!(std::env::current_dir().unwrap(), before);
+}
+
+#[test]
+fn a_private_procfd_leads_nowhere_else() {
+    let probed = Kernel::probe();
+    for kernel in [probed, Kernel::OLDEST] {
+        let served = Served::with(EVERYTHING, kernel);
+        fs::write(served.path("file"), "content").unwrap();
+        let file = served
+            .host
+            .open_file(&served.walk("file"), flags(libc::O_RDONLY))
+            .unwrap();
+        let mut content = [0; 7];
+        assert_eq!(file.read_at((&mut content[..]).into(), 0), Ok(7));
+        if kernel.open_tree {
+            let up = nix::fcntl::openat(
+                &served.host.procfd,
+                "../status",
+                nix::fcntl::OFlag::O_PATH,
+                Mode::empty(),
+            );
+            assert_eq!(up.err(), Some(nix::errno::Errno::ENOENT));
+        }
+    }
+}
