@@ -16,9 +16,8 @@ use super::{HostFs, scratch, sys};
 use crate::Errno;
 use crate::wire::{StringArrayBuf, XattrName};
 
-/// What fits behind a u16 length. The kernel's limit is one more, so the longest value there is
-/// cannot be told.
-const LONGEST_VALUE: usize = 65_535;
+/// The kernel has no longer values (XATTR_SIZE_MAX), in bytes.
+const LONGEST_VALUE: usize = 65_536;
 
 /// Most values are shorter, and are had with the first call.
 const COMMON_VALUE: usize = 256;
@@ -27,8 +26,7 @@ impl HostFs {
     /// Appends the value to `value`.
     ///
     /// # Errors
-    /// ENODATA; ERANGE if it is longer than `limit` or 65,535 bytes; EOPNOTSUPP for a name that
-    /// policy hides.
+    /// ENODATA; ERANGE if it is longer than `limit`; EOPNOTSUPP for a name that policy hides.
     pub(super) fn get_xattr(
         &self,
         handle: &Handle,
