@@ -1,0 +1,185 @@
+//! Our server and our client with gVisor's own, which are used unmodified.
+//!
+//! Where Go is missing the tests are shown as ignored, with the reason; under CI that fails them.
+
+mod interop {
+    pub(crate) mod gvisor;
+}
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use interop::gvisor;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use lisafs::host::{HostFifo, HostFs, HostOptions, HostUds};
+use lisafs::server::{ConnectionOpts, Server};
+use serde_json::Value;
+
+fn main() -> ExitCode {
+    let trials = vec![
+        trial("gvisor_client::on_disk", || {
+            our_server_passes(Path::new("/var/tmp"), false)
+        }),
+        trial("gvisor_client::in_memory", || {
+            our_server_passes(Path::new("/dev/shm"), false)
+        }),
+        trial("gvisor_client::readonly", || {
+            our_server_passes(Path::new("/var/tmp"), true)
+        }),
+        trial(
+            "observed_differences_are_listed",
+            observed_differences_are_listed,
+        ),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn trial(name: &str, test: impl Fn() -> Result<(), String> + Send + 'static) -> Trial {
+    Trial::ignorable_test(name, move || {
+        if let Err(reason) = gvisor::programs() {
+            return if std::env::var_os("CI").is_some() {
+                Err(Failed::from(reason))
+            } else {
+                Ok(Completion::ignored_with(reason))
+            };
+        }
+        test().map(|()| Completion::Completed).map_err(Failed::from)
+    })
+}
+
+/// A directory of its own to serve. gVisor's server cannot bind sockets below long paths.
+fn scratch(parent: &Path) -> Result<tempfile::TempDir, String> {
+    tempfile::Builder::new()
+        .prefix("li")
+        .tempdir_in(parent)
+        .map_err(|error| error.to_string())
+}
+
+/// A connection to a server of ours for `dir`.
+fn our_server(dir: &Path, readonly: bool) -> Result<(Server<HostFs>, UnixStream), String> {
+    let options = HostOptions {
+        host_uds: HostUds::All,
+        host_fifo: HostFifo::Open,
+        ..HostOptions::default()
+    };
+    let backend = HostFs::open(dir, options).map_err(|error| error.to_string())?;
+    let server = Server::new(1);
+    let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
+    let opts = ConnectionOpts {
+        readonly,
+        ..ConnectionOpts::default()
+    };
+    server
+        .start_connection(theirs, backend, opts)
+        .map_err(|errno| errno.to_string())?;
+    Ok((server, ours))
+}
+
+const POLICY: [&str; 4] = ["--host-uds", "all", "--host-fifo", "open"];
+
+fn our_server_passes(parent: &Path, readonly: bool) -> Result<(), String> {
+    let dir = scratch(parent)?;
+    let (server, stream) = our_server(dir.path(), readonly)?;
+    let host_dir = dir.path().to_string_lossy().into_owned();
+    let mut options = vec!["--host-dir", &host_dir];
+    options.extend(POLICY);
+    if readonly {
+        options.push("--readonly");
+    }
+    let (lines, content) = gvisor::run_client(stream, &options)?;
+    server.wait();
+    let failed: Vec<String> = lines
+        .iter()
+        .filter(|line| line["ok"] == false)
+        .map(Value::to_string)
+        .collect();
+    let census = server.census();
+    if !failed.is_empty() || !content {
+        return Err(format!("{}\n{}", failed.join("\n"), lines[lines.len() - 1]));
+    }
+    if census.nodes != 1 {
+        return Err(format!("left behind: {census:?}"));
+    }
+    Ok(())
+}
+
+/// What each of gVisor's probes sees of a server.
+fn observe(stream: UnixStream, dir: &Path) -> Result<BTreeMap<String, String>, String> {
+    let host_dir = dir.to_string_lossy().into_owned();
+    let mut options = vec!["--observe", "--host-dir", &host_dir];
+    options.extend(POLICY);
+    let (lines, _) = gvisor::run_client(stream, &options)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(lines
+        .iter()
+        .map(|line| (text(&line["name"]), text(&line["observed"])))
+        .collect())
+}
+
+fn observed_differences_are_listed() -> Result<(), String> {
+    let dir = scratch(Path::new("/var/tmp"))?;
+    let (server, stream) = our_server(dir.path(), false)?;
+    let ours = observe(stream, dir.path())?;
+    server.wait();
+
+    let dir = scratch(Path::new("/var/tmp"))?;
+    let (stream, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
+    let command = gvisor::server_command(dir.path(), &POLICY)?;
+    let mut gofer = Command::new(&command[0])
+        .args(&command[1..])
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let gvisors = observe(stream, dir.path());
+    // It ends by itself when its client hangs up, unless it does not.
+    let _ = gofer.kill();
+    let _ = gofer.wait();
+    let gvisors = gvisors?;
+
+    let listed = listed_differences()?;
+    let mut wrong = Vec::new();
+    for (name, gvisors) in &gvisors {
+        let ours = ours.get(name).map_or("nothing", String::as_str);
+        match (ours == gvisors, listed.contains_key(name)) {
+            (false, false) => wrong.push(format!("{name}: gVisor {gvisors:?}, ours {ours:?}")),
+            (true, true) => wrong.push(format!("{name}: listed, but both say {ours:?}")),
+            _ => {}
+        }
+    }
+    wrong.extend(
+        listed
+            .keys()
+            .filter(|name| !gvisors.contains_key(*name))
+            .map(|name| format!("{name}: listed, but no such probe")),
+    );
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("\n"))
+    }
+}
+
+/// The probes that see our server answer otherwise than gVisor's, each with the reason.
+fn listed_differences() -> Result<BTreeMap<String, String>, String> {
+    let path: PathBuf =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/observed-differences.txt");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut listed = BTreeMap::new();
+    for line in text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        match line.split_once('\t') {
+            Some((name, reason)) if !reason.trim().is_empty() => {
+                listed.insert(name.to_owned(), reason.trim().to_owned());
+            }
+            _ => return Err(format!("{}: no reason in {line:?}", path.display())),
+        }
+    }
+    Ok(listed)
+}

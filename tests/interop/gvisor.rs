@@ -1,0 +1,80 @@
+//! gVisor's side: building our Go programs and running them.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// The directory with the built programs, or why there is none.
+pub(crate) fn programs() -> Result<&'static Path, String> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    BUILT.get_or_init(build).as_deref().map_err(Clone::clone)
+}
+
+fn build() -> Result<PathBuf, String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/go");
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop-go");
+    fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
+    let built = Command::new("go")
+        .args(["build", "-o"])
+        .arg(&out)
+        .arg("./cmd/...")
+        .current_dir(source)
+        .output()
+        .map_err(|error| format!("Go is not installed: {error}"))?;
+    if built.status.success() {
+        Ok(out)
+    } else {
+        let why = String::from_utf8_lossy(&built.stderr);
+        Err(format!("the Go programs cannot be built: {}", why.trim()))
+    }
+}
+
+/// The words that have `goserver` serve `dir` on its standard input.
+pub(crate) fn server_command(
+    dir: &Path,
+    options: &[&str],
+) -> Result<Vec<std::ffi::OsString>, String> {
+    let mut command = vec![programs()?.join("goserver").into_os_string()];
+    command.extend(["--fd", "0"].map(Into::into));
+    command.extend(options.iter().map(Into::into));
+    command.push(dir.into());
+    Ok(command)
+}
+
+/// Runs `goclient` over `stream` and returns the lines that it prints, and whether it was content.
+pub(crate) fn run_client(
+    stream: UnixStream,
+    options: &[&str],
+) -> Result<(Vec<Value>, bool), String> {
+    let mut client = Command::new(programs()?.join("goclient"))
+        .args(["--fd", "0"])
+        .args(options)
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(stream)))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("goclient: {error}"))?;
+    let lines = json_lines(&mut client);
+    let ended = client
+        .wait_with_output()
+        .map_err(|error| error.to_string())?;
+    if lines.is_empty() {
+        return Err(String::from_utf8_lossy(&ended.stderr).into_owned());
+    }
+    Ok((lines, ended.status.success()))
+}
+
+fn json_lines(child: &mut Child) -> Vec<Value> {
+    let Some(stdout) = child.stdout.take() else {
+        return Vec::new();
+    };
+    let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+    lines
+        .filter_map(|line| serde_json::from_str(&line).ok())
+        .collect()
+}
