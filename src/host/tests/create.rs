@@ -1,6 +1,6 @@
 use std::fs;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use nix::fcntl::OFlag;
 
@@ -152,37 +152,6 @@ fn a_directory_made_in_a_set_group_id_directory_is_set_group_id() {
     assert_eq!(stat.permissions(), 0o644);
 }
 
-/// The group comes from the directory there, so "the group I run as" needs a chown after all.
-#[test]
-fn the_group_asked_for_wins_over_that_of_a_set_group_id_directory() {
-    if !is_root() {
-        return;
-    }
-    let served = Served::new();
-    let parent = Creation {
-        gid: Gid(777),
-        ..creation(0o2775)
-    };
-    let (parent, _) = served
-        .host
-        .mkdir(served.root(), name("parent"), parent)
-        .unwrap();
-    let (_, stat, _) = served
-        .host
-        .create_file(&parent, name("own"), creation(0o644), OFlag::O_RDONLY)
-        .unwrap();
-    assert_eq!(stat.gid, nix::unistd::getegid().as_raw());
-    let inherit = Creation {
-        gid: Gid::NONE,
-        ..creation(0o644)
-    };
-    let (_, stat, _) = served
-        .host
-        .create_file(&parent, name("inherit"), inherit, OFlag::O_RDONLY)
-        .unwrap();
-    assert_eq!(stat.gid, 777);
-}
-
 #[test]
 fn what_cannot_be_given_its_owner_is_removed_again() {
     let served = Served::new();
@@ -291,19 +260,4 @@ fn links_are_made_of_files_and_symlinks_themselves() {
         served.host.link(served.root(), name("new"), &gone).err(),
         Some(Errno::ENOENT)
     );
-}
-
-#[test]
-fn permissions_of_the_directory_count() {
-    if is_root() {
-        return;
-    }
-    let served = Served::new();
-    fs::create_dir(served.path("closed")).unwrap();
-    let closed = served.walk("closed");
-    fs::set_permissions(served.path("closed"), fs::Permissions::from_mode(0o500)).unwrap();
-    let create = served
-        .host
-        .create_file(&closed, name("x"), creation(0o644), OFlag::O_RDONLY);
-    assert_eq!(create.err(), Some(Errno::EACCES));
 }

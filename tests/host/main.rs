@@ -1,0 +1,61 @@
+//! The host back end behind a server: what needs privileges, or the want of them, and what the
+//! process as a whole must keep. Cases that cannot run here are shown as skipped.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may panic
+
+mod failures;
+mod mounts;
+mod ownership;
+mod scene;
+mod sockets;
+
+use libtest_mimic::{Arguments, Trial};
+
+macro_rules! cases {
+    ($($module:ident::$case:ident)*) => {
+        vec![$((stringify!($case), $module::$case as fn())),*]
+    };
+}
+
+fn main() {
+    let root = nix::unistd::geteuid().is_root();
+    let anybody = cases! {
+        // The first: connections of other cases may still be ending.
+        failures::requests_that_fail_leave_nothing_open
+        ownership::modes_are_exact_on_every_thread
+        ownership::links_of_one_file_survive_their_rename
+        sockets::sockets_work_at_any_depth
+    };
+    let privileged = cases! {
+        mounts::entries_are_those_of_what_is_mounted_on_them
+        ownership::the_group_asked_for_wins_in_a_set_group_id_directory
+        sockets::connections_show_the_identity_asked_for
+    };
+    let ordinary = cases! {
+        failures::what_cannot_be_given_away_is_removed_again
+        failures::permissions_of_the_user_count
+    };
+    let mut trials = Vec::new();
+    for (cases, runs, needs) in [
+        (anybody, true, ""),
+        (privileged, root, "needs root"),
+        (ordinary, !root, "needs an ordinary user"),
+    ] {
+        for (name, case) in cases {
+            let run = move || {
+                case();
+                Ok(())
+            };
+            let kind = if runs { "" } else { needs };
+            trials.push(
+                Trial::test(name, run)
+                    .with_kind(kind)
+                    .with_ignored_flag(!runs),
+            );
+        }
+    }
+    let mut arguments = Arguments::from_args();
+    // Descriptors of the process are counted.
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials).exit();
+}
