@@ -4,8 +4,8 @@
 //! names a file by a host path:
 //!
 //! - A name is looked up in the open directory it was asked for in, with O_PATH and without following
-//!   it. What is found is looked at first ([`handle`]); only then, and only if its type permits, it
-//!   is opened, through the private `/proc/self/fd` of this process ([`procfd`]).
+//!   it. What is found is looked at first (`handle.rs`); only then, and only if its type permits, it
+//!   is opened, through the private `/proc/self/fd` of this process (`procfd.rs`).
 //! - Whatever changes a file goes through its descriptor, also where the system call wants a path. A
 //!   handle of a file that has lost its name keeps working, and never means the file that has the
 //!   name now.
@@ -21,6 +21,10 @@
 //! description that is donated is shared: what the client sets on it (O_APPEND, O_DIRECT, locks)
 //! holds for reads and writes through the server as well. A write beyond RLIMIT_FSIZE raises SIGXFSZ,
 //! which the process should ignore. Space is limited by the host's quotas alone.
+//!
+//! The kernel may still wait where no flag forbids it: for a file system whose server is gone, or for
+//! the holder of a lease on a file that is opened. Directories that are mounted on demand
+//! (autofs(5)) are served as they are before that.
 //!
 //! # Requirements
 //!
@@ -51,6 +55,7 @@ mod xattr;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -70,11 +75,29 @@ use crate::wire::{FileType, Mid, Name, messages};
 /// A host directory, or a single file, to be served.
 ///
 /// To be made by the process that serves, not by one that forks it: descriptors are reached through
-/// the `/proc/self/fd` of the process that made it.
-#[derive(Debug)]
+/// the `/proc/self/fd` of the process that made it. Clones share that and the root, so each
+/// connection can have one for next to nothing.
+///
+/// ```no_run
+/// use std::os::unix::net::UnixListener;
+/// use std::path::Path;
+///
+/// use lisafs::host::{HostFs, HostOptions};
+/// use lisafs::server::{ConnectionOpts, Server};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let host = HostFs::open(Path::new("/srv/files"), HostOptions::default())?;
+/// let server = Server::new(16);
+/// for client in UnixListener::bind("socket")?.incoming() {
+///     server.start_connection(client?, host.clone(), ConnectionOpts::default())?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
 pub struct HostFs {
-    root: Handle,
-    procfd: ProcFd,
+    root: Arc<Handle>,
+    procfd: Arc<ProcFd>,
     options: HostOptions,
     kernel: Kernel,
     /// Threads of this process can take another identity on.
@@ -133,8 +156,8 @@ impl HostFs {
             .map_err(cannot("the root cannot be opened"))?;
         let takes_identities = creds::can_be_assumed();
         Ok(HostFs {
-            root,
-            procfd,
+            root: Arc::new(root),
+            procfd: Arc::new(procfd),
             options,
             kernel,
             takes_identities,

@@ -89,10 +89,13 @@ impl HostFs {
         if !self.options.host_uds.creates() {
             return Err(Errno::EPERM);
         }
-        let socket = new_socket(socket_type(sock_type)?)?;
+        let sock_type = socket_type(sock_type)?;
+        let socket = new_socket(sock_type)?;
         // The file gets the mode of the socket's own inode.
         fchmod(&socket, permissions(creation.permissions))?;
-        setsockopt(&socket, ReceiveTimeout, &SHORTEST_WAIT)?;
+        if sock_type != SockType::Datagram {
+            setsockopt(&socket, ReceiveTimeout, &SHORTEST_WAIT)?;
+        }
         parent.with_fd(|directory| {
             bind_name(&socket, directory, name)?;
             let fresh = Fresh::new(directory, name, FileType::Socket);
@@ -103,7 +106,7 @@ impl HostFs {
     }
 }
 
-/// What a wait is cut down to, should there be one. Zero would mean for ever.
+/// What the wait of an accept is cut down to, should there be one. Zero would mean for ever.
 const SHORTEST_WAIT: TimeVal = TimeVal::new(0, 1);
 
 /// A Unix socket bound to a name in the directory.
