@@ -52,7 +52,8 @@ impl PendingChannel {
         place: &ChannelResp,
         fds: Vec<OwnedFd>,
         max_message_size: u32,
-        (wait, spinners): (WaitPolicy, &Spinners),
+        wait: WaitPolicy,
+        spinners: &Spinners,
     ) -> Result<PendingChannel, Error> {
         let Ok([memory, socket]) = <[OwnedFd; 2]>::try_from(fds) else {
             return Err(Error::failed(FailureKind::MissingDescriptor));

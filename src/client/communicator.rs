@@ -79,8 +79,7 @@ pub trait Communicator {
             },
             data,
         };
-        let written = self.call_as::<PWriteReq, _>(&request, reply)?;
-        let PWriteResp { count } = written;
+        let PWriteResp { count } = call::<PWriteReq, PWrite<'_>>(self, &request, reply)?;
         usize::try_from(count)
             .ok()
             .filter(|count| *count <= data.len())
@@ -98,23 +97,7 @@ pub trait Communicator {
         request: &R,
         reply: &'b mut Reply,
     ) -> Result<R::Reply<'b>, Error> {
-        self.call_as::<R, R>(request, reply)
-    }
-
-    /// [`call`](Self::call) for a request whose encoding is not all in its record.
-    #[doc(hidden)]
-    fn call_as<'b, R: Request, E: Encode>(
-        &mut self,
-        request: &E,
-        reply: &'b mut Reply,
-    ) -> Result<R::Reply<'b>, Error> {
-        let bounds = Bounds {
-            max_request: self.max_message_size(),
-            max_fds: R::MAX_FDS,
-        };
-        let got = self.exchange(R::MID, request, bounds, reply)?;
-        reply.expect(R::MID, got)?;
-        reply.decode()
+        call::<R, R>(self, request, reply)
     }
 
     /// Sends any bytes as message `mid`, and leaves whatever comes back in `reply`, error replies
@@ -141,10 +124,7 @@ pub trait Communicator {
     /// # Errors
     /// [`Error::Remote`] ENOMEM when the server's limit is reached; [`Error::Failed`] when the
     /// window or the handshake are not as they have to be, or a descriptor is missing.
-    fn open_channel(&mut self, wait: WaitPolicy, spinners: &Spinners) -> Result<Channel, Error>
-    where
-        Self: Sized,
-    {
+    fn open_channel(&mut self, wait: WaitPolicy, spinners: &Spinners) -> Result<Channel, Error> {
         self.request_channel(wait, spinners)?.connect()
     }
 
@@ -157,19 +137,32 @@ pub trait Communicator {
         &mut self,
         wait: WaitPolicy,
         spinners: &Spinners,
-    ) -> Result<PendingChannel, Error>
-    where
-        Self: Sized,
-    {
+    ) -> Result<PendingChannel, Error> {
         let mut reply = Reply::new();
         let place = self.call(&ChannelReq {}, &mut reply)?;
         PendingChannel::new(
             &place,
             reply.take_fds(),
             self.max_message_size(),
-            (wait, spinners),
+            wait,
+            spinners,
         )
     }
+}
+
+/// Sends `payload` as the request `R` and decodes the reply to it.
+fn call<'b, R: Request, E: Encode>(
+    on: &mut (impl Communicator + ?Sized),
+    payload: &E,
+    reply: &'b mut Reply,
+) -> Result<R::Reply<'b>, Error> {
+    let bounds = Bounds {
+        max_request: on.max_message_size(),
+        max_fds: R::MAX_FDS,
+    };
+    let got = on.exchange(R::MID, payload, bounds, reply)?;
+    reply.expect(R::MID, got)?;
+    reply.decode()
 }
 
 /// A payload that is bytes already.

@@ -1,5 +1,6 @@
 //! The main connection.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -97,6 +98,14 @@ impl From<UnixStream> for Socket {
             max_message_size: MAX_MESSAGE_SIZE_BEFORE_MOUNT,
             broken: false,
         }
+    }
+}
+
+/// For polling, and for asking who the peer is. Bytes that are read or written here are missing
+/// from the frames.
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.frames.as_fd()
     }
 }
 

@@ -1,5 +1,10 @@
-//! The client against servers that misbehave (a scripted one, in this process) and against one that
-//! does not (gVisor's own, where it is built).
+//! The client against a server that misbehaves: a scripted one, in this process.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 mod fake;
 mod raw;
