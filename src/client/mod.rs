@@ -1,18 +1,45 @@
 //! Reaching a server.
 //!
-//! Below, [`Socket`] and [`Channel`] carry one request at a time and hide nothing.
+//! [`Client`] is a connection that any number of threads use. The server's own objects each have a
+//! handle that gives them up when dropped: [`ControlFile`], [`OpenFile`], [`BoundSocket`]. Below
+//! those, [`Socket`] and [`Channel`] carry one request at a time and hide nothing.
+//!
+//! | | |
+//! |---|---|
+//! | `control_file`, `create`, `xattr`, `open_file`, `read_dir`, `bound_socket`, `handle` | handles |
+//! | `connection`, `pool`, `closes`, `watchdog` | what all of them share |
+//! | `communicator`, `socket`, `channel`, `reply`, `mount`, `error` | one request, one reply |
 #![forbid(unsafe_code)]
 
+mod bound_socket;
 mod channel;
+mod closes;
 mod communicator;
+mod connection;
+mod control_file;
+mod create;
 mod error;
+mod handle;
 mod mount;
+mod open_file;
+mod pool;
+mod read_dir;
 mod reply;
+mod set_attributes;
 mod socket;
+mod watchdog;
+mod xattr;
 
+pub use bound_socket::BoundSocket;
 pub use channel::{Channel, PendingChannel};
 pub use communicator::{Bounds, Communicator};
+pub use connection::{Client, ClientOptions};
+pub use control_file::{ControlFile, WalkOutcome, WalkStatus};
+pub use create::Create;
 pub use error::{Error, Failure, FailureKind};
 pub use mount::{MountReply, SupportedMids};
+pub use open_file::OpenFile;
+pub use read_dir::{DirEntry, ReadDir};
 pub use reply::Reply;
+pub use set_attributes::SetAttributes;
 pub use socket::Socket;

@@ -8,3 +8,5 @@
 
 mod fake;
 mod raw;
+mod shared;
+mod walks;

@@ -1,0 +1,234 @@
+//! A connection, as everybody who uses it shares it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use flipcall::{WaitPolicy, WaitStats};
+
+use super::closes::Closes;
+use super::control_file::ControlFile;
+use super::pool::{Lease, Pool};
+use super::watchdog::Watchdog;
+use super::{Error, Socket, SupportedMids};
+use crate::wire::{FdId, Inode, Mid};
+
+/// How to use a connection.
+///
+/// ```no_run
+/// use flipcall::WaitPolicy;
+/// use lisafs::client::ClientOptions;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = ClientOptions::new()
+///     .channels(1)
+///     .wait(WaitPolicy::Park)
+///     .connect("/run/gofer.sock")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    channels: usize,
+    wait: WaitPolicy,
+    donations: bool,
+}
+
+impl ClientOptions {
+    /// As many channels as there are CPUs, at least 2 and at most 4; callers sleep while they wait;
+    /// donated descriptors are used.
+    #[must_use]
+    pub fn new() -> ClientOptions {
+        let cpus = thread::available_parallelism().map_or(2, usize::from);
+        ClientOptions {
+            channels: cpus.clamp(2, 4),
+            wait: WaitPolicy::Park,
+            donations: true,
+        }
+    }
+
+    /// How many channels to have at the most. Each is opened when it is first needed; with none, or
+    /// when the server refuses, requests go over the socket.
+    #[must_use]
+    pub fn channels(mut self, channels: usize) -> ClientOptions {
+        self.channels = channels;
+        self
+    }
+
+    /// How to wait for replies on channels.
+    #[must_use]
+    pub fn wait(mut self, wait: WaitPolicy) -> ClientOptions {
+        self.wait = wait;
+        self
+    }
+
+    /// Whether to read and write donated descriptors directly. Without them all I/O goes through
+    /// the server.
+    #[must_use]
+    pub fn donations(mut self, donations: bool) -> ClientOptions {
+        self.donations = donations;
+        self
+    }
+
+    /// Connects to the server that listens at `path`, and mounts.
+    ///
+    /// # Errors
+    /// That of connect(2), and as for [`from_stream`](Self::from_stream).
+    pub fn connect(&self, path: impl AsRef<Path>) -> io::Result<Client> {
+        let stream = UnixStream::connect(path)?;
+        Ok(self.from_stream(stream)?)
+    }
+
+    /// Mounts over a connected socket.
+    ///
+    /// # Errors
+    /// The server's errno; EIO when it is gone or its answer makes no sense; EAGAIN when there can
+    /// be no more threads.
+    pub fn from_stream(&self, stream: UnixStream) -> Result<Client, Error> {
+        let mut socket = Socket::from(stream);
+        let mount = socket.mount()?;
+        let pool = Pool::new(socket, mount.supported, self.channels, self.wait);
+        let watchdog = Watchdog::start(pool.frames(), pool.channels())
+            .map_err(|why| Error::Local(why.into()))?;
+        let client = Client {
+            connection: Arc::new(Connection {
+                root: mount.root,
+                root_fd: mount.root_fd,
+                max_message_size: mount.max_message_size,
+                donations: self.donations,
+                closes: Closes::default(),
+                pool,
+                _watchdog: watchdog,
+            }),
+        };
+        // Looks at the root as at any other file.
+        ControlFile::root(&client)?;
+        Ok(client)
+    }
+}
+
+impl Default for ClientOptions {
+    fn default() -> ClientOptions {
+        ClientOptions::new()
+    }
+}
+
+/// A connection to a server.
+///
+/// Cheap to clone, and fine to use from any number of threads. When the server goes away every
+/// call, also one that waits, fails with EIO.
+///
+/// ```no_run
+/// use lisafs::client::Client;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::connect("/run/gofer.sock")?;
+/// println!("{:o}", client.root().stat()?.permissions());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    connection: Arc<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    root: Inode,
+    root_fd: Option<OwnedFd>,
+    max_message_size: u32,
+    donations: bool,
+    closes: Closes,
+    pool: Pool,
+    // The last field: it ends the connection.
+    _watchdog: Watchdog,
+}
+
+impl Client {
+    /// Connects to the server that listens at `path`, with the default options.
+    ///
+    /// # Errors
+    /// As for [`ClientOptions::connect`].
+    pub fn connect(path: impl AsRef<Path>) -> io::Result<Client> {
+        ClientOptions::new().connect(path)
+    }
+
+    /// Mounts over a connected socket, with the default options.
+    ///
+    /// # Errors
+    /// As for [`ClientOptions::from_stream`].
+    pub fn from_stream(stream: UnixStream) -> Result<Client, Error> {
+        ClientOptions::new().from_stream(stream)
+    }
+
+    /// How to connect otherwise.
+    #[must_use]
+    pub fn options() -> ClientOptions {
+        ClientOptions::new()
+    }
+
+    /// The root of the connection.
+    #[must_use]
+    pub fn root(&self) -> ControlFile {
+        ControlFile::of_root(self)
+    }
+
+    /// The host's directory behind the root, if the server gives it away.
+    #[must_use]
+    pub fn root_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.connection.root_fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The limit of a payload in bytes, both ways.
+    #[must_use]
+    pub fn max_message_size(&self) -> u32 {
+        self.connection.max_message_size
+    }
+
+    /// Whether the server accepts `mid`.
+    #[must_use]
+    pub fn supports(&self, mid: Mid) -> bool {
+        self.connection.pool.supported().contains(mid)
+    }
+
+    /// The messages that the server accepts.
+    #[must_use]
+    pub fn supported(&self) -> &SupportedMids {
+        self.connection.pool.supported()
+    }
+
+    /// How the waits on each open channel went so far.
+    #[must_use]
+    pub fn wait_stats(&self) -> Vec<WaitStats> {
+        self.connection.pool.wait_stats()
+    }
+
+    /// Tells the server now about handles that were dropped. Without it, control handles are
+    /// given up by the hundred, or along with the next open file.
+    pub fn flush_closes(&self) {
+        self.connection.closes.flush(&self.connection.pool);
+    }
+
+    pub(super) fn root_inode(&self) -> Inode {
+        self.connection.root
+    }
+
+    pub(super) fn uses_donations(&self) -> bool {
+        self.connection.donations
+    }
+
+    pub(super) fn lease(&self) -> Lease<'_> {
+        self.connection.pool.lease()
+    }
+
+    pub(super) fn close_later(&self, id: FdId) {
+        self.connection.closes.later(id, &self.connection.pool);
+    }
+
+    pub(super) fn close_now(&self, id: FdId) {
+        self.connection.closes.now(id, &self.connection.pool);
+    }
+}

@@ -1,0 +1,140 @@
+//! Directory entries.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::vec;
+
+use super::{Error, OpenFile};
+use crate::wire::{Dirent64, FileType, Getdents64Req, Name};
+
+/// How much to ask for at once, in bytes of the host's entries.
+const BATCH: i32 = 64 << 10;
+
+/// The longest entry: 24 bytes, a name of 255 and its NUL, rounded up.
+const LONGEST: i32 = 280;
+
+/// A directory entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name: a single component, and never `.` or `..`.
+    pub name: OsString,
+    /// The inode number; at a mount point, of the directory below.
+    pub ino: u64,
+    /// The device as (major, minor).
+    pub dev: (u32, u32),
+    /// The type; `Unknown` where the host's file system does not tell.
+    pub file_type: FileType,
+}
+
+/// The entries of a directory, in the host's order, without `.` and `..`.
+///
+/// Ends behind the first error.
+///
+/// ```no_run
+/// use lisafs::client::{Client, Error};
+///
+/// # fn demo(client: &Client) -> Result<(), Error> {
+/// for entry in client.root().open(libc::O_RDONLY)?.read_dir() {
+///     println!("{}", entry?.name.display());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct ReadDir {
+    dir: OpenFile,
+    batch: vec::IntoIter<DirEntry>,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Start,
+    Middle,
+    End,
+}
+
+impl ReadDir {
+    pub(super) fn new(dir: OpenFile) -> ReadDir {
+        ReadDir {
+            dir,
+            batch: Vec::new().into_iter(),
+            place: Place::Start,
+        }
+    }
+
+    /// Goes back to the first entry.
+    pub fn rewind(&mut self) {
+        self.batch = Vec::new().into_iter();
+        self.place = Place::Start;
+    }
+
+    /// The open directory.
+    #[must_use]
+    pub fn into_inner(self) -> OpenFile {
+        self.dir
+    }
+
+    /// Asks for more entries; there are none at the end.
+    fn refill(&mut self) -> Result<(), Error> {
+        // An entry is at most a third longer on the wire than with the host, so that half of a
+        // message is always enough.
+        let room = i32::try_from(self.dir.client().max_message_size() / 2).unwrap_or(BATCH);
+        let count = room.clamp(LONGEST, BATCH);
+        let request = Getdents64Req {
+            dir_fd: self.dir.id(),
+            count: match self.place {
+                Place::Start => -count,
+                Place::Middle => count,
+                Place::End => return Ok(()),
+            },
+        };
+        self.place = Place::End;
+        let mut lease = self.dir.client().lease();
+        let dirents = lease.call(&request)?.dirents;
+        let at_end = dirents.is_empty();
+        let batch: Vec<_> = dirents.iter().filter_map(judge).collect::<Result<_, _>>()?;
+        drop(lease);
+        self.batch = batch.into_iter();
+        if !at_end {
+            self.place = Place::Middle;
+        }
+        Ok(())
+    }
+}
+
+/// An entry as callers may use it: EIO for a name that would lead them somewhere else.
+fn judge(entry: Dirent64<'_>) -> Option<Result<DirEntry, Error>> {
+    if matches!(entry.name, b"." | b"..") {
+        return None;
+    }
+    if Name::new(entry.name).is_err() {
+        return Some(Err(Error::malformed()));
+    }
+    Some(Ok(DirEntry {
+        name: OsString::from_vec(entry.name.to_vec()),
+        ino: entry.ino,
+        dev: (entry.dev_major, entry.dev_minor),
+        file_type: FileType::from_d_type(entry.d_type),
+    }))
+}
+
+impl Iterator for ReadDir {
+    type Item = Result<DirEntry, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.batch.next() {
+                return Some(Ok(entry));
+            }
+            match self.place {
+                Place::End => return None,
+                Place::Start | Place::Middle => {
+                    if let Err(why) = self.refill() {
+                        return Some(Err(why));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A connection leaves nothing behind. Alone in its process, because it counts what that has.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+#[path = "client/fake.rs"]
+#[allow(dead_code)] // another test's scripts need more
+mod fake;
+
+use lisafs::client::ClientOptions;
+use lisafs::wire::{FdId, InodeResp, Mid, OpenAtResp, Statx};
+
+/// How many descriptors and threads this process has.
+fn census() -> (usize, usize) {
+    let count = |dir: &str| std::fs::read_dir(dir).unwrap().count();
+    (count("/proc/self/fd"), count("/proc/self/task"))
+}
+
+/// Connects, uses a channel and the socket, keeps handles to the last, and disconnects.
+fn connection() {
+    let (stream, server) = fake::serve(|mut server| {
+        server.mount();
+        let channel = server.channel(|mut channel| {
+            let mut request = channel.first();
+            while let Some((mid, _)) = request {
+                request = match mid {
+                    Mid::OPEN_AT => {
+                        let (fd, _watch) = fake::watched();
+                        channel.queue(std::os::fd::AsFd::as_fd(&fd));
+                        let opened = fake::encode(&OpenAtResp { open_fd: FdId(3) });
+                        channel.answer(&fake::datagram(mid, 1, &opened))
+                    }
+                    Mid::MKDIR_AT => {
+                        let child = fake::inode(2, libc::S_IFDIR);
+                        channel.reply(mid, &InodeResp { child })
+                    }
+                    Mid::CLOSE => channel.reply(mid, &()),
+                    _ => channel.reply(mid, &Statx::default()),
+                };
+            }
+        });
+        server.refuse_channels();
+        channel.join().unwrap();
+    });
+    let client = ClientOptions::new()
+        .channels(2)
+        .from_stream(stream)
+        .unwrap();
+    let dir = client
+        .root()
+        .mkdir("d", lisafs::client::Create::mode(0o755))
+        .unwrap();
+    let open = dir.open(libc::O_RDONLY).unwrap();
+    assert!(open.donated_fd().is_some());
+    drop(client);
+    dir.stat().unwrap();
+    drop((open, dir));
+    server.join().unwrap();
+}
+
+#[test]
+fn a_thousand_connections_leave_nothing_behind() {
+    connection();
+    let before = census();
+    for _ in 0..1000 {
+        connection();
+    }
+    // A joined thread can take a moment to leave the list.
+    let settled = (0..1000).any(|_| {
+        std::thread::yield_now();
+        census() == before
+    });
+    assert!(settled, "before {before:?}, after {:?}", census());
+}
