@@ -116,17 +116,25 @@ impl Default for ClientOptions {
     }
 }
 
-/// A connection to a server.
+/// A connection to a server: its tree, as [`std::fs`] would show it.
 ///
-/// Cheap to clone, and fine to use from any number of threads. When the server goes away every
-/// call, also one that waits, fails with EIO.
+/// Cheap to clone, and fine to use from any number of threads. Paths start at the root of what the
+/// connection serves, whether they begin with `/` or not; `..` stops there. Symbolic links are
+/// followed by this side, as the server follows none, and so they cannot lead out of the tree
+/// either.
+///
+/// When the server goes away every call, also one that waits, fails with EIO.
 ///
 /// ```no_run
 /// use lisafs::client::Client;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = Client::connect("/run/gofer.sock")?;
-/// println!("{:o}", client.root().stat()?.permissions());
+/// client.create_dir_all("var/log")?;
+/// client.write("var/log/hello", b"hello\n")?;
+/// for entry in client.read_dir("var/log")? {
+///     println!("{}", entry?.name.display());
+/// }
 /// # Ok(())
 /// # }
 /// ```

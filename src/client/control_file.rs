@@ -15,7 +15,7 @@ use crate::wire::{
 /// A handle on a file of any type, open or not: a ControlFd of the server.
 ///
 /// It stays on the file when the file is renamed. Names are single components. Nothing here
-/// follows symbolic links.
+/// follows symbolic links; the methods of [`Client`] that take paths do.
 ///
 /// Dropped handles are given up by the hundred, see [`Client::flush_closes`].
 ///

@@ -192,6 +192,10 @@ impl OpenFile {
         self.handle.client()
     }
 
+    pub(super) fn donated(&self) -> Option<&HostFile> {
+        self.donated.as_ref()
+    }
+
     fn direct(&self) -> Option<&HostFile> {
         self.donated.as_ref().filter(|_| self.direct)
     }
@@ -230,7 +234,7 @@ fn after_piece(
 }
 
 /// A system call on a donated descriptor, begun again when a signal interrupts it.
-fn retry(mut call: impl FnMut() -> io::Result<usize>) -> Result<usize, Error> {
+pub(super) fn retry(mut call: impl FnMut() -> io::Result<usize>) -> Result<usize, Error> {
     loop {
         match call() {
             Ok(count) => return Ok(count),

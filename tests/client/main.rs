@@ -7,6 +7,7 @@
 )]
 
 mod fake;
+mod paths;
 mod raw;
 mod shared;
 mod walks;
