@@ -26,6 +26,14 @@ impl<C> Line<C> {
     }
 }
 
+/// A channel of the pool.
+#[derive(Debug)]
+struct Member {
+    line: Line<Channel>,
+    /// Where its closer is.
+    slot: usize,
+}
+
 /// All communicators of a connection.
 ///
 /// A request takes the channel that was freed last, whose memory is the warmest. If none is free it
@@ -48,9 +56,9 @@ pub(super) struct Channels {
 
 #[derive(Debug)]
 struct State {
-    free: Vec<Line<Channel>>,
-    /// Of every channel, whoever has it.
-    closers: Vec<Closer>,
+    free: Vec<Member>,
+    /// Of every channel that has not failed, whoever has it.
+    closers: Vec<Option<Closer>>,
     /// How many more channels to ask for.
     wanted: usize,
     /// The connection has ended.
@@ -100,27 +108,28 @@ impl Pool {
     /// How the waits on each channel went so far.
     pub(super) fn wait_stats(&self) -> Vec<WaitStats> {
         let state = self.channels.state.lock();
-        state.closers.iter().map(Closer::wait_stats).collect()
+        let closers = state.closers.iter().flatten();
+        closers.map(Closer::wait_stats).collect()
     }
 
     /// Takes a communicator until the lease is dropped.
     pub(super) fn lease(&self) -> Lease<'_> {
-        let line = match self.channels.take() {
-            Taken::Free(line) => Some(line),
+        let member = match self.channels.take() {
+            Taken::Free(member) => Some(member),
             Taken::MayOpen => self.open(),
             Taken::None => None,
         };
-        let line = match line {
-            Some(line) => Held::Channel(Some(line)),
+        let line = match member {
+            Some(member) => Held::Channel(Some(member)),
             None => Held::Socket(self.socket.lock()),
         };
         Lease { pool: self, line }
     }
 
     /// Opens a channel. If that fails, the ones that exist have to do.
-    fn open(&self) -> Option<Line<Channel>> {
+    fn open(&self) -> Option<Member> {
         match self.try_open() {
-            Ok(channel) => Some(Line::new(channel)),
+            Ok(member) => Some(member),
             Err(why) => {
                 debug!(%why, "no more channels");
                 self.channels.state.lock().wanted = 0;
@@ -129,27 +138,29 @@ impl Pool {
         }
     }
 
-    fn try_open(&self) -> Result<Channel, Error> {
+    fn try_open(&self) -> Result<Member, Error> {
         let pending = self
             .socket
             .lock()
             .on
             .request_channel(self.wait, &self.spinners)?;
-        let closer = pending.closer();
-        {
-            let mut state = self.channels.state.lock();
-            if state.over {
-                return Err(Error::disconnected());
+        // Before the handshake: a server that leaves during it must not leave us waiting.
+        let slot = self.channels.register(pending.closer())?;
+        match pending.connect() {
+            Ok(channel) => Ok(Member {
+                line: Line::new(channel),
+                slot,
+            }),
+            Err(why) => {
+                self.channels.forget(slot);
+                Err(why)
             }
-            // Before the handshake: a server that leaves during it must not leave us waiting.
-            state.closers.push(closer);
         }
-        pending.connect()
     }
 }
 
 enum Taken {
-    Free(Line<Channel>),
+    Free(Member),
     MayOpen,
     None,
 }
@@ -160,8 +171,8 @@ impl Channels {
         if state.over {
             return Taken::None;
         }
-        if let Some(line) = state.free.pop() {
-            return Taken::Free(line);
+        if let Some(member) = state.free.pop() {
+            return Taken::Free(member);
         }
         match state.wanted.checked_sub(1) {
             Some(rest) => {
@@ -174,18 +185,35 @@ impl Channels {
 
     /// Takes a channel back. One that failed is not used again, nor replaced: the server counts it
     /// for as long as the connection lasts.
-    fn put_back(&self, line: Line<Channel>) {
+    fn put_back(&self, member: Member) {
+        if member.line.on.is_broken() {
+            self.forget(member.slot);
+            return;
+        }
         let mut state = self.state.lock();
-        if line.on.is_broken() || state.over {
-            // Unmapping is not for under the lock.
-            drop(state);
-            drop(line);
-        } else {
-            state.free.push(line);
+        if !state.over {
+            state.free.push(member);
         }
     }
 
-    /// Ends the channels. Returns handles on those that were in use.
+    /// Makes the end of the connection the end of a channel, too.
+    fn register(&self, closer: Closer) -> Result<usize, Error> {
+        let mut state = self.state.lock();
+        if state.over {
+            return Err(Error::disconnected());
+        }
+        state.closers.push(Some(closer));
+        Ok(state.closers.len() - 1)
+    }
+
+    /// Lets go of a channel that has ended, and with it of its window.
+    fn forget(&self, slot: usize) {
+        if let Some(closer) = self.state.lock().closers.get_mut(slot) {
+            *closer = None;
+        }
+    }
+
+    /// Ends the channels. Returns what it takes to wake those that use them.
     pub(super) fn end(&self) -> Vec<Closer> {
         let mut state = self.state.lock();
         state.over = true;
@@ -193,7 +221,7 @@ impl Channels {
         let closers = std::mem::take(&mut state.closers);
         drop(state);
         drop(idle);
-        closers
+        closers.into_iter().flatten().collect()
     }
 }
 
@@ -207,7 +235,7 @@ pub(super) struct Lease<'p> {
 #[derive(Debug)]
 enum Held<'p> {
     /// Always there until the drop.
-    Channel(Option<Line<Channel>>),
+    Channel(Option<Member>),
     Socket(MutexGuard<'p, Line<Socket>>),
 }
 
@@ -215,7 +243,7 @@ enum Held<'p> {
 macro_rules! on_line {
     ($lease:ident, |$on:ident, $reply:ident| $call:expr) => {
         match &mut $lease.line {
-            Held::Channel(Some(line)) => {
+            Held::Channel(Some(Member { line, .. })) => {
                 let Line {
                     on: $on,
                     reply: $reply,
@@ -256,7 +284,7 @@ impl Lease<'_> {
     /// The limit of a payload in bytes.
     pub(super) fn max_message_size(&self) -> u32 {
         match &self.line {
-            Held::Channel(Some(line)) => line.on.max_message_size(),
+            Held::Channel(Some(member)) => member.line.on.max_message_size(),
             Held::Channel(None) => 0,
             Held::Socket(line) => line.on.max_message_size(),
         }
@@ -265,7 +293,7 @@ impl Lease<'_> {
     /// The descriptor that came with the last reply.
     pub(super) fn take_fd(&mut self) -> Option<std::os::fd::OwnedFd> {
         match &mut self.line {
-            Held::Channel(line) => line.as_mut()?.reply.take_fd(),
+            Held::Channel(member) => member.as_mut()?.line.reply.take_fd(),
             Held::Socket(line) => line.reply.take_fd(),
         }
     }
@@ -281,10 +309,10 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        if let Held::Channel(line) = &mut self.line
-            && let Some(line) = line.take()
+        if let Held::Channel(member) = &mut self.line
+            && let Some(member) = member.take()
         {
-            self.pool.channels.put_back(line);
+            self.pool.channels.put_back(member);
         }
     }
 }

@@ -236,12 +236,13 @@ impl Walker {
         let mut room = limit.saturating_sub(10);
         let mut names = Vec::new();
         while names.len() < most
-            && let Some(Component::Name(name)) = self.todo.front()
-            && (names.is_empty() || name.len() + 2 <= room)
+            && let Some(Component::Name(name)) = self.todo.pop_front_if(|next| match next {
+                Component::Name(name) => names.is_empty() || name.len() + 2 <= room,
+                Component::Parent | Component::Directory => false,
+            })
         {
             room = room.saturating_sub(name.len() + 2);
-            names.push(name.clone());
-            self.todo.pop_front();
+            names.push(name);
         }
         names
     }

@@ -225,6 +225,7 @@ fn a_failed_channel_is_abandoned() {
         .unwrap();
     let stat = client.root().stat();
     assert_eq!(stat.unwrap_err().errno(), Errno::EIO);
+    assert!(client.wait_stats().is_empty());
     client.root().stat().unwrap();
     drop(client);
     assert_eq!(server.join().unwrap(), None);

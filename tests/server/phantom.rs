@@ -15,9 +15,9 @@ use lisafs::wire::{Mid, Name, Statx, messages};
 
 /// What the back end shares with the test.
 #[derive(Debug, Default)]
-pub struct Stage {
+pub(crate) struct Stage {
     /// What happened, in order.
-    pub events: Mutex<Vec<String>>,
+    pub(crate) events: Mutex<Vec<String>>,
     stuck: Mutex<Stuck>,
     changed: Condvar,
 }
@@ -34,7 +34,7 @@ impl Stage {
     }
 
     /// Waits until `count` requests hang in the back end.
-    pub fn wait_until_stuck(&self, count: usize) {
+    pub(crate) fn wait_until_stuck(&self, count: usize) {
         let stuck = self.stuck.lock().unwrap();
         let _stuck = self
             .changed
@@ -43,7 +43,7 @@ impl Stage {
     }
 
     /// Lets the requests that hang go on.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.stuck.lock().unwrap().released = true;
         self.changed.notify_all();
     }
@@ -61,13 +61,13 @@ impl Stage {
 }
 
 #[derive(Debug)]
-pub struct PhantomFs {
-    pub stage: Arc<Stage>,
-    pub max_message_size: u32,
+pub(crate) struct PhantomFs {
+    pub(crate) stage: Arc<Stage>,
+    pub(crate) max_message_size: u32,
 }
 
 #[derive(Debug)]
-pub struct PhantomFile {
+pub(crate) struct PhantomFile {
     stage: Arc<Stage>,
     mode: u32,
     name: Vec<u8>,
@@ -91,7 +91,7 @@ impl PhantomFile {
     fn statx(&self) -> Statx {
         Statx {
             mask: 0x7ff,
-            mode: self.mode as u16,
+            mode: u16::try_from(self.mode).unwrap(),
             nlink: 1,
             ..Statx::default()
         }
@@ -262,7 +262,7 @@ impl OpenFdImpl for PhantomFile {
 }
 
 #[derive(Debug)]
-pub struct PhantomSocket {
+pub(crate) struct PhantomSocket {
     socket: UnixStream,
 }
 

@@ -1,10 +1,14 @@
 //! Our server and our client with gVisor's own, which are used unmodified.
 //!
 //! Where Go is missing the tests are shown as ignored, with the reason; under CI that fails them.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)] // a test may panic
 
-mod interop {
-    pub(crate) mod gvisor;
-}
+mod gvisor;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +16,6 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use interop::gvisor;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use lisafs::host::{HostFifo, HostFs, HostOptions, HostUds};
 use lisafs::server::{ConnectionOpts, Server};

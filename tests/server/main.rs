@@ -1,8 +1,12 @@
 //! The server runtime by itself: ids, nodes, locks, threads and the ends of connections.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)] // a test may panic
 
-mod server {
-    pub mod phantom;
-}
+mod phantom;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -14,7 +18,7 @@ use lisafs::Errno;
 use lisafs::client::{Channel, Communicator, Error, Reply, Socket};
 use lisafs::server::{ConnectionOpts, Server};
 use lisafs::wire::*;
-use server::phantom::{PhantomFs, Stage};
+use phantom::{PhantomFs, Stage};
 
 /// Ten times what anything here takes on a loaded machine.
 const DEADLINE: Duration = Duration::from_secs(20);
