@@ -10,6 +10,8 @@
 #[allow(dead_code)] // another test's scripts need more
 mod fake;
 
+use std::time::{Duration, Instant};
+
 use lisafs::client::ClientOptions;
 use lisafs::wire::{FdId, InodeResp, Mid, OpenAtResp, Statx};
 
@@ -69,9 +71,13 @@ fn a_thousand_connections_leave_nothing_behind() {
         connection();
     }
     // A joined thread can take a moment to leave the list.
-    let settled = (0..1000).any(|_| {
-        std::thread::yield_now();
-        census() == before
-    });
-    assert!(settled, "before {before:?}, after {:?}", census());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while census() != before {
+        assert!(
+            Instant::now() < deadline,
+            "before {before:?}, after {:?}",
+            census()
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
