@@ -34,6 +34,7 @@
 //!
 //! Every thread that serves has a working directory and an umask of its own, so the process keeps
 //! both; a thread that may not unshare(2) them serves nothing.
+#![deny(unsafe_code)]
 
 mod attributes;
 mod control;
@@ -48,6 +49,7 @@ mod options;
 mod procfd;
 mod scratch;
 mod socket;
+#[allow(unsafe_code)]
 mod sys;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
 //! What the back end does to a real directory, below the runtime and its guarantees.
+#![forbid(unsafe_code)]
 
 mod attributes;
 mod create;
@@ -10,8 +11,9 @@ mod xattr;
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -20,9 +22,9 @@ use tempfile::TempDir;
 use super::handle::Handle;
 use super::kernel::Kernel;
 use super::options::{CharacterDevices, HostFifo, HostOptions, HostUds, Xattrs};
-use super::{HostFs, control};
+use super::{HostFs, control, names as host_names};
 use crate::Errno;
-use crate::server::{Creation, OpenFlags, ServerImpl};
+use crate::server::{Creation, OpenFlags, RenameFlags, ServerImpl};
 use crate::wire::{FileType, Gid, Mid, Name, Statx, Uid};
 
 const EVERYTHING: HostOptions = HostOptions {
@@ -197,6 +199,44 @@ fn walk_stat_stops_at_what_is_missing_and_behind_a_symlink() {
     assert_eq!(walk("a/none/x/y"), Ok(vec![Directory]));
     assert_eq!(walk("a/file/x"), Err(Errno::ENOTDIR));
     assert_eq!(served.open_descriptors(), 1, "the root alone");
+}
+
+/// What is looked up is looked up in the directory that was found, whatever its name leads to now.
+#[test]
+fn a_name_that_changes_between_directory_and_symlink_never_leads_outside() {
+    let served = Served::new();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("file"), "").unwrap();
+    let target = fs::metadata(outside.path().join("file")).unwrap();
+    fs::create_dir(served.path("directory")).unwrap();
+    fs::write(served.path("directory/file"), "").unwrap();
+    symlink(outside.path(), served.path("link")).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (root, exchange) = (served.root(), RenameFlags::EXCHANGE);
+            for _ in 0..100_000 {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                host_names::rename(root, name("directory"), root, name("link"), exchange).unwrap();
+            }
+        });
+        for _ in 0..2000 {
+            let mut found = Vec::new();
+            let mut record = |stat: Statx| found.push(stat);
+            let path = ["directory", "file"].map(name);
+            let walked = control::walk_stat(served.root(), &mut path.into_iter(), &mut record);
+            assert_eq!(walked, Ok(()));
+            let reached = served
+                .root()
+                .walk(path[0])
+                .and_then(|(first, _)| first.walk(path[1]));
+            found.extend(reached.map(|(_, stat)| stat));
+            assert!(found.iter().all(|stat| stat.ino != target.ino()));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]
