@@ -31,7 +31,7 @@ mod tree;
 use core::fmt;
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -69,7 +69,8 @@ struct Inner<S: ServerImpl> {
 
 struct Connections<S: ServerImpl> {
     next: u64,
-    running: HashMap<u64, Arc<Connection<S>>>,
+    /// Held by their threads: an entry goes when everything of the connection has gone.
+    running: HashMap<u64, Weak<Connection<S>>>,
     limit: usize,
     /// No more connections are accepted.
     closed: bool,
@@ -149,17 +150,19 @@ impl<S: ServerImpl> Server<S> {
             inner: Arc::clone(&self.inner),
             id,
         };
-        let served = Arc::clone(&connection);
+        let entry = Arc::downgrade(&connection);
         thread::Builder::new()
             .name(format!("connection {id}"))
             .stack_size(connection::STACK_SIZE)
             .spawn(move || {
+                // Dropped in the opposite order.
                 let _ended = ended;
-                served.serve();
+                let connection = connection;
+                connection.serve();
             })
             .map_err(Errno::from)?;
         connections.next += 1;
-        connections.running.insert(id, connection);
+        connections.running.insert(id, entry);
         Ok(())
     }
 
@@ -181,6 +184,7 @@ impl<S: ServerImpl> Server<S> {
         connections
             .running
             .values()
+            .filter_map(Weak::upgrade)
             .for_each(|connection| connection.stop());
         while !connections.running.is_empty() {
             if self
@@ -199,14 +203,17 @@ impl<S: ServerImpl> Server<S> {
     #[must_use]
     pub fn census(&self) -> Census {
         let connections = self.inner.connections.lock();
-        let running = connections.running.values();
+        let running = connections.running.values().filter_map(Weak::upgrade);
+        let (channels, ids) = running.fold((0, 0), |(channels, ids), connection| {
+            (
+                channels + connection.channel_count(),
+                ids + connection.fds().len(),
+            )
+        });
         Census {
             connections: connections.running.len(),
-            channels: running
-                .clone()
-                .map(|connection| connection.channel_count())
-                .sum(),
-            ids: running.map(|connection| connection.fds().len()).sum(),
+            channels,
+            ids,
             nodes: self.inner.shared.tree.count(),
         }
     }
@@ -236,8 +243,7 @@ struct ConnectionEnd<S: ServerImpl> {
 
 impl<S: ServerImpl> Drop for ConnectionEnd<S> {
     fn drop(&mut self) {
-        // Dropped after the lock is released: the back end of the connection goes with it.
-        let _connection = self.inner.connections.lock().running.remove(&self.id);
+        self.inner.connections.lock().running.remove(&self.id);
         self.inner.ended.notify_all();
     }
 }
