@@ -1,5 +1,6 @@
-//! The client against gVisor's own server, which is built from `tests/interop/go` or named by
-//! `LISAFS_GOSERVER`. Without one the tests are ignored, and in CI (`CI` is set) they fail.
+//! The client against real servers: ours, in this process, and gVisor's own, which is built from
+//! `tests/interop/go` or named by `LISAFS_GOSERVER`. Without that one its tests are ignored, and in
+//! CI (`CI` is set) they fail.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -23,12 +24,14 @@ use flipcall::WaitPolicy;
 use libtest_mimic::Trial;
 use lisafs::Errno;
 use lisafs::client::{Client, ClientOptions, Create, Error, File, OpenOptions, SetAttributes};
+use lisafs::host::{HostFifo, HostFs, HostOptions, HostUds};
+use lisafs::server::ConnectionOpts;
 use lisafs::wire::{FileType, Gid, TimeSpec, Uid};
 use tempfile::TempDir;
 
 /// Lists the tests by their names.
 macro_rules! tests {
-    ($($name:ident)*) => { [$((stringify!($name), $name as fn())),*] };
+    ($($name:ident)*) => { [$((stringify!($name), $name as fn(Which))),*] };
 }
 
 fn main() {
@@ -38,7 +41,7 @@ fn main() {
         eprintln!("no gVisor server: {why}");
     }
     let in_ci = std::env::var_os("CI").is_some();
-    let tests = tests! {
+    let both = tests! {
         five_mebibytes_go_there_and_back
         donated_descriptors_are_used_only_when_wanted
         files_read_and_write_like_any_other
@@ -49,17 +52,32 @@ fn main() {
         handles_do_the_rest
         sockets_are_bound_and_connected
         a_fifo_is_read_in_order
+    };
+    let only_processes = tests! {
         a_killed_server_is_eio_within_a_second
     };
-    let trials = tests.map(|(name, test)| {
+    let ours = both.into_iter().map(|(name, test)| {
+        Trial::test(format!("ours::{name}"), move || {
+            test(Which::Ours);
+            Ok(())
+        })
+    });
+    let gvisors = both.into_iter().chain(only_processes).map(|(name, test)| {
         let run = move || {
             binary?;
-            test();
+            test(Which::Gvisors);
             Ok(())
         };
-        Trial::test(name, run).with_ignored_flag(binary.is_err() && !in_ci)
+        Trial::test(format!("gvisor::{name}"), run).with_ignored_flag(binary.is_err() && !in_ci)
     });
-    libtest_mimic::run(&arguments, trials.into()).exit();
+    libtest_mimic::run(&arguments, ours.chain(gvisors).collect()).exit();
+}
+
+/// Whose server.
+#[derive(Clone, Copy)]
+enum Which {
+    Ours,
+    Gvisors,
 }
 
 /// The server's binary, or why there is none.
@@ -90,25 +108,31 @@ fn binary() -> Result<&'static Path, &'static str> {
 /// A server over a directory of its own.
 struct Server {
     dir: TempDir,
-    process: Child,
+    running: Running,
     stream: Option<UnixStream>,
 }
 
+enum Running {
+    /// Dropping it ends its connections.
+    Ours {
+        _server: lisafs::server::Server<HostFs>,
+    },
+    Gvisors(Child),
+}
+
 impl Server {
-    fn start() -> Server {
-        let binary = binary().expect("tests run only if there is a server");
+    fn start(which: Which) -> Server {
         let dir = tempfile::tempdir().unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let process = Command::new(binary)
-            .args(["--fd", "0", "--host-uds", "all", "--host-fifo", "open"])
-            .arg(dir.path())
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let running = match which {
+            Which::Ours => Running::Ours {
+                _server: start_ours(dir.path(), theirs),
+            },
+            Which::Gvisors => Running::Gvisors(start_gvisors(dir.path(), theirs)),
+        };
         Server {
             dir,
-            process,
+            running,
             stream: Some(ours),
         }
     }
@@ -124,13 +148,38 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Running::Gvisors(process) = &mut self.running {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
+fn start_ours(dir: &Path, stream: UnixStream) -> lisafs::server::Server<HostFs> {
+    let options = HostOptions {
+        host_uds: HostUds::All,
+        host_fifo: HostFifo::Open,
+        ..HostOptions::default()
+    };
+    let backend = HostFs::open(dir, options).unwrap();
+    let server = lisafs::server::Server::new(1);
+    let opts = ConnectionOpts::default();
+    server.start_connection(stream, backend, opts).unwrap();
+    server
+}
+
+fn start_gvisors(dir: &Path, stream: UnixStream) -> Child {
+    Command::new(binary().expect("tests run only if there is a server"))
+        .args(["--fd", "0", "--host-uds", "all", "--host-fifo", "open"])
+        .arg(dir)
+        .stdin(OwnedFd::from(stream))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 /// Runs `test` with every way of reaching a server.
-fn each_way(test: impl Fn(&Client, &Server)) {
+fn each_way(which: Which, test: impl Fn(&Client, &Server)) {
     let options = ClientOptions::new;
     for options in [
         options(),
@@ -138,7 +187,7 @@ fn each_way(test: impl Fn(&Client, &Server)) {
         options().channels(1).donations(false),
         options().wait(WaitPolicy::Spin(Duration::from_micros(50))),
     ] {
-        let mut server = Server::start();
+        let mut server = Server::start(which);
         let client = server.client(&options);
         test(&client, &server);
     }
@@ -148,11 +197,11 @@ fn errno<T: std::fmt::Debug>(result: Result<T, Error>) -> Errno {
     result.unwrap_err().errno()
 }
 
-fn five_mebibytes_go_there_and_back() {
+fn five_mebibytes_go_there_and_back(which: Which) {
     let data: Vec<u8> = (0..5 << 20)
         .map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();
-    each_way(|client, server| {
+    each_way(which, |client, server| {
         client.write("big", &data).unwrap();
         assert_eq!(fs::read(server.path("big")).unwrap(), data);
         assert_eq!(client.read("big").unwrap(), data);
@@ -166,8 +215,8 @@ fn five_mebibytes_go_there_and_back() {
     });
 }
 
-fn donated_descriptors_are_used_only_when_wanted() {
-    let mut server = Server::start();
+fn donated_descriptors_are_used_only_when_wanted(which: Which) {
+    let mut server = Server::start(which);
     fs::write(server.path("f"), "host").unwrap();
     let client = server.client(&ClientOptions::new().channels(1));
     let file = client.open("f").unwrap().into_inner();
@@ -183,8 +232,8 @@ fn donated_descriptors_are_used_only_when_wanted() {
     assert!(file.donated_fd().is_some());
 }
 
-fn files_read_and_write_like_any_other() {
-    each_way(|client, _| {
+fn files_read_and_write_like_any_other(which: Which) {
+    each_way(which, |client, _| {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -219,8 +268,8 @@ fn files_read_and_write_like_any_other() {
     });
 }
 
-fn links_are_followed_on_this_side_and_stay_inside() {
-    each_way(|client, server| {
+fn links_are_followed_on_this_side_and_stay_inside(which: Which) {
+    each_way(which, |client, server| {
         fs::create_dir_all(server.path("a/b")).unwrap();
         fs::write(server.path("a/b/f"), "deep").unwrap();
         fs::write(server.path("top"), "top").unwrap();
@@ -297,8 +346,8 @@ fn links_are_followed_on_this_side_and_stay_inside() {
     });
 }
 
-fn trees_may_be_deeper_than_a_host_path_can_say() {
-    each_way(|client, server| {
+fn trees_may_be_deeper_than_a_host_path_can_say(which: Which) {
+    each_way(which, |client, server| {
         let name = "n".repeat(250);
         let mut dir = client.root();
         let mut path = PathBuf::new();
@@ -319,8 +368,8 @@ fn trees_may_be_deeper_than_a_host_path_can_say() {
     });
 }
 
-fn directories_are_made_listed_and_removed() {
-    each_way(|client, server| {
+fn directories_are_made_listed_and_removed(which: Which) {
+    each_way(which, |client, server| {
         client.create_dir("d").unwrap();
         assert_eq!(errno(client.create_dir("d")), Errno::EEXIST);
         assert_eq!(errno(client.create_dir("/")), Errno::EEXIST);
@@ -368,8 +417,8 @@ fn directories_are_made_listed_and_removed() {
     });
 }
 
-fn names_and_attributes_change() {
-    each_way(|client, server| {
+fn names_and_attributes_change(which: Which) {
+    each_way(which, |client, server| {
         client.write("a", "text").unwrap();
         client.set_permissions("a", 0o4711).unwrap();
         assert_eq!(client.metadata("a").unwrap().permissions(), 0o4711);
@@ -405,8 +454,8 @@ fn names_and_attributes_change() {
     });
 }
 
-fn handles_do_the_rest() {
-    each_way(|client, server| {
+fn handles_do_the_rest(which: Which) {
+    each_way(which, |client, server| {
         let root = client.root();
         let (file, open) = root.create("f", Create::mode(0o640), libc::O_RDWR).unwrap();
         assert_eq!(open.write_at(b"12345", 3).unwrap(), 5);
@@ -446,8 +495,8 @@ fn handles_do_the_rest() {
     });
 }
 
-fn sockets_are_bound_and_connected() {
-    each_way(|client, server| {
+fn sockets_are_bound_and_connected(which: Which) {
+    each_way(which, |client, server| {
         let root = client.root();
         let how = Create::mode(0o700);
         let (file, socket) = root.bind("s", how, libc::SOCK_STREAM).unwrap();
@@ -477,8 +526,8 @@ fn sockets_are_bound_and_connected() {
     });
 }
 
-fn a_fifo_is_read_in_order() {
-    let mut server = Server::start();
+fn a_fifo_is_read_in_order(which: Which) {
+    let mut server = Server::start(which);
     let fifo = server.path("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let client = server.client(&ClientOptions::new());
@@ -501,8 +550,8 @@ fn a_fifo_is_read_in_order() {
     );
 }
 
-fn a_killed_server_is_eio_within_a_second() {
-    let mut server = Server::start();
+fn a_killed_server_is_eio_within_a_second(which: Which) {
+    let mut server = Server::start(which);
     let client = server.client(&ClientOptions::new());
     fs::write(server.path("f"), vec![1; 100]).unwrap();
     let file = client.open("f").unwrap().into_inner().without_donation();
@@ -523,7 +572,10 @@ fn a_killed_server_is_eio_within_a_second() {
         std::thread::yield_now();
     }
     let killed = Instant::now();
-    server.process.kill().unwrap();
+    let Running::Gvisors(process) = &mut server.running else {
+        panic!("only a process can be killed");
+    };
+    process.kill().unwrap();
     for end in ends {
         let (errno, when) = end.join().unwrap();
         assert_eq!(errno, Errno::EIO);
