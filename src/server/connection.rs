@@ -235,15 +235,16 @@ impl<S: ServerImpl> Connection<S> {
         let (channel, client) = Channel::new(self)?;
         let (number, closer) = (channels.next, client.closer.clone());
         let connection = Arc::clone(self);
-        let ended = ChannelEnd {
-            connection: Arc::clone(self),
-            number,
-        };
         thread::Builder::new()
             .name(format!("channel {}.{number}", self.id))
             .stack_size(STACK_SIZE)
             .spawn(move || {
-                let _ended = ended;
+                // Made here and not outside, where it would have to go if there is no thread: its
+                // drop takes the lock that is held there.
+                let _ended = ChannelEnd {
+                    connection: Arc::clone(&connection),
+                    number,
+                };
                 if let Err(errno) = connection.backend.thread_started() {
                     tracing::error!(%errno, "a channel cannot be served: its thread has no set-up");
                     return;

@@ -146,17 +146,15 @@ impl<S: ServerImpl> Server<S> {
         let id = connections.next;
         let shared = Arc::clone(&self.inner.shared);
         let connection = Arc::new(Connection::new(id, shared, stream, backend, opts)?);
-        let ended = ConnectionEnd {
-            inner: Arc::clone(&self.inner),
-            id,
-        };
+        let inner = Arc::clone(&self.inner);
         let entry = Arc::downgrade(&connection);
         thread::Builder::new()
             .name(format!("connection {id}"))
             .stack_size(connection::STACK_SIZE)
             .spawn(move || {
-                // Dropped in the opposite order.
-                let _ended = ended;
+                // Made here and not outside, where it would have to go if there is no thread: its
+                // drop takes the lock that is held there. Dropped in the opposite order.
+                let _ended = ConnectionEnd { inner, id };
                 let connection = connection;
                 connection.serve();
             })
