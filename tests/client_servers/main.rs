@@ -1,6 +1,4 @@
-//! The client against real servers: ours, in this process, and gVisor's own, which is built from
-//! `tests/interop/go` or named by `LISAFS_GOSERVER`. Without that one its tests are ignored, and in
-//! CI (`CI` is set) they fail.
+//! The client against real servers: ours, in this process, and gVisor's own.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -8,26 +6,26 @@
     clippy::unwrap_used
 )]
 
+mod either;
+#[path = "../interop/gvisor.rs"]
+#[allow(dead_code)] // the other direction needs more
+mod gvisor;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use either::{Running, Server, Which};
 use flipcall::WaitPolicy;
 use libtest_mimic::Trial;
 use lisafs::Errno;
 use lisafs::client::{Client, ClientOptions, Create, Error, File, OpenOptions, SetAttributes};
-use lisafs::host::{HostFifo, HostFs, HostOptions, HostUds};
-use lisafs::server::ConnectionOpts;
 use lisafs::wire::{FileType, Gid, TimeSpec, Uid};
-use tempfile::TempDir;
 
 /// Lists the tests by their names.
 macro_rules! tests {
@@ -36,11 +34,6 @@ macro_rules! tests {
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let binary = binary();
-    if let Err(why) = binary {
-        eprintln!("no gVisor server: {why}");
-    }
-    let in_ci = std::env::var_os("CI").is_some();
     let both = tests! {
         five_mebibytes_go_there_and_back
         donated_descriptors_are_used_only_when_wanted
@@ -63,119 +56,12 @@ fn main() {
         })
     });
     let gvisors = both.into_iter().chain(only_processes).map(|(name, test)| {
-        let run = move || {
-            binary?;
+        gvisor::trial(format!("gvisor::{name}"), move || {
             test(Which::Gvisors);
             Ok(())
-        };
-        Trial::test(format!("gvisor::{name}"), run).with_ignored_flag(binary.is_err() && !in_ci)
+        })
     });
     libtest_mimic::run(&arguments, ours.chain(gvisors).collect()).exit();
-}
-
-/// Whose server.
-#[derive(Clone, Copy)]
-enum Which {
-    Ours,
-    Gvisors,
-}
-
-/// The server's binary, or why there is none.
-fn binary() -> Result<&'static Path, &'static str> {
-    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let binary = BINARY.get_or_init(|| {
-        if let Some(path) = std::env::var_os("LISAFS_GOSERVER") {
-            return Ok(path.into());
-        }
-        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/go");
-        let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("goserver");
-        let built = Command::new("go")
-            .arg("build")
-            .arg("-o")
-            .arg(&binary)
-            .arg("./cmd/goserver")
-            .current_dir(&module)
-            .output();
-        match built {
-            Ok(output) if output.status.success() => Ok(binary),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(why) => Err(format!("cannot run go in {}: {why}", module.display())),
-        }
-    });
-    binary.as_deref().map_err(String::as_str)
-}
-
-/// A server over a directory of its own.
-struct Server {
-    dir: TempDir,
-    running: Running,
-    stream: Option<UnixStream>,
-}
-
-enum Running {
-    /// Dropping it ends its connections.
-    Ours {
-        _server: lisafs::server::Server<HostFs>,
-    },
-    Gvisors(Child),
-}
-
-impl Server {
-    fn start(which: Which) -> Server {
-        let dir = tempfile::tempdir().unwrap();
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let running = match which {
-            Which::Ours => Running::Ours {
-                _server: start_ours(dir.path(), theirs),
-            },
-            Which::Gvisors => Running::Gvisors(start_gvisors(dir.path(), theirs)),
-        };
-        Server {
-            dir,
-            running,
-            stream: Some(ours),
-        }
-    }
-
-    fn client(&mut self, options: &ClientOptions) -> Client {
-        options.from_stream(self.stream.take().unwrap()).unwrap()
-    }
-
-    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.dir.path().join(name)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Running::Gvisors(process) = &mut self.running {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-}
-
-fn start_ours(dir: &Path, stream: UnixStream) -> lisafs::server::Server<HostFs> {
-    let options = HostOptions {
-        host_uds: HostUds::All,
-        host_fifo: HostFifo::Open,
-        ..HostOptions::default()
-    };
-    let backend = HostFs::open(dir, options).unwrap();
-    let server = lisafs::server::Server::new(1);
-    let opts = ConnectionOpts::default();
-    server.start_connection(stream, backend, opts).unwrap();
-    server
-}
-
-fn start_gvisors(dir: &Path, stream: UnixStream) -> Child {
-    Command::new(binary().expect("tests run only if there is a server"))
-        .args(["--fd", "0", "--host-uds", "all", "--host-fifo", "open"])
-        .arg(dir)
-        .stdin(OwnedFd::from(stream))
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
 }
 
 /// Runs `test` with every way of reaching a server.

@@ -7,7 +7,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
+use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::Value;
+
+/// A test that needs gVisor's programs. Without Go it is shown as ignored, with the reason; in CI
+/// it fails then.
+pub(crate) fn trial(
+    name: impl Into<String>,
+    test: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Trial {
+    Trial::ignorable_test(name, move || match programs() {
+        Err(reason) if std::env::var_os("CI").is_some() => Err(Failed::from(reason)),
+        Err(reason) => Ok(Completion::ignored_with(reason)),
+        Ok(_) => test().map(|()| Completion::Completed).map_err(Failed::from),
+    })
+}
 
 /// The directory with the built programs, or why there is none.
 pub(crate) fn programs() -> Result<&'static Path, String> {

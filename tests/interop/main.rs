@@ -1,6 +1,4 @@
 //! Our server and our client with gVisor's own, which are used unmodified.
-//!
-//! Where Go is missing the tests are shown as ignored, with the reason; under CI that fails them.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -16,41 +14,28 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::Arguments;
 use lisafs::host::{HostFifo, HostFs, HostOptions, HostUds};
 use lisafs::server::{ConnectionOpts, Server};
 use serde_json::Value;
 
 fn main() -> ExitCode {
     let trials = vec![
-        trial("gvisor_client::on_disk", || {
+        gvisor::trial("gvisor_client::on_disk", || {
             our_server_passes(Path::new("/var/tmp"), false)
         }),
-        trial("gvisor_client::in_memory", || {
+        gvisor::trial("gvisor_client::in_memory", || {
             our_server_passes(Path::new("/dev/shm"), false)
         }),
-        trial("gvisor_client::readonly", || {
+        gvisor::trial("gvisor_client::readonly", || {
             our_server_passes(Path::new("/var/tmp"), true)
         }),
-        trial(
+        gvisor::trial(
             "observed_differences_are_listed",
             observed_differences_are_listed,
         ),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}
-
-fn trial(name: &str, test: impl Fn() -> Result<(), String> + Send + 'static) -> Trial {
-    Trial::ignorable_test(name, move || {
-        if let Err(reason) = gvisor::programs() {
-            return if std::env::var_os("CI").is_some() {
-                Err(Failed::from(reason))
-            } else {
-                Ok(Completion::ignored_with(reason))
-            };
-        }
-        test().map(|()| Completion::Completed).map_err(Failed::from)
-    })
 }
 
 /// A directory of its own to serve. gVisor's server cannot bind sockets below long paths.
