@@ -40,6 +40,9 @@ pub struct ConnectionOpts {
     pub max_channels: usize,
     /// How many ids the client can have at a time; EMFILE above.
     pub max_ids: usize,
+    /// How many objects the client can have at a time, an open file and the position it was opened
+    /// from being two; EMFILE above. The host back end has a descriptor for each.
+    pub max_fds: usize,
     /// How workers wait for the next request.
     pub wait: WaitPolicy,
 }
@@ -51,6 +54,7 @@ impl Default for ConnectionOpts {
             readonly: false,
             max_channels: 4,
             max_ids: 1 << 20,
+            max_fds: 1 << 16,
             wait: WaitPolicy::Park,
         }
     }
@@ -146,7 +150,7 @@ impl<S: ServerImpl> Connection<S> {
             supported,
             accepted,
             socket,
-            fds: FdTable::new(opts.max_ids),
+            fds: FdTable::new(opts.max_ids, opts.max_fds),
             opts,
             channels: Mutex::default(),
             channel_ended: Condvar::new(),

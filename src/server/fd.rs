@@ -5,24 +5,32 @@ use std::sync::Arc;
 
 use super::backend::{ControlFdImpl, OpenFdImpl, OpenFlags, ServerImpl};
 use super::guarantee::Global;
+use super::quota::Share;
 use super::tree::{Node, Observer};
 use crate::Errno;
 use crate::wire::FileType;
 
 /// A position in the tree that the client has walked to.
 pub(super) struct ControlFd<S: ServerImpl> {
-    // Dropped in this order: the back end's object is gone before the node can be.
+    // Dropped in this order: the back end's object is gone before the node and the share can be.
     file: S::ControlFd,
     file_type: FileType,
     node: Arc<Node<S>>,
+    _share: Share,
 }
 
 impl<S: ServerImpl> ControlFd<S> {
-    pub(super) fn new(file: S::ControlFd, file_type: FileType, node: Arc<Node<S>>) -> Arc<Self> {
+    pub(super) fn new(
+        file: S::ControlFd,
+        file_type: FileType,
+        node: Arc<Node<S>>,
+        share: Share,
+    ) -> Arc<Self> {
         let fd = Arc::new(ControlFd {
             file,
             file_type,
             node,
+            _share: share,
         });
         if S::NOTIFY_RENAMED {
             fd.node.observe(Observer::Control(Arc::downgrade(&fd)));
@@ -66,14 +74,21 @@ pub(super) struct OpenFd<S: ServerImpl> {
     file: S::OpenFd,
     flags: OpenFlags,
     control: Arc<ControlFd<S>>,
+    _share: Share,
 }
 
 impl<S: ServerImpl> OpenFd<S> {
-    pub(super) fn new(file: S::OpenFd, flags: OpenFlags, control: Arc<ControlFd<S>>) -> Arc<Self> {
+    pub(super) fn new(
+        file: S::OpenFd,
+        flags: OpenFlags,
+        control: Arc<ControlFd<S>>,
+        share: Share,
+    ) -> Arc<Self> {
         let fd = Arc::new(OpenFd {
             file,
             flags,
             control,
+            _share: share,
         });
         if S::NOTIFY_RENAMED {
             fd.control.node.observe(Observer::Open(Arc::downgrade(&fd)));
@@ -122,11 +137,20 @@ impl<S: ServerImpl> OpenFd<S> {
 pub(super) struct BoundSocketFd<S: ServerImpl> {
     socket: S::BoundSocketFd,
     control: Arc<ControlFd<S>>,
+    _share: Share,
 }
 
 impl<S: ServerImpl> BoundSocketFd<S> {
-    pub(super) fn new(socket: S::BoundSocketFd, control: Arc<ControlFd<S>>) -> Arc<Self> {
-        Arc::new(BoundSocketFd { socket, control })
+    pub(super) fn new(
+        socket: S::BoundSocketFd,
+        control: Arc<ControlFd<S>>,
+        share: Share,
+    ) -> Arc<Self> {
+        Arc::new(BoundSocketFd {
+            socket,
+            control,
+            _share: share,
+        })
     }
 
     pub(super) fn socket(&self) -> &S::BoundSocketFd {

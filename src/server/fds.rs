@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 use foldhash::fast::RandomState;
@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 
 use super::backend::ServerImpl;
 use super::fd::{BoundSocketFd, ControlFd, OpenFd};
+use super::quota::{Quota, Share};
 use crate::Errno;
 use crate::wire::FdId;
 
@@ -40,27 +41,42 @@ impl<S: ServerImpl> Clone for Fd<S> {
 pub(super) struct FdTable<S: ServerImpl> {
     shards: [CachePadded<RwLock<Shard<S>>>; SHARDS],
     next: AtomicU64,
-    used: AtomicUsize,
-    limit: usize,
+    ids: Arc<Quota>,
+    /// What ids stand for, and what lives on without one: an open file keeps the ControlFd that it
+    /// was opened from.
+    objects: Arc<Quota>,
 }
 
 /// Hashed with a secret seed: a client picks which ids to keep, but not where they land.
-type Shard<S> = HashMap<u64, Fd<S>, RandomState>;
+type Shard<S> = HashMap<u64, (Fd<S>, Share), RandomState>;
 
 impl<S: ServerImpl> FdTable<S> {
-    /// A table for at most `limit` ids at a time.
-    pub(super) fn new(limit: usize) -> FdTable<S> {
+    /// A table for at most `max_ids` ids and `max_fds` objects at a time.
+    pub(super) fn new(max_ids: usize, max_fds: usize) -> FdTable<S> {
         FdTable {
             shards: Default::default(),
             next: AtomicU64::new(1),
-            used: AtomicUsize::new(0),
-            limit,
+            ids: Quota::new(max_ids),
+            objects: Quota::new(max_fds),
         }
     }
 
     /// The number of ids in use, those about to be published included.
     pub(super) fn len(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.ids.used()
+    }
+
+    /// The number of objects, with an id or without.
+    pub(super) fn object_count(&self) -> usize {
+        self.objects.used()
+    }
+
+    /// The share of an object that gets no id.
+    ///
+    /// # Errors
+    /// EMFILE when the connection holds as many as it may.
+    pub(super) fn share(&self) -> Result<Share, Errno> {
+        self.objects.take()
     }
 
     fn shard(&self, id: u64) -> Option<&RwLock<Shard<S>>> {
@@ -72,7 +88,11 @@ impl<S: ServerImpl> FdTable<S> {
     /// EBADF for an unknown id.
     pub(super) fn get(&self, id: FdId) -> Result<Fd<S>, Errno> {
         let shard = self.shard(id.0).ok_or(Errno::EBADF)?;
-        shard.read().get(&id.0).cloned().ok_or(Errno::EBADF)
+        let shard = shard.read();
+        shard
+            .get(&id.0)
+            .map(|(fd, _)| fd.clone())
+            .ok_or(Errno::EBADF)
     }
 
     /// # Errors
@@ -107,50 +127,37 @@ impl<S: ServerImpl> FdTable<S> {
         Pending {
             table: self,
             fds: Vec::new(),
-            published: false,
         }
     }
 
     /// Gives the client's reference up. Unknown ids are ignored.
     pub(super) fn close(&self, id: FdId) {
-        let removed = self
+        // Bound to a variable, so that the lock is released before the object is dropped.
+        let _closed = self
             .shard(id.0)
             .and_then(|shard| shard.write().remove(&id.0));
-        if removed.is_some() {
-            self.release(1);
-        }
     }
 
     /// Closes all ids.
     pub(super) fn clear(&self) {
         for shard in &self.shards {
-            let fds = core::mem::take(&mut *shard.write());
-            self.release(fds.len());
+            let _closed = core::mem::take(&mut *shard.write());
         }
     }
 
-    fn insert(&self, id: FdId, fd: Fd<S>) {
+    fn insert(&self, id: FdId, fd: Fd<S>, share: Share) {
         if let Some(shard) = self.shard(id.0) {
-            shard.write().insert(id.0, fd);
+            shard.write().insert(id.0, (fd, share));
         }
     }
 
-    fn reserve(&self) -> Result<u64, Errno> {
-        let increment = |count: usize| (count < self.limit).then_some(count + 1);
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, increment)
-            .map_err(|_| Errno::EMFILE)?;
+    fn reserve(&self) -> Result<(FdId, Share), Errno> {
+        let share = self.ids.take()?;
         let id = self
             .next
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| id.checked_add(1));
-        id.map_err(|_| {
-            self.release(1);
-            Errno::EMFILE
-        })
-    }
-
-    fn release(&self, count: usize) {
-        self.used.fetch_sub(count, Ordering::Relaxed);
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| id.checked_add(1))
+            .map_err(|_| Errno::EMFILE)?;
+        Ok((FdId(id), share))
     }
 }
 
@@ -161,59 +168,56 @@ impl<S: ServerImpl> FdTable<S> {
 /// published or dropped.
 pub(super) struct Pending<'t, S: ServerImpl> {
     table: &'t FdTable<S>,
-    fds: Vec<(FdId, Option<Fd<S>>)>,
-    published: bool,
+    fds: Vec<(FdId, Slot<S>)>,
+}
+
+/// What has become of a reserved id.
+enum Slot<S: ServerImpl> {
+    Reserved(Share),
+    Filled(Fd<S>, Share),
+    Published,
 }
 
 impl<S: ServerImpl> Pending<'_, S> {
-    /// Reserves an id, before anything is done for which it will stand.
+    /// Reserves an id and an object, before anything is done for which they will stand.
     ///
     /// # Errors
-    /// EMFILE when the connection has as many as it may.
-    pub(super) fn reserve(&mut self) -> Result<FdId, Errno> {
-        let id = FdId(self.table.reserve()?);
-        self.fds.push((id, None));
-        Ok(id)
+    /// EMFILE when the connection has as many ids or objects as it may.
+    pub(super) fn reserve(&mut self) -> Result<(FdId, Share), Errno> {
+        let object = self.table.objects.take()?;
+        let (id, share) = self.table.reserve()?;
+        self.fds.push((id, Slot::Reserved(share)));
+        Ok((id, object))
     }
 
     /// Says what the reserved `id` stands for. An id that stands for nothing is not published.
     pub(super) fn fill(&mut self, id: FdId, fd: Fd<S>) {
-        if let Some((_, slot)) = self
+        let reserved = self
             .fds
             .iter_mut()
             .rev()
-            .find(|(reserved, _)| *reserved == id)
-        {
-            *slot = Some(fd);
+            .find(|(reserved, _)| *reserved == id);
+        if let Some((_, slot)) = reserved {
+            *slot = match core::mem::replace(slot, Slot::Published) {
+                Slot::Reserved(share) | Slot::Filled(_, share) => Slot::Filled(fd, share),
+                Slot::Published => Slot::Published,
+            };
         }
     }
 
     /// Makes the ids known.
     pub(super) fn publish(&mut self) {
-        let reserved = self.fds.len();
-        self.fds.retain_mut(|(id, slot)| match slot.take() {
-            Some(fd) => {
-                self.table.insert(*id, fd);
-                true
+        for (id, slot) in &mut self.fds {
+            if let Slot::Filled(fd, share) = core::mem::replace(slot, Slot::Published) {
+                self.table.insert(*id, fd, share);
             }
-            None => false,
-        });
-        self.table.release(reserved - self.fds.len());
-        self.published = true;
+        }
     }
 
     /// Takes the ids back: the client will not hear of them.
     pub(super) fn withdraw(&mut self) {
-        for (id, _) in &self.fds {
-            self.table.close(*id);
-        }
-    }
-}
-
-impl<S: ServerImpl> Drop for Pending<'_, S> {
-    fn drop(&mut self) {
-        if !self.published {
-            self.table.release(self.fds.len());
+        for (id, _) in self.fds.drain(..) {
+            self.table.close(id);
         }
     }
 }

@@ -25,6 +25,7 @@ mod fd;
 mod fds;
 mod guarantee;
 mod handle;
+mod quota;
 mod rename_lock;
 mod tree;
 
@@ -85,6 +86,8 @@ pub struct Census {
     pub channels: usize,
     /// Ids in use.
     pub ids: usize,
+    /// Objects: what ids stand for, and what lives on without one.
+    pub objects: usize,
     /// Nodes of the tree, the root included.
     pub nodes: usize,
 }
@@ -201,19 +204,19 @@ impl<S: ServerImpl> Server<S> {
     #[must_use]
     pub fn census(&self) -> Census {
         let connections = self.inner.connections.lock();
-        let running = connections.running.values().filter_map(Weak::upgrade);
-        let (channels, ids) = running.fold((0, 0), |(channels, ids), connection| {
-            (
-                channels + connection.channel_count(),
-                ids + connection.fds().len(),
-            )
-        });
-        Census {
+        let mut census = Census {
             connections: connections.running.len(),
-            channels,
-            ids,
+            channels: 0,
+            ids: 0,
+            objects: 0,
             nodes: self.inner.shared.tree.count(),
+        };
+        for connection in connections.running.values().filter_map(Weak::upgrade) {
+            census.channels += connection.channel_count();
+            census.ids += connection.fds().len();
+            census.objects += connection.fds().object_count();
         }
+        census
     }
 }
 

@@ -148,6 +148,33 @@ fn ids_are_bounded_counted_and_never_used_again() {
 }
 
 #[test]
+fn objects_are_bounded_with_an_id_or_without() {
+    let scene = Scene::new();
+    let opts = ConnectionOpts {
+        max_fds: 4,
+        ..ConnectionOpts::default()
+    };
+    let (mut socket, root) = scene.connect(opts).unwrap();
+    let open = |socket: &mut Socket, fd| {
+        let opened = socket.call(&OpenAtReq { fd, flags: 0 }, &mut Reply::new());
+        opened.map(|opened| opened.open_fd)
+    };
+    let f = one(&mut socket, root, "f");
+    let first = open(&mut socket, f).unwrap();
+    let second = open(&mut socket, f).unwrap();
+    assert_eq!(errno(open(&mut socket, f)), Errno::EMFILE);
+    assert_eq!(walk(&mut socket, root, &["g"]), Err(Errno::EMFILE));
+    // The open files keep the position that they were opened from.
+    close(&mut socket, &[f]);
+    assert_eq!(scene.server.census().ids, 3);
+    assert_eq!(scene.server.census().objects, 4);
+    assert_eq!(walk(&mut socket, root, &["g"]), Err(Errno::EMFILE));
+    close(&mut socket, &[first, second]);
+    assert_eq!(scene.server.census().objects, 1);
+    walk(&mut socket, root, &["g"]).unwrap();
+}
+
+#[test]
 fn a_failed_walk_leaves_no_id_and_no_node() {
     let scene = Scene::new();
     let (mut socket, root) = scene.client();
@@ -193,7 +220,11 @@ fn nodes_live_as_long_as_something_refers_to_them() {
 #[test]
 fn a_tree_of_any_depth_is_renamed_deleted_and_dropped() {
     let scene = Scene::new();
-    let (mut socket, root) = scene.client();
+    let opts = ConnectionOpts {
+        max_fds: 200_000,
+        ..ConnectionOpts::default()
+    };
+    let (mut socket, root) = scene.connect(opts).unwrap();
     let step = vec!["d"; 10_000];
     let (mut deepest, mut upper) = (root, Vec::new());
     for _ in 0..10 {

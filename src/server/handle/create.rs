@@ -36,17 +36,15 @@ where
     let directory = call.control(dir_fd)?;
     directory.directory()?;
     let mut pending = connection.fds().pending();
-    let id = pending.reserve()?;
+    let (id, share) = pending.reserve()?;
     let stable = connection.locks().stable();
     let (child, stat) = stable.write(connection.backend(), directory.node(), |at| {
         if directory.node().is_deleted() {
             return Err(Errno::EINVAL);
         }
         let (file, stat) = make(directory.file(), at, name)?;
-        Ok((
-            ControlFd::new(file, stat.file_type(), directory.node().child(name)),
-            stat,
-        ))
+        let node = directory.node().child(name);
+        Ok((ControlFd::new(file, stat.file_type(), node, share), stat))
     })?;
     drop(stable);
     pending.fill(id, Fd::Control(child));

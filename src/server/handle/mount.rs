@@ -16,7 +16,7 @@ impl Serve for MountReq {
         let connection = call.connection;
         let server = connection.backend();
         let mut pending = connection.fds().pending();
-        let id = pending.reserve()?;
+        let (id, share) = pending.reserve()?;
         let stable = connection.locks().stable();
         let mut node = Arc::clone(connection.tree().root());
         for name in connection.opts().mount_names()? {
@@ -42,7 +42,7 @@ impl Serve for MountReq {
         drop(stable);
         pending.fill(
             id,
-            Fd::Control(ControlFd::new(control, stat.file_type(), node)),
+            Fd::Control(ControlFd::new(control, stat.file_type(), node, share)),
         );
         let answer = call.reply::<Self>(&MountResp {
             root: Inode {

@@ -26,7 +26,7 @@ impl Serve for OpenAtReq {
             return Err(Errno::EISDIR);
         }
         let mut pending = connection.fds().pending();
-        let id = pending.reserve()?;
+        let (id, share) = pending.reserve()?;
         let file = connection
             .locks()
             .stable()
@@ -39,7 +39,7 @@ impl Serve for OpenAtReq {
                 }
                 control.file().open(at, flags)
             })?;
-        let open = OpenFd::new(file, flags, control);
+        let open = OpenFd::new(file, flags, control, share);
         pending.fill(id, Fd::Open(Arc::clone(&open)));
         let answer = call.reply::<Self>(&OpenAtResp { open_fd: id })?;
         Ok(answer.publishing(pending).donating(Gift::Open(open)))
@@ -55,7 +55,8 @@ impl Serve for OpenCreateAtReq<'_> {
         let directory = call.control(self.create.dir_fd)?;
         directory.directory()?;
         let mut pending = connection.fds().pending();
-        let (child_id, open_id) = (pending.reserve()?, pending.reserve()?);
+        let (child_id, child_share) = pending.reserve()?;
+        let (open_id, open_share) = pending.reserve()?;
         let (child, stat, open) =
             connection
                 .locks()
@@ -68,9 +69,10 @@ impl Serve for OpenCreateAtReq<'_> {
                     let (child, stat, open) =
                         directory.file().open_create(at, name, create, flags)?;
                     let node = directory.node().child(name);
-                    Ok((ControlFd::new(child, stat.file_type(), node), stat, open))
+                    let child = ControlFd::new(child, stat.file_type(), node, child_share);
+                    Ok((child, stat, open))
                 })?;
-        let open = OpenFd::new(open, flags, Arc::clone(&child));
+        let open = OpenFd::new(open, flags, Arc::clone(&child), open_share);
         pending.fill(child_id, Fd::Control(child));
         pending.fill(open_id, Fd::Open(Arc::clone(&open)));
         let answer = call.reply::<Self>(&OpenCreateAtResp {

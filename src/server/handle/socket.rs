@@ -61,7 +61,8 @@ impl Serve for BindAtReq<'_> {
         let directory = call.control(self.create.dir_fd)?;
         directory.directory()?;
         let mut pending = connection.fds().pending();
-        let (child_id, bound_id) = (pending.reserve()?, pending.reserve()?);
+        let (child_id, child_share) = pending.reserve()?;
+        let (bound_id, bound_share) = pending.reserve()?;
         let (child, stat, socket) =
             connection
                 .locks()
@@ -74,9 +75,10 @@ impl Serve for BindAtReq<'_> {
                     let (child, stat, socket) =
                         directory.file().bind_at(at, name, create, self.sock_type)?;
                     let node = directory.node().child(name);
-                    Ok((ControlFd::new(child, stat.file_type(), node), stat, socket))
+                    let child = ControlFd::new(child, stat.file_type(), node, child_share);
+                    Ok((child, stat, socket))
                 })?;
-        let bound = BoundSocketFd::new(socket, Arc::clone(&child));
+        let bound = BoundSocketFd::new(socket, Arc::clone(&child), bound_share);
         pending.fill(child_id, Fd::Control(Arc::clone(&child)));
         pending.fill(bound_id, Fd::Bound(Arc::clone(&bound)));
         let answer = call.reply::<Self>(&BindAtResp {

@@ -9,6 +9,7 @@ use crate::server::dispatch::Serve;
 use crate::server::fd::ControlFd;
 use crate::server::fds::Fd;
 use crate::server::guarantee::{FdLocks, Stable};
+use crate::server::quota::Share;
 use crate::wire::{
     Array, FileType, Inode, Name, Statx, StringArray, WalkReq, WalkResp, WalkStatReq, WalkStatResp,
 };
@@ -25,6 +26,7 @@ fn step<S: ServerImpl>(
     server: &S,
     directory: &ControlFd<S>,
     name: Name<'_>,
+    share: Share,
 ) -> Result<Option<Walked<S>>, Errno> {
     stable.read(server, directory.node(), |at| {
         if at.node().is_deleted() {
@@ -33,7 +35,8 @@ fn step<S: ServerImpl>(
         match directory.file().walk(at, name) {
             Ok((file, stat)) => {
                 let node = directory.node().child(name);
-                Ok(Some((ControlFd::new(file, stat.file_type(), node), stat)))
+                let fd = ControlFd::new(file, stat.file_type(), node, share);
+                Ok(Some((fd, stat)))
             }
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(errno),
@@ -74,8 +77,9 @@ impl Serve for WalkReq<'_> {
                 status = WalkResp::COMPONENT_SYMLINK;
                 break;
             }
-            let id = pending.reserve()?;
-            let Some((fd, stat)) = step(&stable, connection.backend(), &current, name)? else {
+            let (id, share) = pending.reserve()?;
+            let step = step(&stable, connection.backend(), &current, name, share)?;
+            let Some((fd, stat)) = step else {
                 status = WalkResp::COMPONENT_DOES_NOT_EXIST;
                 break;
             };
@@ -151,7 +155,8 @@ fn walk_stat<'n, S: ServerImpl>(
     }
     let mut current = Arc::clone(start);
     for name in names {
-        let Some((fd, stat)) = step(&stable, server, &current, name)? else {
+        let share = call.connection.fds().share()?;
+        let Some((fd, stat)) = step(&stable, server, &current, name, share)? else {
             break;
         };
         stats.push(stat);
