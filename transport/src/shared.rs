@@ -40,14 +40,6 @@ pub struct SharedBytes<'a> {
     memory: PhantomData<&'a [AtomicU8]>,
 }
 
-// SAFETY: `Send` wants that using the view on another thread cannot cause a data race.
-// - The memory outlives `'a`, whatever thread looks at it.
-// - Every access is atomic, so two threads with views of the same bytes race like the peer does:
-//   for wrong bytes. Their accesses may differ in size, which the memory models of the supported
-//   architectures define and the language's leaves open; `Active` and `&mut [u8]` lend to one
-//   thread at a time, so no caller gets there without meaning to.
-unsafe impl Send for SharedBytes<'_> {}
-
 /// A range does not lie within a [`SharedBytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("range exceeds the shared bytes")]
