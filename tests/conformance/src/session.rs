@@ -1,0 +1,193 @@
+//! A connection for one case, with a directory of its own.
+
+use core::ops::{Deref, DerefMut};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lisafs::Errno;
+use lisafs::client::{Error, SupportedMids};
+use lisafs::wire::{FdId, Inode, Mid, MkdirAtReq};
+
+use crate::caller::Caller;
+use crate::calls::at;
+use crate::cleanup;
+use crate::line::Via;
+use crate::target::{Need, Target};
+use crate::verdict::{Stop, Verdict};
+
+/// A mounted connection, called over the communicator that the case is about.
+#[derive(Debug)]
+pub struct Mount {
+    line: Caller,
+    /// The socket, when the communicator is a channel.
+    socket: Option<Caller>,
+    /// What the server mounted.
+    pub root: Inode,
+    /// The messages that it offers.
+    pub supported: SupportedMids,
+    /// The directory of the case.
+    pub scratch: FdId,
+}
+
+/// What a case works with: a connection, and a way to more of them.
+pub struct Session {
+    mount: Mount,
+    target: Arc<dyn Target>,
+    via: Via,
+    name: Vec<u8>,
+}
+
+impl Mount {
+    fn new(target: &dyn Target, via: Via, readonly: bool) -> Result<Mount, Stop> {
+        if readonly && !target.offers(Need::ReadOnly) {
+            return Err(Stop::skipped(Need::ReadOnly.to_string()));
+        }
+        let mut socket = Caller::new(target.connect(readonly)?)?;
+        let mount = socket.mount()?;
+        let root = mount.root;
+        let (line, socket) = match via {
+            Via::Socket => (socket, None),
+            Via::Channel => (socket.channel()?, Some(socket)),
+        };
+        Ok(Mount {
+            line,
+            socket,
+            root,
+            supported: mount.supported,
+            scratch: root.control_fd,
+        })
+    }
+
+    /// The socket of the connection.
+    pub(crate) fn socket(&mut self) -> &mut Caller {
+        self.socket.as_mut().unwrap_or(&mut self.line)
+    }
+
+    /// Skips the case if the server does not offer `mid`.
+    pub(crate) fn needs_message(&self, mid: Mid) -> Verdict {
+        if self.supported.contains(mid) {
+            Ok(())
+        } else {
+            Err(Stop::skipped(format!("the server does not offer {mid}")))
+        }
+    }
+}
+
+impl Deref for Mount {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.line
+    }
+}
+
+impl DerefMut for Mount {
+    fn deref_mut(&mut self) -> &mut Caller {
+        &mut self.line
+    }
+}
+
+impl Session {
+    /// Connects and makes the directory.
+    pub(crate) fn open(target: &Arc<dyn Target>, via: Via) -> Result<Session, Stop> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let mut mount = Mount::new(&**target, via, false)?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!(".conformance-{}-{number}", std::process::id()).into_bytes();
+        let request = MkdirAtReq {
+            create: at(mount.root.control_fd, 0o755),
+            name: &name,
+        };
+        mount.scratch = match mount.call(&request) {
+            Ok(reply) => reply.child.control_fd,
+            Err(Error::Remote(Errno::EROFS)) => {
+                return Err(Stop::skipped("the server is read-only"));
+            }
+            Err(other) => return Err(other.into()),
+        };
+        Ok(Session {
+            mount,
+            target: Arc::clone(target),
+            via,
+            name,
+        })
+    }
+
+    /// The communicator that the case runs over.
+    #[must_use]
+    pub fn via(&self) -> Via {
+        self.via
+    }
+
+    /// The name of the case's directory, which no other case ever has.
+    pub(crate) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Skips the case if the server does not offer something.
+    pub(crate) fn needs(&self, need: Need) -> Verdict {
+        if self.target.offers(need) {
+            Ok(())
+        } else {
+            Err(Stop::skipped(need.to_string()))
+        }
+    }
+
+    /// Another connection, at the same directory.
+    pub(crate) fn attach(&self, readonly: bool) -> Result<Mount, Stop> {
+        let mut mount = Mount::new(&*self.target, self.via, readonly)?;
+        let root = mount.root.control_fd;
+        mount.scratch = mount.find(root, &self.name)?.control_fd;
+        Ok(mount)
+    }
+
+    /// A connection that has not mounted.
+    pub(crate) fn unmounted(&self) -> Result<Caller, Stop> {
+        Caller::new(self.target.connect(false)?)
+    }
+
+    /// A file of the case's directory as this process sees it.
+    pub(crate) fn host_path(&self, name: &str) -> Result<PathBuf, Stop> {
+        let dir = self
+            .target
+            .host_dir()
+            .ok_or_else(|| Stop::skipped(Need::HostAccess.to_string()))?;
+        let own = String::from_utf8_lossy(&self.name);
+        Ok(dir.join(&*own).join(name))
+    }
+
+    /// Removes the directory, over another connection: the case may have ended its own.
+    pub(crate) fn clean(self) -> Verdict {
+        let Session {
+            mount,
+            target,
+            name,
+            ..
+        } = self;
+        drop(mount);
+        let own = target
+            .host_dir()
+            .map(|dir| dir.join(&*String::from_utf8_lossy(&name)));
+        if own.is_some_and(|own| std::fs::remove_dir_all(own).is_ok()) {
+            return Ok(());
+        }
+        let mut mount = Mount::new(&*target, Via::Socket, false)?;
+        let root = mount.root.control_fd;
+        cleanup::remove(&mut mount, root, &name)
+    }
+}
+
+impl Deref for Session {
+    type Target = Mount;
+
+    fn deref(&self) -> &Mount {
+        &self.mount
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Mount {
+        &mut self.mount
+    }
+}

@@ -1,0 +1,131 @@
+//! Cuts a connection whose server does not answer.
+
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use flipcall::Closer;
+
+/// How long a call may take: far more than any needs, and short enough to wait for.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A thread that watches the calls of one connection, and ends with it.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    watched: Arc<Watched>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    stream: UnixStream,
+    started: Instant,
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    closers: Vec<Closer>,
+    clocks: Vec<Arc<Clock>>,
+    over: bool,
+    cut: bool,
+}
+
+/// When the running call of one communicator began, in milliseconds and one; 0 when there is none.
+#[derive(Debug, Default)]
+pub(crate) struct Clock(AtomicU64);
+
+/// Says that a call is running, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Running(Arc<Clock>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.0.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Watchdog {
+    pub(crate) fn new(stream: &UnixStream) -> io::Result<Arc<Watchdog>> {
+        let watched = Arc::new(Watched {
+            stream: stream.try_clone()?,
+            started: Instant::now(),
+            state: Mutex::default(),
+            ended: Condvar::new(),
+        });
+        let watching = Arc::clone(&watched);
+        thread::Builder::new()
+            .name("watchdog".to_owned())
+            .spawn(move || watching.watch())?;
+        Ok(Arc::new(Watchdog { watched }))
+    }
+
+    /// A clock for another communicator.
+    pub(crate) fn clock(&self) -> Arc<Clock> {
+        let clock = Arc::<Clock>::default();
+        self.watched.state().clocks.push(Arc::clone(&clock));
+        clock
+    }
+
+    /// Takes a channel along when the connection is cut.
+    pub(crate) fn watch_channel(&self, closer: Closer) {
+        self.watched.state().closers.push(closer);
+    }
+
+    /// Starts `clock`.
+    pub(crate) fn running(&self, clock: &Arc<Clock>) -> Running {
+        clock.0.store(self.watched.now(), Ordering::Relaxed);
+        Running(Arc::clone(clock))
+    }
+
+    /// Whether a call took too long.
+    pub(crate) fn has_cut(&self) -> bool {
+        self.watched.state().cut
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.watched.state().over = true;
+        self.watched.ended.notify_all();
+    }
+}
+
+impl Watched {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1)
+    }
+
+    /// Looks once per limit, so a call is found out after one to two limits.
+    fn watch(&self) {
+        let mut state = self.state();
+        while !state.over && !state.cut {
+            state = match self.ended.wait_timeout(state, LIMIT) {
+                Ok((state, _)) => state,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+            let now = self.now();
+            let overdue = state.clocks.iter().any(|clock| {
+                let began = clock.0.load(Ordering::Relaxed);
+                began != 0 && u128::from(now.saturating_sub(began)) >= LIMIT.as_millis()
+            });
+            if overdue {
+                state.cut = true;
+                // It may have ended already, which is as good.
+                let _ = self.stream.shutdown(Shutdown::Both);
+                for closer in &state.closers {
+                    closer.shutdown(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+}
