@@ -23,7 +23,12 @@ fn main() -> ExitCode {
         eprintln!("usage: report DIR FILTER WRITABLE-COMMAND READONLY-COMMAND");
         return ExitCode::from(2);
     };
-    let mut offered = vec![Need::UnixBind, Need::UnixConnect, Need::Fifo, Need::UserXattr];
+    let mut offered = vec![
+        Need::UnixBind,
+        Need::UnixConnect,
+        Need::Fifo,
+        Need::UserXattr,
+    ];
     if nix::unistd::geteuid().is_root() {
         offered.push(Need::Privileged);
     }

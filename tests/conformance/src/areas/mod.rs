@@ -1,14 +1,42 @@
 //! What the matrix cannot say, one area in each file.
 
+mod create;
+mod directory;
+mod io;
+mod lifetime;
+mod link;
 mod names;
+mod open;
+mod rename;
+mod set_stat;
+mod socket;
+mod special;
+mod stat;
 mod walk;
+mod xattr;
 
 use crate::case::Plain;
 use crate::matrix;
 
 pub(crate) fn all() -> impl Iterator<Item = Plain> {
-    [matrix::CASES, names::CASES, walk::CASES]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        walk::CASES,
+        names::CASES,
+        stat::CASES,
+        set_stat::CASES,
+        create::CASES,
+        open::CASES,
+        io::CASES,
+        directory::CASES,
+        link::CASES,
+        rename::CASES,
+        xattr::CASES,
+        socket::CASES,
+        special::CASES,
+        lifetime::CASES,
+        matrix::CASES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
