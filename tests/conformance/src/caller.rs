@@ -4,10 +4,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use flipcall::{Spinners, WaitPolicy};
+use flipcall::{Active, ClientEndpoint, PacketWindow, Spinners, WaitPolicy, WindowDescriptor};
 use lisafs::Errno;
 use lisafs::client::{Communicator, Error, MountReply, Reply, Socket};
-use lisafs::wire::{Decode, Encode, ErrorResp, FdId, Mid, Request};
+use lisafs::wire::{ChannelReq, Decode, Encode, ErrorResp, FdId, Mid, Request};
 
 use crate::line::Line;
 use crate::verdict::{Stop, Verdict};
@@ -90,6 +90,29 @@ impl Caller {
         })
     }
 
+    /// Opens a channel that speaks without messages.
+    pub(crate) fn raw_channel(&mut self) -> Result<RawChannel, Stop> {
+        let place = self.call(&ChannelReq {})?;
+        let memory = self.take_fds().into_iter().next().ok_or(Errno::EBADF)?;
+        let descriptor = WindowDescriptor {
+            offset: u64::try_from(place.data_offset).map_err(|_| Errno::EINVAL)?,
+            length: place.data_length,
+        };
+        let window = PacketWindow::from_peer(memory, descriptor)?;
+        let endpoint = ClientEndpoint::new(window, WaitPolicy::Park, &Spinners::new());
+        self.watchdog.watch_channel(endpoint.closer());
+        let clock = self.watchdog.clock();
+        let watchdog = Arc::clone(&self.watchdog);
+        let running = watchdog.running(&clock);
+        let active = endpoint.connect()?;
+        drop(running);
+        Ok(RawChannel {
+            active,
+            clock,
+            watchdog,
+        })
+    }
+
     /// Mounts over a socket.
     pub(crate) fn mount(&mut self) -> Result<MountReply, Error> {
         let _running = self.watchdog.running(&self.clock);
@@ -151,6 +174,22 @@ impl Caller {
     /// Whether the connection was cut because a call took too long.
     pub(crate) fn timed_out(&self) -> bool {
         self.watchdog.has_cut()
+    }
+}
+
+/// A channel whose datagrams need not be messages.
+#[derive(Debug)]
+pub(crate) struct RawChannel {
+    active: Active,
+    clock: Arc<Clock>,
+    watchdog: Arc<Watchdog>,
+}
+
+impl RawChannel {
+    /// Sends `len` bytes of zeros and waits for an answer.
+    pub(crate) fn send_recv(&mut self, len: usize) -> Result<usize, flipcall::Error> {
+        let _running = self.watchdog.running(&self.clock);
+        self.active.send_recv(len)
     }
 }
 

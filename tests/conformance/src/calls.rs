@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use lisafs::Errno;
-use lisafs::client::{Error, FailureKind};
+use lisafs::client::Error;
 use lisafs::wire::{
     AcceptReq, Array, BindAtReq, CloseReq, ConnectReq, CreateCommon, FGetXattrReq, FListXattrReq,
     FRemoveXattrReq, FSetXattrReq, FSyncReq, FdId, Getdents64Req, Gid, Inode, LinkAtReq, ListenReq,
@@ -413,13 +413,4 @@ impl Caller {
     pub(crate) fn remove_xattr(&mut self, fd: FdId, name: &[u8]) -> Result<(), Error> {
         self.call(&FRemoveXattrReq { fd, name })
     }
-}
-
-/// Whether the other side ended the conversation instead of answering.
-pub(crate) fn is_hang_up<T>(result: &Result<T, Error>) -> bool {
-    matches!(
-        result,
-        Err(Error::Failed(failure))
-            if matches!(failure.kind(), FailureKind::Disconnected | FailureKind::Transport)
-    )
 }

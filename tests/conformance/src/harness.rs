@@ -1,5 +1,6 @@
 //! The cases as tests of a test binary, which is to be declared with `harness = false`.
 
+use core::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -31,6 +32,15 @@ impl Subject {
     pub fn knowing(mut self, known: Differences) -> Subject {
         self.known = known;
         self
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subject")
+            .field("target", &self.target.name())
+            .field("known", &self.known)
+            .finish()
     }
 }
 

@@ -1,6 +1,8 @@
 //! A connection for one case, with a directory of its own.
 
+use core::fmt;
 use core::ops::{Deref, DerefMut};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,6 +64,11 @@ impl Mount {
     /// The socket of the connection.
     pub(crate) fn socket(&mut self) -> &mut Caller {
         self.socket.as_mut().unwrap_or(&mut self.line)
+    }
+
+    /// Both communicators, if there are two.
+    pub(crate) fn both(&mut self) -> impl Iterator<Item = &mut Caller> {
+        std::iter::once(&mut self.line).chain(&mut self.socket)
     }
 
     /// Skips the case if the server does not offer `mid`.
@@ -144,7 +151,12 @@ impl Session {
 
     /// A connection that has not mounted.
     pub(crate) fn unmounted(&self) -> Result<Caller, Stop> {
-        Caller::new(self.target.connect(false)?)
+        Caller::new(self.stream()?)
+    }
+
+    /// A connection that nothing has been said on.
+    pub(crate) fn stream(&self) -> Result<UnixStream, Stop> {
+        Ok(self.target.connect(false)?)
     }
 
     /// A file of the case's directory as this process sees it.
@@ -175,6 +187,16 @@ impl Session {
         let mut mount = Mount::new(&*target, Via::Socket, false)?;
         let root = mount.root.control_fd;
         cleanup::remove(&mut mount, root, &name)
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("target", &self.target.name())
+            .field("via", &self.via)
+            .field("mount", &self.mount)
+            .finish_non_exhaustive()
     }
 }
 

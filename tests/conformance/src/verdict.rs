@@ -49,7 +49,7 @@ macro_rules! failures {
     };
 }
 
-failures! { Error Errno Malformed Overflow SchemaError io::Error nix::Error }
+failures! { Error Errno Malformed Overflow SchemaError io::Error nix::Error flipcall::Error }
 
 /// Fails the case unless the server refused with `errno`.
 #[track_caller]

@@ -1,12 +1,15 @@
 //! What the matrix cannot say, one area in each file.
 
+mod channels;
 mod create;
 mod directory;
 mod io;
 mod lifetime;
 mod link;
+mod malformed;
 mod names;
 mod open;
+mod precedence;
 mod rename;
 mod set_stat;
 mod socket;
@@ -34,6 +37,9 @@ pub(crate) fn all() -> impl Iterator<Item = Plain> {
         socket::CASES,
         special::CASES,
         lifetime::CASES,
+        malformed::CASES,
+        precedence::CASES,
+        channels::CASES,
         matrix::CASES,
     ]
     .into_iter()
