@@ -38,16 +38,15 @@ fn main() -> ExitCode {
             .host_dir(PathBuf::from(dir))
             .offering(&offered),
     );
-    let report = run(&target, filter);
     let mut failed = false;
-    for (name, via, outcome) in &report.outcomes {
+    run(&target, filter, |case, via, outcome| {
         let (word, why) = match outcome {
             Outcome::Passed => ("passed", ""),
             Outcome::Failed(why) => ("FAILED", why.as_str()),
             Outcome::Skipped(why) => ("skipped", why.as_str()),
         };
         failed |= matches!(outcome, Outcome::Failed(_));
-        println!("{word}\t{via}:{name}\t{why}");
-    }
+        println!("{word}\t{via}:{}\t{why}", case.name());
+    });
     ExitCode::from(u8::from(failed))
 }

@@ -49,13 +49,18 @@ impl Report {
     }
 }
 
-/// Asks `target` all cases whose name contains `filter`, one after the other.
-#[must_use]
-pub fn run(target: &Arc<dyn Target>, filter: &str) -> Report {
+/// Asks `target` all cases whose name contains `filter`, one after the other, and tells `observe` of
+/// each.
+pub fn run(
+    target: &Arc<dyn Target>,
+    filter: &str,
+    mut observe: impl FnMut(&Case, Via, &Outcome),
+) -> Report {
     let mut report = Report::default();
     for case in cases().iter().filter(|case| case.name().contains(filter)) {
         for via in case.vias() {
             let outcome = run_case(target, case, *via);
+            observe(case, *via, &outcome);
             report
                 .outcomes
                 .push((case.name().to_owned(), *via, outcome));

@@ -21,6 +21,7 @@ pub(crate) struct Watchdog {
 #[derive(Debug)]
 struct Watched {
     stream: UnixStream,
+    limit: Duration,
     started: Instant,
     state: Mutex<State>,
     ended: Condvar,
@@ -50,8 +51,13 @@ impl Drop for Running {
 
 impl Watchdog {
     pub(crate) fn new(stream: &UnixStream) -> io::Result<Arc<Watchdog>> {
+        Watchdog::with_limit(stream, LIMIT)
+    }
+
+    fn with_limit(stream: &UnixStream, limit: Duration) -> io::Result<Arc<Watchdog>> {
         let watched = Arc::new(Watched {
             stream: stream.try_clone()?,
+            limit,
             started: Instant::now(),
             state: Mutex::default(),
             ended: Condvar::new(),
@@ -105,18 +111,18 @@ impl Watched {
             .saturating_add(1)
     }
 
-    /// Looks once per limit, so a call is found out after one to two limits.
+    /// Looks four times per limit rather than being told of every call.
     fn watch(&self) {
         let mut state = self.state();
         while !state.over && !state.cut {
-            state = match self.ended.wait_timeout(state, LIMIT) {
+            state = match self.ended.wait_timeout(state, self.limit / 4) {
                 Ok((state, _)) => state,
                 Err(poisoned) => poisoned.into_inner().0,
             };
             let now = self.now();
             let overdue = state.clocks.iter().any(|clock| {
                 let began = clock.0.load(Ordering::Relaxed);
-                began != 0 && u128::from(now.saturating_sub(began)) >= LIMIT.as_millis()
+                began != 0 && u128::from(now.saturating_sub(began)) >= self.limit.as_millis()
             });
             if overdue {
                 state.cut = true;
@@ -127,5 +133,39 @@ impl Watched {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::Watchdog;
+
+    #[test]
+    fn a_call_that_takes_too_long_is_cut() {
+        let (mut ours, _theirs) = UnixStream::pair().unwrap();
+        let watchdog = Watchdog::with_limit(&ours, Duration::from_millis(20)).unwrap();
+        let clock = watchdog.clock();
+        let running = watchdog.running(&clock);
+        // Nobody will ever write.
+        assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+        drop(running);
+        assert!(watchdog.has_cut());
+    }
+
+    #[test]
+    fn a_connection_without_a_call_is_left_alone() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let watchdog = Watchdog::with_limit(&ours, Duration::from_millis(1)).unwrap();
+        let clock = watchdog.clock();
+        drop(watchdog.running(&clock));
+        ours.set_read_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
+        assert!(ours.read(&mut [0]).is_err());
+        assert!(!watchdog.has_cut());
+        drop(theirs);
     }
 }

@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Plain] = &[
     Plain::new("rename.replaces_a_file", replaces_a_file),
     Plain::new("rename.open_files_follow", open_files_follow),
     Plain::new("rename.moves_a_tree", moves_a_tree),
+    Plain::new("rename.moves_a_deep_tree", moves_a_deep_tree),
     Plain::new("rename.of_wrong_types", of_wrong_types),
     Plain::new("rename.to_a_full_directory", to_a_full_directory),
     Plain::new("rename.into_its_own_subtree", into_its_own_subtree),
@@ -83,6 +84,31 @@ fn moves_a_tree(s: &mut Session, d: FdId) -> Verdict {
     s.file(b, b"g", b"")?;
     s.link(d, f, b"linked")?;
     same!(s.names(b)?, [b"f", b"g"], "the directory that was held");
+    Ok(())
+}
+
+fn moves_a_deep_tree(s: &mut Session, d: FdId) -> Verdict {
+    const DEPTH: usize = 500;
+    let top = s.mkdir(d, b"top")?.control_fd;
+    let mut held = vec![top];
+    let mut bottom = top;
+    for _ in 0..DEPTH {
+        bottom = s.mkdir(bottom, b"d")?.control_fd;
+        held.push(bottom);
+    }
+    s.rename((d, b"top"), (d, b"moved"))?;
+    let f = s.file(bottom, b"f", b"data")?;
+    let mut path = vec![&b"d"[..]; DEPTH];
+    path.insert(0, b"moved");
+    path.push(b"f");
+    let walked = s.walk(d, &path)?;
+    same!(walked.inodes.len(), DEPTH + 2, "inodes on the new path");
+    let found = walked.inodes.last().ok_or(Errno::ENOENT)?;
+    same!(found.stat.ino, s.stat(f)?.ino, "the file at the bottom");
+    // The whole line of them goes at once.
+    s.close(&held)?;
+    refused(s.stat(bottom), Errno::EBADF)?;
+    s.stat(f)?;
     Ok(())
 }
 

@@ -1,0 +1,194 @@
+//! Whether the suite notices what is wrong with a server.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use lisafs::host::{HostFifo, HostFs, HostOptions, HostUds};
+use lisafs::server::{ConnectionOpts, Server};
+use lisafs::wire::{Mid, StatReq, messages};
+use lisafs_conformance::{Case, Differences, Need, Outcome, Report, Target, Via, cases, run, run_case};
+use tempfile::TempDir;
+
+/// A server that answers some messages with EOPNOTSUPP, which it offers all the same.
+struct Broken {
+    server: Server<HostFs>,
+    dir: TempDir,
+}
+
+impl Broken {
+    fn without(mids: &[Mid]) -> Arc<dyn Target> {
+        let mut handlers = Server::default_handlers();
+        for mid in mids {
+            handlers[usize::from(mid.0)] = None;
+        }
+        Arc::new(Broken {
+            server: Server::with_handlers(8, handlers),
+            dir: TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
+        })
+    }
+}
+
+impl Target for Broken {
+    fn name(&self) -> &str {
+        "broken"
+    }
+
+    fn connect(&self, readonly: bool) -> io::Result<UnixStream> {
+        let options = HostOptions {
+            host_uds: HostUds::All,
+            host_fifo: HostFifo::Open,
+            ..HostOptions::default()
+        };
+        let host = HostFs::open(self.dir.path(), options).map_err(io::Error::other)?;
+        let opts = ConnectionOpts {
+            readonly,
+            ..ConnectionOpts::default()
+        };
+        let (ours, theirs) = UnixStream::pair()?;
+        self.server.start_connection(theirs, host, opts)?;
+        Ok(ours)
+    }
+
+    fn host_dir(&self) -> Option<&Path> {
+        Some(self.dir.path())
+    }
+
+    fn offers(&self, need: Need) -> bool {
+        need != Need::Privileged
+    }
+}
+
+fn failed(report: &Report) -> usize {
+    let failed = |outcome: &&(String, Via, Outcome)| matches!(outcome.2, Outcome::Failed(_));
+    report.outcomes.iter().filter(failed).count()
+}
+
+#[test]
+fn every_message_that_is_missing_fails_its_own_cases() {
+    for message in messages() {
+        // Offered only by a server with privileges.
+        if message.mid == Mid::CONNECT_WITH_CREDS {
+            continue;
+        }
+        let report = run(
+            &Broken::without(&[message.mid]),
+            &format!("matrix.{}.", message.name),
+            |_, _, _| {},
+        );
+        assert!(failed(&report) > 0, "nobody misses {}", message.name);
+    }
+}
+
+#[test]
+fn a_server_that_does_all_it_must_fails_nothing() {
+    let report = run(&Broken::without(&[]), "walk", |_, _, _| {});
+    assert!(report.outcomes.len() > 30);
+    assert_eq!(report.complaints(&Differences::default()), [""; 0]);
+}
+
+#[test]
+fn failures_are_complained_of_unless_they_are_listed() {
+    let target = Broken::without(&[Mid::WALK_STAT]);
+    let report = run(&target, "matrix.Walk", |_, _, _| {});
+    let complaints = report.complaints(&Differences::default());
+    assert_eq!(complaints.len(), failed(&report));
+    assert!(complaints[0].starts_with("matrix.WalkStat.ok over the socket: "));
+
+    let known = ["ok", "deleted", "read_only", "wrong_kind", "unknown_id"]
+        .map(|state| format!("matrix.WalkStat.{state}\tit has none"))
+        .join("\n");
+    let known: Differences = known.parse().unwrap();
+    assert_eq!(report.complaints(&known), [""; 0]);
+
+    let stale: Differences = "matrix.Walk.ok\tit has none".parse().unwrap();
+    let more = report.complaints(&stale);
+    assert_eq!(more.len(), complaints.len() + 2);
+}
+
+#[test]
+fn a_directory_of_a_case_is_removed_through_the_protocol_if_need_be() {
+    /// The host's directory out of reach.
+    struct Remote(Arc<dyn Target>);
+    impl Target for Remote {
+        fn name(&self) -> &str {
+            self.0.name()
+        }
+        fn connect(&self, readonly: bool) -> io::Result<UnixStream> {
+            self.0.connect(readonly)
+        }
+        fn host_dir(&self) -> Option<&Path> {
+            None
+        }
+        fn offers(&self, need: Need) -> bool {
+            need != Need::HostAccess && self.0.offers(need)
+        }
+    }
+    let local = Broken::without(&[]);
+    let dir = local.host_dir().unwrap().to_owned();
+    let target: Arc<dyn Target> = Arc::new(Remote(local));
+    let skipped = |name: &str| {
+        matches!(
+            run(&target, name, |_, _, _| {}).outcomes.as_slice(),
+            [(_, _, Outcome::Skipped(why)), ..] if why == "the served directory is out of reach"
+        )
+    };
+    assert!(skipped("directory.of_66000"));
+    for case in cases()
+        .iter()
+        .filter(|case| case.name().starts_with("rename."))
+    {
+        assert_eq!(
+            run_case(&target, case, Via::Socket),
+            Outcome::Passed,
+            "{}",
+            case.name()
+        );
+        assert_eq!(
+            std::fs::read_dir(&dir).unwrap().count(),
+            0,
+            "{}",
+            case.name()
+        );
+    }
+}
+
+#[test]
+fn a_case_that_panics_has_failed_and_leaves_nothing_behind() {
+    let target = Broken::without(&[]);
+    let case = Case::new("own.panics", |_, _| panic!("on purpose"));
+    let panicked = Outcome::Failed("the case panicked".to_owned());
+    for via in Via::ALL {
+        assert_eq!(run_case(&target, &case, *via), panicked);
+    }
+    let dir = target.host_dir().unwrap();
+    assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0);
+    let case = Case::new("own.passes", |session, directory| {
+        session.call(&StatReq { fd: directory })?;
+        Ok(())
+    });
+    assert_eq!(run_case(&target, &case, Via::Channel), Outcome::Passed);
+}
+
+#[test]
+fn a_server_that_hangs_up_fails_the_case_at_once() {
+    struct Mute;
+    impl Target for Mute {
+        fn name(&self) -> &str {
+            "mute"
+        }
+        fn connect(&self, _: bool) -> io::Result<UnixStream> {
+            Ok(UnixStream::pair()?.0)
+        }
+        fn host_dir(&self) -> Option<&Path> {
+            None
+        }
+        fn offers(&self, _: Need) -> bool {
+            true
+        }
+    }
+    let target: Arc<dyn Target> = Arc::new(Mute);
+    let report = run(&target, "walk.of_nothing", |_, _, _| {});
+    assert_eq!(failed(&report), 2);
+}
