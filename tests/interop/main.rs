@@ -6,6 +6,7 @@
     clippy::unwrap_used
 )] // a test may panic
 
+mod conformance;
 mod gvisor;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use lisafs::server::{ConnectionOpts, Server};
 use serde_json::Value;
 
 fn main() -> ExitCode {
-    let trials = vec![
+    let mut trials = vec![
         gvisor::trial("gvisor_client::on_disk", || {
             our_server_passes(Path::new("/var/tmp"), false)
         }),
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
             observed_differences_are_listed,
         ),
     ];
+    let (cases, _dir) = conformance::trials();
+    trials.extend(cases);
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
