@@ -1,7 +1,7 @@
 //! Removes what a case has made.
 
 use lisafs::client::Error;
-use lisafs::wire::FdId;
+use lisafs::wire::{FdId, SetStat, SetStatReq};
 
 use crate::caller::Caller;
 use crate::calls::{MANY, O_RDONLY};
@@ -29,6 +29,12 @@ pub(crate) fn remove(caller: &mut Caller, parent: FdId, name: &[u8]) -> Verdict 
 
 /// Unlinks all but directories, of which it returns one.
 fn first_directory(caller: &mut Caller, directory: FdId) -> Result<Option<Vec<u8>>, Error> {
+    // A case may have left a mode that forbids what follows, which then says so.
+    caller.set_stat(&SetStatReq {
+        mask: SetStat::MODE.bits(),
+        mode: 0o700,
+        ..SetStatReq::new(directory)
+    })?;
     let open = caller.open(directory, O_RDONLY)?;
     let entries = caller.list(open.id, MANY)?;
     caller.close(&[open.id])?;

@@ -8,12 +8,13 @@ use thiserror::Error;
 use crate::case::cases;
 use crate::line::Via;
 use crate::run::Outcome;
+use crate::target::{Need, Target};
 
 /// Cases that must fail, each with the reason.
 ///
 /// As text: one line each, the name of the case, a tab, the reason. `socket:` or `channel:` before
-/// the name limits the line to that communicator. Empty lines and lines that begin with `#` are
-/// comments.
+/// the name limits the line to that communicator, and `unprivileged:` before that to a server which
+/// may not give files to others. Empty lines and lines that begin with `#` are comments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
     reasons: BTreeMap<String, String>,
@@ -50,7 +51,25 @@ impl FromStr for Differences {
     }
 }
 
+/// What limits a line to servers without [`Need::Privileged`].
+const UNPRIVILEGED: &str = "unprivileged:";
+
 impl Differences {
+    /// Those that `target` must show.
+    #[must_use]
+    pub fn of(self, target: &dyn Target) -> Differences {
+        let reasons = self.reasons.into_iter().filter_map(|(name, reason)| {
+            match name.strip_prefix(UNPRIVILEGED) {
+                Some(_) if target.offers(Need::Privileged) => None,
+                Some(name) => Some((name.to_owned(), reason)),
+                None => Some((name, reason)),
+            }
+        });
+        Differences {
+            reasons: reasons.collect(),
+        }
+    }
+
     /// The reason why a case must fail over a communicator.
     #[must_use]
     pub fn reason(&self, case: &str, via: Via) -> Option<&str> {
@@ -93,7 +112,8 @@ impl Differences {
 
 #[cfg(test)]
 mod tests {
-    use super::{Differences, Outcome, Via};
+    use super::{Differences, Need, Outcome, Via};
+    use crate::target::Spawned;
 
     fn failed() -> Outcome {
         Outcome::Failed("no".to_owned())
@@ -116,6 +136,18 @@ mod tests {
         let known: Differences = "socket:walk.bound\tbecause".parse().unwrap();
         assert_eq!(known.reason("walk.bound", Via::Socket), Some("because"));
         assert_eq!(known.reason("walk.bound", Via::Channel), None);
+    }
+
+    #[test]
+    fn a_line_can_be_about_servers_without_privileges() {
+        let known: Differences = "unprivileged:socket:walk.bound\tbecause".parse().unwrap();
+        let reason = |target: Spawned| {
+            let known = known.clone().of(&target);
+            known.reason("walk.bound", Via::Socket).is_some()
+        };
+        let target = || Spawned::new("any", Vec::new());
+        assert!(reason(target()));
+        assert!(!reason(target().offering(&[Need::Privileged])));
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Subject {
     /// Lists the cases that must fail.
     #[must_use]
     pub fn knowing(mut self, known: Differences) -> Subject {
-        self.known = known;
+        self.known = known.of(&*self.target);
         self
     }
 }

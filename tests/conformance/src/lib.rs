@@ -1,6 +1,6 @@
 //! What every lisafs server must do, as cases that run against any of them.
 //!
-//! A [`Target`] is a server that can be reached. [`run`] takes each [`Case`] of [`cases`] through a
+//! A [`Target`] is a server that can be reached. [`run()`] takes each [`Case`] of [`cases`] through a
 //! connection of its own, over the socket and over a channel, in a fresh directory that it makes
 //! through the protocol and removes afterwards; [`harness`] shows each of them as a test.
 //!

@@ -29,7 +29,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// The cases that ended otherwise than `known` says, each with what is wrong about it.
+    /// The cases that ended otherwise than `known` says, each with what is wrong about it. `known` is
+    /// to be that [of](Differences::of) the server.
     #[must_use]
     pub fn complaints(&self, known: &Differences) -> Vec<String> {
         let mut complaints: Vec<String> = self

@@ -1,4 +1,5 @@
 //! Whether the suite notices what is wrong with a server.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)] // a test may panic
 
 use std::io;
 use std::os::unix::net::UnixStream;

@@ -22,7 +22,7 @@ pub(crate) const CASES: &[Plain] = &[
     Plain::new("create.owner_and_set_id_bits", owner_and_set_id_bits).needs(&[Need::Privileged]),
     Plain::new("create.in_a_set_gid_directory", set_gid_directory).needs(&[Need::Privileged]),
     Plain::new("create.special_files_are_refused", special_files),
-    Plain::new("create.whiteout", whiteout).needs(&[Need::Privileged]),
+    Plain::new("create.whiteout", whiteout),
 ];
 
 fn file(s: &mut Session, d: FdId) -> Verdict {
