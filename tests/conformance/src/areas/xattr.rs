@@ -22,6 +22,7 @@ pub(crate) const CASES: &[Plain] = &[
     Plain::new("xattr.sizes_to_get", sizes_to_get).needs(XATTR),
     Plain::new("xattr.sizes_to_list", sizes_to_list).needs(XATTR),
     Plain::new("xattr.any_bytes_and_none", any_bytes).needs(XATTR),
+    Plain::new("xattr.longest_value", longest_value).needs(XATTR),
     Plain::new("xattr.value_of_65536_bytes", too_long_a_value).needs(XATTR),
     Plain::new("xattr.names", names).needs(XATTR),
     Plain::new("xattr.missing", missing).needs(XATTR),
@@ -108,6 +109,21 @@ fn any_bytes(s: &mut Session, d: FdId) -> Verdict {
     for value in [&b"\0\xff\n"[..], b""] {
         s.set_xattr(f, b"user.a", value, 0)?;
         same!(s.get_xattr(f, b"user.a", 0)?, value, "value");
+    }
+    Ok(())
+}
+
+fn longest_value(s: &mut Session, d: FdId) -> Verdict {
+    let f = s.file(d, b"f", b"")?;
+    let value = [b'v'; 65_535];
+    let set = s.set_xattr(f, b"user.a", &value, 0);
+    match set.map_err(|error| error.errno()) {
+        Ok(()) => same!(s.get_xattr(f, b"user.a", 0)?, value, "value"),
+        // Most file systems keep them in one block.
+        Err(errno) if errno == nix::Error::ENOSPC.into() || errno == Errno::E2BIG => {
+            same!(s.list_xattr(f, 0)?.len(), 0, "names");
+        }
+        Err(other) => return Err(other.into()),
     }
     Ok(())
 }
