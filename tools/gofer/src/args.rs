@@ -1,0 +1,155 @@
+//! The command line.
+#![forbid(unsafe_code)]
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::ValueParser;
+use clap::{ArgGroup, Parser, Subcommand};
+use flipcall::WaitPolicy;
+use lisafs::host::{CharacterDevices, HostFifo, HostOptions, HostUds};
+use lisafs::server::ConnectionOpts;
+use tracing_subscriber::filter::LevelFilter;
+
+#[derive(Debug, Parser)]
+#[command(name = "lisafs-gofer", version, about, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Serve(ServeOptions),
+}
+
+/// Serve a directory
+///
+/// Serves DIR, and all below it, to the clients that connect to a socket; or to the one client at
+/// the other end of a socket that was inherited. Clients can do what this process can do, so run it
+/// as a user that may do no more than they should.
+///
+/// SIGTERM and SIGINT end it: requests that are running are answered, the socket is removed. A
+/// second signal ends it at once.
+///
+/// Exits with 0 when all clients were served to the end, with 1 when a request was still running
+/// after the ten seconds that it gets, and with 2 when it cannot serve.
+#[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("where").required(true).args(["listen", "fd"])))]
+pub(crate) struct ServeOptions {
+    /// The directory to serve
+    pub(crate) dir: PathBuf,
+
+    /// Make a socket at this path, for this user only, and serve whoever connects
+    ///
+    /// A socket that is there already is replaced if nobody listens on it.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) listen: Option<PathBuf>,
+
+    /// Serve the client at the other end of this inherited descriptor, and exit when it is done
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(RawFd).range(0..))]
+    pub(crate) fd: Option<RawFd>,
+
+    /// Answer EROFS to whatever would change something
+    ///
+    /// A descriptor that is donated with an open file is as read-only as the file was opened.
+    #[arg(long)]
+    pub(crate) readonly: bool,
+
+    /// What clients may do with Unix sockets: none, open, create or all
+    ///
+    /// `open` lets them connect to those that exist, `create` bind new ones, `all` both.
+    #[arg(long, value_name = "WHAT", default_value_t, value_parser = ValueParser::new(HostUds::from_str))]
+    pub(crate) host_uds: HostUds,
+
+    /// What clients may do with FIFOs: none or open
+    #[arg(long, value_name = "WHAT", default_value_t, value_parser = ValueParser::new(HostFifo::from_str))]
+    pub(crate) host_fifo: HostFifo,
+
+    /// What clients may do with character devices: none or open
+    #[arg(long, value_name = "WHAT", default_value_t, value_parser = ValueParser::new(CharacterDevices::from_str))]
+    pub(crate) character_devices: CharacterDevices,
+
+    /// How many shared-memory channels a client can have
+    ///
+    /// Each costs a thread and 2 MiB of memory.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive)]
+    pub(crate) max_channels: usize,
+
+    /// How many ids, and so open files and handles, a client can have
+    #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = positive)]
+    pub(crate) max_ids: usize,
+
+    /// How many clients can be connected
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = positive)]
+    pub(crate) max_connections: usize,
+
+    /// How to wait for requests on channels: park, or spin=USEC
+    ///
+    /// `park` sleeps. `spin` polls for so many microseconds before it sleeps: answers are faster,
+    /// and a CPU is busy meanwhile.
+    #[arg(long, value_name = "HOW", default_value = "park")]
+    pub(crate) wait: WaitPolicy,
+
+    /// Whether to lock this process in: off
+    #[arg(long, value_name = "HOW", default_value = "off", value_parser = ValueParser::new(Sandbox::from_str))]
+    pub(crate) sandbox: Sandbox,
+
+    /// What to log on stderr: off, error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "warn")]
+    pub(crate) log: LevelFilter,
+}
+
+impl ServeOptions {
+    /// The policy for the files of the host.
+    pub(crate) fn host(&self) -> HostOptions {
+        HostOptions {
+            host_uds: self.host_uds,
+            host_fifo: self.host_fifo,
+            character_devices: self.character_devices,
+            ..HostOptions::default()
+        }
+    }
+
+    /// The limits of a client.
+    pub(crate) fn connection(&self) -> ConnectionOpts {
+        ConnectionOpts {
+            readonly: self.readonly,
+            max_channels: self.max_channels,
+            max_ids: self.max_ids,
+            wait: self.wait,
+            ..ConnectionOpts::default()
+        }
+    }
+}
+
+/// How far the process is locked in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sandbox {
+    /// Not at all.
+    Off,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("there is no sandbox yet: `off` is the only choice")]
+pub(crate) struct NoSandbox;
+
+impl FromStr for Sandbox {
+    type Err = NoSandbox;
+
+    fn from_str(word: &str) -> Result<Sandbox, NoSandbox> {
+        match word {
+            "off" => Ok(Sandbox::Off),
+            _ => Err(NoSandbox),
+        }
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it has to be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(why) => Err(format!("{why}")),
+    }
+}

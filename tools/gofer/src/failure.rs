@@ -1,0 +1,47 @@
+//! Why the gofer cannot serve.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+
+use lisafs::Errno;
+use lisafs::host::SetupError;
+
+use crate::inherited::Unfit;
+
+/// Why the gofer cannot serve, as its user reads it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{}: {source}", dir.display())]
+    Root { dir: PathBuf, source: Errno },
+    #[error("{}: {why}: {}", dir.display(), why.errno())]
+    Setup { dir: PathBuf, why: SetupError },
+    #[error("{}: another server listens here: end it, or choose another path", path.display())]
+    Live { path: PathBuf },
+    #[error(
+        "{}: this is not a socket, and will not be replaced: remove it, or choose another path",
+        path.display()
+    )]
+    NotASocket { path: PathBuf },
+    #[error(
+        "{}: a socket path has at most 107 bytes: choose a shorter one, or one relative to the \
+         current directory",
+        path.display()
+    )]
+    LongPath { path: PathBuf },
+    #[error("{}: cannot listen: {source}", path.display())]
+    Listen { path: PathBuf, source: Errno },
+    #[error("--fd {number}: {why}")]
+    Fd { number: i32, why: Unfit },
+    #[error("cannot serve the connection: {0}")]
+    Connection(Errno),
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: Errno },
+}
+
+/// Says which step failed.
+pub(crate) fn cannot<E: Into<Errno>>(what: &'static str) -> impl Fn(E) -> Failure {
+    move |source| Failure::System {
+        what,
+        source: source.into(),
+    }
+}

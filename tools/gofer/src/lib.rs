@@ -1,0 +1,76 @@
+//! `lisafs-gofer`: serves a host directory to lisafs clients.
+//!
+//! The library is the whole program, so that other programs can start one of themselves without
+//! having to find a binary: they execute themselves again and call [`main`] with the command line
+//! that the binary would get.
+//!
+//! [`main`] takes the process over: it changes the umask, resource limits, signal mask and
+//! dispositions, and expects no other threads.
+//!
+//! | | |
+//! |---|---|
+//! | `args` | the command line |
+//! | `process` | what the process is set to before it serves |
+//! | `listener`, `inherited` | the socket: one to listen on, or one that is connected |
+//! | `signals` | SIGTERM and SIGINT as events |
+//! | `serve` | accepting, serving, draining |
+//! | `failure` | what can be in the way |
+//! | `sys` | system calls that nix has no safe call for |
+
+mod args;
+mod failure;
+mod inherited;
+mod listener;
+mod process;
+mod serve;
+mod signals;
+mod sys;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing::error;
+
+use self::args::{Args, Verb};
+pub use self::inherited::{Unfit, take as take_inherited};
+
+/// Runs the gofer with a command line, the name of the program included.
+///
+/// Exits with 0 when all clients were served to the end, with 1 when a request was still running
+/// at the end of a drain, and with 2 when it cannot serve.
+#[must_use]
+pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(command_line) {
+        Ok(args) => args,
+        Err(why) => {
+            // Nobody is left to tell if that fails.
+            let _ = why.print();
+            return if why.use_stderr() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let Verb::Serve(options) = args.verb;
+    // A log that nobody reads any more is no reason to end: no word about what cannot be written,
+    // and none if this process logs elsewhere already.
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(options.log)
+        .with_writer(io::stderr)
+        .log_internal_errors(false)
+        .try_init();
+    match serve::run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            error!("a request was still running when the time for it was up");
+            ExitCode::from(1)
+        }
+        Err(why) => {
+            let _ = writeln!(io::stderr(), "lisafs-gofer: {why}");
+            ExitCode::from(2)
+        }
+    }
+}

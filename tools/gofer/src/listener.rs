@@ -1,0 +1,210 @@
+//! The socket that `--listen` makes.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
+use nix::sys::stat::{Mode, fchmod};
+use tracing::warn;
+
+use crate::failure::Failure;
+
+/// A listening socket, which takes its name along when it goes.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the name, which may be somebody else's by the end.
+    identity: Option<(u64, u64)>,
+}
+
+impl Listener {
+    /// Makes a socket at `path` that only this user can connect to, in place of one that nobody
+    /// listens on.
+    ///
+    /// The umask has to be 0 by then.
+    pub(crate) fn bind(path: &Path) -> Result<Listener, Failure> {
+        let failed = |source: Errno| Failure::Listen {
+            path: path.to_owned(),
+            source: source.into(),
+        };
+        let address = UnixAddr::new(path).map_err(|_| Failure::LongPath {
+            path: path.to_owned(),
+        })?;
+        let socket = new_socket().map_err(failed)?;
+        match bind(socket.as_raw_fd(), &address) {
+            Err(Errno::EADDRINUSE) => {
+                remove_stale(path)?;
+                bind(socket.as_raw_fd(), &address).map_err(failed)?;
+            }
+            other => other.map_err(failed)?,
+        }
+        let identity = fs::symlink_metadata(path).ok().map(identity);
+        // From here on an error has to remove the name again, which the drop does.
+        let listener = Listener {
+            socket: UnixListener::from(socket),
+            path: path.to_owned(),
+            identity,
+        };
+        listen(&listener.socket, Backlog::MAXCONN).map_err(failed)?;
+        Ok(listener)
+    }
+
+    /// Takes a connection; `None` if it was given up meanwhile.
+    pub(crate) fn accept(&self) -> io::Result<Option<UnixStream>> {
+        match self.socket.accept() {
+            Ok((stream, _)) => Ok(Some(stream)),
+            Err(why)
+                if matches!(
+                    why.kind(),
+                    io::ErrorKind::WouldBlock
+                        | io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::Interrupted
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(why) => Err(why),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let now = fs::symlink_metadata(&self.path).ok().map(identity);
+        if now.is_some()
+            && now == self.identity
+            && let Err(why) = fs::remove_file(&self.path)
+        {
+            warn!(%why, path = %self.path.display(), "the socket cannot be removed");
+        }
+    }
+}
+
+fn identity(metadata: fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// A socket whose name will have mode 0600 from the moment it exists: bind(2) takes the mode of
+/// the nameless inode, less the umask.
+fn new_socket() -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    Ok(socket)
+}
+
+/// Removes the socket at `path` that a server has left behind.
+fn remove_stale(path: &Path) -> Result<(), Failure> {
+    let failed = |why: io::Error| Failure::Listen {
+        path: path.to_owned(),
+        source: why.into(),
+    };
+    // connect(2) refuses what is no socket in the same way as a socket that nobody listens on.
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(Failure::NotASocket {
+                path: path.to_owned(),
+            });
+        }
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(failed)?,
+    };
+    match UnixStream::connect(path) {
+        Err(why) if why.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed)
+        }
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+        // A full backlog and a socket of another type are alive as well.
+        Ok(_) | Err(_) => Err(Failure::Live {
+            path: path.to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn dir() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn the_socket_is_for_its_owner_only_and_goes_with_the_listener() {
+        let dir = dir();
+        let path = dir.path().join("s");
+        let listener = Listener::bind(&path).unwrap();
+        let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
+        // The umask of a test is not 0, but takes nothing from the owner as a rule.
+        assert_eq!(mode & 0o7777, 0o600);
+        UnixStream::connect(&path).unwrap();
+        assert!(listener.accept().unwrap().is_some());
+        assert!(listener.accept().unwrap().is_none());
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = dir();
+        let path = dir.path().join("s");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let listener = Listener::bind(&path).unwrap();
+        assert!(matches!(Listener::bind(&path), Err(Failure::Live { .. })));
+        UnixStream::connect(&path).unwrap();
+        drop(listener);
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_alone() {
+        let dir = dir();
+        let path = dir.path().join("file");
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(
+            Listener::bind(&path),
+            Err(Failure::NotASocket { .. })
+        ));
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        let long = dir.path().join("x".repeat(200));
+        assert!(matches!(
+            Listener::bind(&long),
+            Err(Failure::LongPath { .. })
+        ));
+        let nowhere = dir.path().join("no/s");
+        assert!(matches!(
+            Listener::bind(&nowhere),
+            Err(Failure::Listen {
+                source: lisafs::Errno::ENOENT,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn a_name_that_has_become_somebody_elses_stays() {
+        let dir = dir();
+        let path = dir.path().join("s");
+        let listener = Listener::bind(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "new").unwrap();
+        drop(listener);
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+}

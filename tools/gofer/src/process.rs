@@ -1,0 +1,50 @@
+//! What the process is set to before it serves.
+#![forbid(unsafe_code)]
+
+use std::os::fd::RawFd;
+use std::{fs, io};
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+
+use crate::failure::{Failure, cannot};
+use crate::sys;
+
+/// Sets the process up. To be called before there are other threads.
+pub(crate) fn prepare() -> Result<(), Failure> {
+    close_on_exec().map_err(cannot("cannot look at the inherited descriptors"))?;
+    // Clients say which mode a new file gets, and mean it.
+    umask(Mode::empty());
+    raise_descriptor_limit().map_err(cannot("cannot raise the limit of open files"))?;
+    // A client that has left, or a file that may not grow, is an error of one request. The default
+    // is to end the process.
+    for signal in [Signal::SIGPIPE, Signal::SIGXFSZ] {
+        sys::ignore(signal).map_err(cannot("cannot ignore a signal"))?;
+    }
+    Ok(())
+}
+
+/// Whatever was inherited goes no further.
+fn close_on_exec() -> io::Result<()> {
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let number: Option<RawFd> = name.to_str().and_then(|name| name.parse().ok());
+        match number.filter(|number| *number > 2) {
+            Some(number) => match sys::set_close_on_exec(number) {
+                // Entries are read ahead; this one has been closed since.
+                Ok(()) | Err(Errno::EBADF) => {}
+                Err(why) => return Err(why.into()),
+            },
+            None => continue,
+        }
+    }
+    Ok(())
+}
+
+/// Files are held open for clients, so there can be as many as the system permits.
+fn raise_descriptor_limit() -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+}

@@ -1,0 +1,151 @@
+//! Accepting clients, serving them, and the end of it.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use lisafs::host::HostFs;
+use lisafs::server::Server;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use tracing::{info, warn};
+
+use crate::args::{Sandbox, ServeOptions};
+use crate::failure::{Failure, cannot};
+use crate::listener::Listener;
+use crate::signals::{Event, Signals};
+use crate::{inherited, process};
+
+/// How long requests that are running get when the process is told to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long to leave a connection waiting that there are no resources for, in milliseconds.
+const PAUSE: u16 = 100;
+
+/// Serves until the client is done or a signal comes. Returns whether no request was abandoned.
+pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
+    // Before anything is opened: that could be given the number.
+    let client = options
+        .fd
+        .map(|number| inherited::take(number).map_err(|why| Failure::Fd { number, why }))
+        .transpose()?;
+    process::prepare()?;
+    let Sandbox::Off = options.sandbox;
+    warn!("there is no sandbox: clients are kept from other files by the checks of this process");
+    let gofer = Gofer::new(options)?;
+    let signals = Signals::block().map_err(cannot("cannot take over the signals"))?;
+    match (client, &options.listen) {
+        (Some(client), _) => gofer.serve_one(client, signals),
+        (None, Some(path)) => gofer.serve_all(Listener::bind(path)?, signals),
+        // The command line has one of the two.
+        (None, None) => Ok(true),
+    }
+}
+
+struct Gofer<'o> {
+    options: &'o ServeOptions,
+    root: OwnedFd,
+    server: Server<HostFs>,
+}
+
+impl<'o> Gofer<'o> {
+    fn new(options: &'o ServeOptions) -> Result<Gofer<'o>, Failure> {
+        // Opened once, so that all clients see one tree, whatever happens to the name.
+        let root = open(
+            &options.dir,
+            OFlag::O_PATH | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|source| Failure::Root {
+            dir: options.dir.clone(),
+            source: source.into(),
+        })?;
+        let gofer = Gofer {
+            options,
+            root,
+            server: Server::new(options.max_connections),
+        };
+        // What is wrong with the directory is better said now than to the first client.
+        gofer.backend()?;
+        Ok(gofer)
+    }
+
+    fn backend(&self) -> Result<HostFs, Failure> {
+        let root = self
+            .root
+            .try_clone()
+            .map_err(cannot("cannot open the directory again"))?;
+        HostFs::new(root, self.options.host()).map_err(|why| Failure::Setup {
+            dir: self.options.dir.clone(),
+            why,
+        })
+    }
+
+    fn start(&self, client: UnixStream) -> Result<(), Failure> {
+        let backend = self.backend()?;
+        self.server
+            .start_connection(client, backend, self.options.connection())
+            .map_err(Failure::Connection)
+    }
+
+    /// Serves one client.
+    fn serve_one(&self, client: UnixStream, signals: Signals) -> Result<bool, Failure> {
+        self.start(client)?;
+        let (ended, end) =
+            UnixStream::pair().map_err(cannot("cannot watch the end of the connection"))?;
+        let server = self.server.clone();
+        thread::Builder::new()
+            .name("end".to_owned())
+            .spawn(move || {
+                server.wait();
+                drop(end);
+            })
+            .map_err(cannot("cannot watch the end of the connection"))?;
+        match signals
+            .or_readable(ended.as_fd())
+            .map_err(cannot("cannot wait for the end of the connection"))?
+        {
+            Event::Signal => self.drain(signals),
+            Event::Readable | Event::Timeout => Ok(true),
+        }
+    }
+
+    /// Serves all clients that connect.
+    fn serve_all(&self, listener: Listener, signals: Signals) -> Result<bool, Failure> {
+        let failed = cannot("cannot wait for connections");
+        loop {
+            match signals.or_readable(listener.as_fd()).map_err(&failed)? {
+                Event::Signal => break,
+                Event::Readable | Event::Timeout => {}
+            }
+            match listener.accept() {
+                Ok(Some(client)) => match self.start(client) {
+                    Ok(()) => {}
+                    Err(why) => warn!(%why, "a client was turned away"),
+                },
+                Ok(None) => {}
+                Err(why) => {
+                    // It stays in the queue, so the socket stays readable.
+                    warn!(%why, "a client has to wait");
+                    if signals.or_timeout(PAUSE).map_err(&failed)? == Event::Signal {
+                        break;
+                    }
+                }
+            }
+        }
+        // New clients see at once that there is nobody.
+        drop(listener);
+        self.drain(signals)
+    }
+
+    /// Ends all connections.
+    fn drain(&self, signals: Signals) -> Result<bool, Failure> {
+        info!("a signal came: requests that are running are answered, then this ends");
+        signals
+            .release()
+            .map_err(cannot("cannot give the signals back"))?;
+        Ok(self.server.shutdown(DRAIN))
+    }
+}

@@ -1,0 +1,9 @@
+//! The gofer as a process: its sockets, its signals, its end, and what it leaves behind.
+#![allow(clippy::unwrap_used)] // outside of test functions, too
+
+mod census;
+mod mixed;
+mod process;
+mod refuse;
+mod serve;
+mod signals;

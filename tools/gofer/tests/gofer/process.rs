@@ -1,0 +1,119 @@
+//! A gofer that runs as long as a test does.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lisafs::client::{Client, ClientOptions};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// How long anything may take that should take no time. Generous, as it only shows in failures.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A gofer that listens. Killed when dropped.
+pub(crate) struct Gofer {
+    child: Child,
+    /// For the socket, and for what is served if nothing else is.
+    dir: TempDir,
+    pub(crate) root: PathBuf,
+    pub(crate) socket: PathBuf,
+}
+
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lisafs-gofer"));
+    command.args(["serve", "--log", "error"]);
+    command
+}
+
+impl Gofer {
+    /// Serves a new directory.
+    pub(crate) fn listen(options: &[&str]) -> Gofer {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("root")).unwrap();
+        Gofer::listen_again(dir, options)
+    }
+
+    /// Serves what another gofer has served, where that has listened.
+    pub(crate) fn listen_again(dir: TempDir, options: &[&str]) -> Gofer {
+        let root = dir.path().join("root");
+        Gofer::start(dir, root, options)
+    }
+
+    /// Serves `root`.
+    pub(crate) fn serve(root: &Path, options: &[&str]) -> Gofer {
+        Gofer::start(tempfile::tempdir().unwrap(), root.to_owned(), options)
+    }
+
+    fn start(dir: TempDir, root: PathBuf, options: &[&str]) -> Gofer {
+        let socket = dir.path().join("socket");
+        let child = command()
+            .args(options)
+            .arg("--listen")
+            .args([&socket, &root])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let gofer = Gofer {
+            child,
+            dir,
+            root,
+            socket,
+        };
+        eventually("the gofer listens", || {
+            UnixStream::connect(&gofer.socket).is_ok()
+        });
+        gofer
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn connect(&self, options: &ClientOptions) -> Client {
+        options.connect(&self.socket).unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        wait(&mut self.child)
+    }
+
+    /// Ends it without a chance to clean up.
+    pub(crate) fn kill(mut self) -> TempDir {
+        self.signal(Signal::SIGKILL);
+        self.wait();
+        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
+    }
+}
+
+impl Drop for Gofer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn wait(child: &mut Child) -> ExitStatus {
+    let mut status = None;
+    eventually("the gofer ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap()
+}
+
+/// Waits for what happens in another process.
+pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !happened() {
+        assert!(start.elapsed() < PATIENCE, "it did not happen: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,85 @@
+//! Command lines and descriptors that cannot be served.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Output, Stdio};
+
+use crate::process::command;
+
+/// The message of a gofer that refuses to start.
+fn refusal(command: &mut Command) -> String {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    let message = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{message}");
+    message
+}
+
+#[test]
+fn bad_command_lines_are_refused_with_the_reason() {
+    for (arguments, reason) in [
+        (&["/"][..], "--listen"),
+        (&["--listen", "/x"], "<DIR>"),
+        (&["--listen", "/x", "--fd", "0", "/"], "cannot be used with"),
+        (&["--fd", "x", "/"], "invalid"),
+        (&["--fd", "-1", "/"], "-1"),
+        (
+            &["--fd", "0", "--host-uds", "some", "/"],
+            "none, open, create, all",
+        ),
+        (&["--fd", "0", "--host-fifo", "all", "/"], "none, open"),
+        (
+            &["--fd", "0", "--character-devices", "x", "/"],
+            "none, open",
+        ),
+        (&["--fd", "0", "--max-channels", "0", "/"], "at least 1"),
+        (&["--fd", "0", "--max-ids", "0", "/"], "at least 1"),
+        (
+            &["--fd", "0", "--max-connections", "many", "/"],
+            "invalid digit",
+        ),
+        (&["--fd", "0", "--wait", "adaptive", "/"], "park"),
+        (
+            &["--fd", "0", "--sandbox", "strict", "/"],
+            "there is no sandbox yet",
+        ),
+        (&["--fd", "0", "--log", "loud", "/"], "loud"),
+    ] {
+        let gofer = env!("CARGO_BIN_EXE_lisafs-gofer");
+        let message = refusal(Command::new(gofer).arg("serve").args(arguments));
+        assert!(message.contains(reason), "{arguments:?}: {message}");
+    }
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_with_the_reason() {
+    let null = || Stdio::from(File::open("/dev/null").unwrap());
+    let message = refusal(command().args(["--fd", "0", "/"]).stdin(null()));
+    assert!(message.contains("not a Unix stream socket"), "{message}");
+
+    let (datagram, _peer) = UnixDatagram::pair().unwrap();
+    let datagram = Stdio::from(OwnedFd::from(datagram));
+    let message = refusal(command().args(["--fd", "0", "/"]).stdin(datagram));
+    assert!(message.contains("not a Unix stream socket"), "{message}");
+
+    let message = refusal(command().args(["--fd", "99", "/"]));
+    assert!(message.contains("no such descriptor"), "{message}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    let nowhere = dir.path().join("nowhere");
+    let message = refusal(command().arg("--listen").arg(&socket).arg(&nowhere));
+    assert!(message.contains("nowhere: No such file"), "{message}");
+    assert!(!socket.exists(), "it listened all the same");
+}
+
+#[test]
+fn that_there_is_no_sandbox_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let gofer = env!("CARGO_BIN_EXE_lisafs-gofer");
+    let nowhere = dir.path().join("no/socket");
+    let mut command = Command::new(gofer);
+    command.args(["serve", "--sandbox", "off", "--listen"]);
+    let message = refusal(command.arg(nowhere).arg(dir.path()));
+    assert!(message.contains("there is no sandbox"), "{message}");
+}

@@ -1,0 +1,147 @@
+//! Serving over both kinds of socket.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
+
+use lisafs::Errno;
+use lisafs::client::{Client, ClientOptions};
+
+use crate::process::{Gofer, command, eventually, wait};
+
+#[test]
+fn whoever_connects_is_served_over_channels() {
+    let gofer = Gofer::listen(&[]);
+    fs::write(gofer.root.join("greeting"), "hello").unwrap();
+    let clients = [(); 3].map(|()| gofer.connect(&ClientOptions::new().channels(2)));
+    for client in &clients {
+        assert_eq!(client.read("greeting").unwrap(), b"hello");
+        assert!(!client.wait_stats().is_empty(), "no channel was used");
+    }
+    let [first, ..] = &clients;
+    first.write("new", b"data").unwrap();
+    let new = fs::metadata(gofer.root.join("new")).unwrap();
+    assert_eq!((new.len(), new.mode() & 0o7777), (4, 0o644));
+}
+
+#[test]
+fn the_socket_is_for_its_owner_only() {
+    let gofer = Gofer::listen(&[]);
+    let mode = fs::metadata(&gofer.socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+}
+
+#[test]
+fn an_inherited_socket_is_served_until_the_client_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("greeting"), "hello").unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut gofer = command()
+        .args(["--fd", "0"])
+        .arg(dir.path())
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .spawn()
+        .unwrap();
+    let client = Client::from_stream(ours).unwrap();
+    assert_eq!(client.read("greeting").unwrap(), b"hello");
+    assert_eq!(gofer.try_wait().unwrap(), None);
+    drop(client);
+    assert_eq!(wait(&mut gofer).code(), Some(0));
+}
+
+#[test]
+fn a_log_that_nobody_reads_is_no_obstacle() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut gofer = Command::new(env!("CARGO_BIN_EXE_lisafs-gofer"))
+        .args(["serve", "--log", "trace", "--fd", "0"])
+        .arg(dir.path())
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+    let client = Client::from_stream(ours).unwrap();
+    client.create_dir("new").unwrap();
+    drop(client);
+    assert_eq!(wait(&mut gofer).code(), Some(0));
+}
+
+#[test]
+fn a_stale_socket_is_replaced() {
+    let dir = Gofer::listen(&[]).kill();
+    assert!(dir.path().join("socket").exists(), "nothing to replace");
+    let gofer = Gofer::listen_again(dir, &[]);
+    assert!(
+        gofer
+            .connect(&ClientOptions::new())
+            .read_dir("/")
+            .unwrap()
+            .next()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_live_socket_is_left_to_its_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    let live = UnixListener::bind(&socket).unwrap();
+    let output = command()
+        .arg("--listen")
+        .arg(&socket)
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("another server listens"), "{message}");
+    UnixStream::connect(&socket).unwrap();
+    drop(live);
+}
+
+#[test]
+fn a_read_only_server_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let readonly = Gofer::serve(dir.path(), &["--readonly"]);
+    let readonly = readonly.connect(&ClientOptions::new());
+    assert_eq!(
+        readonly.create_dir("new").unwrap_err().errno(),
+        Errno::EROFS
+    );
+    let writable = Gofer::serve(dir.path(), &[]);
+    let writable = writable.connect(&ClientOptions::new());
+    writable.create_dir("new").unwrap();
+    assert!(readonly.exists("new").unwrap());
+}
+
+#[test]
+fn no_more_clients_than_there_may_be() {
+    let gofer = Gofer::listen(&["--max-connections", "1"]);
+    // The helper has connected once; that has to end first.
+    let mut first = None;
+    eventually("the first client is served", || {
+        first = ClientOptions::new().connect(&gofer.socket).ok();
+        first.is_some()
+    });
+    let refused = ClientOptions::new().connect(&gofer.socket).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EIO));
+    first.unwrap().read_dir("/").unwrap();
+}
+
+#[test]
+fn the_limits_of_a_client_hold() {
+    let gofer = Gofer::listen(&["--max-ids", "3", "--max-channels", "1"]);
+    fs::write(gofer.root.join("file"), "").unwrap();
+    let client = gofer.connect(&ClientOptions::new().channels(4));
+    // One id is the root's.
+    let held: Vec<_> = (0..2).map(|_| client.lookup("file").unwrap()).collect();
+    assert_eq!(client.lookup("file").unwrap_err().errno(), Errno::EMFILE);
+    assert_eq!(client.wait_stats().len(), 1);
+    drop(held);
+    client.flush_closes();
+    client.lookup("file").unwrap();
+}
