@@ -1,0 +1,89 @@
+//! What can go wrong, and how much of the work it ends.
+
+use std::fmt;
+use std::io;
+
+use lisafs::Errno;
+use lisafs::client;
+
+/// Why a file was not dealt with. Others may be.
+#[derive(Debug)]
+pub(crate) enum Why {
+    /// The server's answer, or the lack of one.
+    Client(client::Error),
+    /// The system's, about a local file.
+    Local(Errno),
+    /// This program's.
+    Said(&'static str),
+}
+
+/// Why no more is done.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The command line makes no sense, or the server does not answer.
+    Trouble(String),
+    /// Nobody reads the output any more.
+    ClosedPipe,
+}
+
+impl Why {
+    /// Whether it is worth to go on with other files.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Why::Client(client::Error::Failed(_)))
+    }
+
+    pub(crate) fn is(&self, errno: Errno) -> bool {
+        match self {
+            Why::Client(why) => why.errno() == errno,
+            Why::Local(why) => *why == errno,
+            Why::Said(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Client(why) => why.fmt(f),
+            Why::Local(why) => why.fmt(f),
+            Why::Said(why) => why.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::Trouble(why) => why.fmt(f),
+            Stop::ClosedPipe => f.write_str("the output was closed"),
+        }
+    }
+}
+
+impl From<client::Error> for Why {
+    fn from(why: client::Error) -> Why {
+        Why::Client(why)
+    }
+}
+
+impl From<io::Error> for Why {
+    fn from(why: io::Error) -> Why {
+        Why::Local(why.into())
+    }
+}
+
+impl From<nix::errno::Errno> for Why {
+    fn from(why: nix::errno::Errno) -> Why {
+        Why::Local(why.into())
+    }
+}
+
+/// From writing to stdout.
+impl From<io::Error> for Stop {
+    fn from(why: io::Error) -> Stop {
+        match why.kind() {
+            io::ErrorKind::BrokenPipe => Stop::ClosedPipe,
+            _ => Stop::Trouble(format!("cannot write the output: {}", Errno::from(&why))),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `ln` and `readlink`.
+
+use std::path::PathBuf;
+
+use crate::change::into_directory;
+use crate::console::Console;
+use crate::failure::Stop;
+use crate::json::Object;
+use crate::session::Session;
+
+/// Give a file another name, or make a symbolic link
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ln {
+    /// The file; with -s, what the link says
+    target: PathBuf,
+
+    /// The new name, or a directory for it
+    link: PathBuf,
+
+    /// Make a symbolic link
+    #[arg(short, long)]
+    symbolic: bool,
+}
+
+impl Ln {
+    pub(crate) fn run(&self, session: &Session, console: &mut Console) -> Result<(), Stop> {
+        let client = session.client()?;
+        let link = match self.target.file_name() {
+            Some(name) => into_directory(client, &self.link, name.as_ref()),
+            None => self.link.clone(),
+        };
+        if self.symbolic {
+            console.or_complain(&link, client.symlink(&self.target, &link))?;
+            return Ok(());
+        }
+        // An error is about the new name as a rule.
+        let subject = match client.symlink_metadata(&self.target) {
+            Ok(_) => &link,
+            Err(_) => &self.target,
+        };
+        console.or_complain(subject, client.hard_link(&self.target, &link))?;
+        Ok(())
+    }
+}
+
+/// Show what symbolic links say
+#[derive(Debug, clap::Args)]
+pub(crate) struct Readlink {
+    /// Which links
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+}
+
+impl Readlink {
+    pub(crate) fn run(&self, session: &Session, console: &mut Console) -> Result<(), Stop> {
+        let client = session.client()?;
+        for path in &self.paths {
+            let Some(target) = console.or_complain(path, client.read_link(path))? else {
+                continue;
+            };
+            if console.is_json() {
+                let object = Object::new().bytes("path", path);
+                console.object(object.bytes("target", target))?;
+            } else {
+                console.line_with("", target.as_os_str())?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,357 @@
+//! `put`.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File as HostFile};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lisafs::Errno;
+use lisafs::client::{Client, ControlFile, Create, File, SetAttributes};
+use lisafs::wire::{FileType, TimeSpec};
+
+use crate::change::{into_directory, less_umask};
+use crate::console::Console;
+use crate::failure::{Stop, Why};
+use crate::local::LocalDir;
+use crate::partial::{Dir, Unfinished};
+use crate::progress::Progress;
+use crate::pump::Pump;
+use crate::session::Session;
+use crate::spot::{spot, without_slash};
+
+/// Copy a file to the server
+///
+/// It is written under another name, in the same directory, and renamed when it is complete: nobody
+/// ever sees a part of it, and nothing is left if it fails or is interrupted. The mode is that of
+/// the local file less the umask, or that of the file that is replaced.
+///
+/// With -r directories and all below them, with modes and times; set-id bits are not kept, as the
+/// owner is not. Symbolic links are copied as such. Sockets, FIFOs and devices, which a server does
+/// not make, are named on stderr and left out.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Put {
+    /// What to copy; `-` is stdin
+    local: PathBuf,
+
+    /// Where to, or a directory to put it into
+    remote: PathBuf,
+
+    /// Copy directories, and all below them
+    #[arg(short, long)]
+    recursive: bool,
+}
+
+/// What is kept of a local file.
+#[derive(Clone, Copy)]
+struct Kept {
+    mode: u32,
+    mtime: Option<TimeSpec>,
+}
+
+/// A directory that is being copied.
+struct Frame {
+    local: LocalDir,
+    remote: Arc<ControlFile>,
+    path: PathBuf,
+    /// What is left to be copied.
+    names: Vec<OsString>,
+    kept: Kept,
+}
+
+/// Copying, and what it needs.
+struct Putter<'a> {
+    unfinished: &'a Unfinished,
+    pump: Pump,
+    progress: Progress,
+}
+
+impl Put {
+    pub(crate) fn run(
+        &self,
+        session: &Session,
+        console: &mut Console,
+        unfinished: &Unfinished,
+    ) -> Result<(), Stop> {
+        let client = session.client()?;
+        let stdin = self.local == Path::new("-");
+        let found = if stdin {
+            Ok(None)
+        } else {
+            fs::metadata(&self.local).map(Some)
+        };
+        let Some(found) = console.or_complain(&self.local, found)? else {
+            return Ok(());
+        };
+        let is_dir = found.as_ref().is_some_and(fs::Metadata::is_dir);
+        if is_dir && !self.recursive {
+            return console.complain(&self.local, Why::Said("Is a directory: use -r"));
+        }
+        let size = match &found {
+            Some(found) if found.is_file() => Some(found.len()),
+            _ => None,
+        };
+        let mut putter = Putter {
+            unfinished,
+            pump: Pump::new(),
+            progress: Progress::new(size),
+        };
+        let remote = match self.local.file_name() {
+            Some(name) if !stdin => into_directory(client, &self.remote, name.as_ref()),
+            _ => self.remote.clone(),
+        };
+        let remote = client.canonicalize(&remote).unwrap_or(remote);
+        if is_dir {
+            let frame = LocalDir::open(&self.local).map_err(Why::from);
+            let frame = frame.and_then(|local| {
+                let kept = Kept::of(found.as_ref());
+                Frame::new(local, self.local.clone(), kept, || {
+                    remote_dir(client, &remote)
+                })
+            });
+            if let Some(frame) = console.or_complain(&self.local, frame)? {
+                putter.tree(frame, console)?;
+            }
+        } else {
+            let done = putter.one(client, &self.local, stdin, &remote, self.recursive);
+            console.or_complain(if stdin { &remote } else { &self.local }, done)?;
+        }
+        putter.progress.finish(console)
+    }
+}
+
+impl Kept {
+    fn of(metadata: Option<&fs::Metadata>) -> Kept {
+        Kept {
+            mode: metadata.map_or(0o666, MetadataExt::mode),
+            mtime: metadata.map(|metadata| TimeSpec {
+                sec: metadata.mtime(),
+                nsec: metadata.mtime_nsec(),
+            }),
+        }
+    }
+
+    /// The permissions. Set-id bits are for another owner.
+    fn permissions(self) -> u32 {
+        self.mode & 0o1777
+    }
+}
+
+impl Frame {
+    /// `make` makes the remote directory. What is in the local one is looked at before, so that a
+    /// directory can be copied into itself, and there is an end to it.
+    fn new(
+        local: LocalDir,
+        path: PathBuf,
+        kept: Kept,
+        make: impl FnOnce() -> Result<ControlFile, Why>,
+    ) -> Result<Frame, Why> {
+        Ok(Frame {
+            names: local.names()?,
+            local,
+            remote: Arc::new(make()?),
+            path,
+            kept,
+        })
+    }
+}
+
+impl Putter<'_> {
+    /// Copies a single file.
+    fn one(
+        &mut self,
+        client: &Client,
+        local: &Path,
+        stdin: bool,
+        remote: &Path,
+        keep: bool,
+    ) -> Result<(), Why> {
+        let (dir, name) = spot(client, remote)?;
+        let dir = Arc::new(dir);
+        let replaced = match dir.walk_one(&name) {
+            Ok(file) if file.file_type() == FileType::Directory => {
+                return Err(Why::Local(Errno::EISDIR));
+            }
+            Ok(file) if file.file_type() != FileType::Regular => {
+                return Err(Why::Said(
+                    "It would replace something that is no regular file",
+                ));
+            }
+            Ok(file) => Some(file.attributes().permissions()),
+            Err(why) if why.errno() == Errno::ENOENT => None,
+            Err(why) => return Err(why.into()),
+        };
+        if stdin {
+            let mode = replaced.unwrap_or_else(|| less_umask(0o666));
+            return self.stream(&mut io::stdin().lock(), &dir, &name, mode);
+        }
+        let mut file = HostFile::open(local)?;
+        let metadata = file.metadata()?;
+        let kept = Kept::of(Some(&metadata));
+        if keep {
+            return self.file(&mut file, &dir, &name, kept);
+        }
+        let mode = replaced.unwrap_or_else(|| less_umask(kept.mode & 0o777));
+        if metadata.is_file() {
+            let kept = Kept { mode, mtime: None };
+            self.file(&mut file, &dir, &name, kept)
+        } else {
+            self.stream(&mut file, &dir, &name, mode)
+        }
+    }
+
+    /// Copies all that is below a directory.
+    fn tree(&mut self, top: Frame, console: &mut Console) -> Result<(), Stop> {
+        let mut stack = vec![top];
+        while let Some(frame) = stack.last_mut() {
+            if let Some(name) = frame.names.pop() {
+                match self.entry(frame, &name) {
+                    Ok(below) => stack.extend(below),
+                    Err(why) => {
+                        let path = frame.path.join(&name);
+                        self.progress.suspend(|| console.complain(path, why))?;
+                    }
+                }
+                continue;
+            }
+            // Last, because all that is written into a directory changes its time.
+            let set = frame.remote.set_stat(&attributes(frame.kept));
+            if let Err(why) = set {
+                self.progress
+                    .suspend(|| console.complain(&frame.path, why))?;
+            }
+            self.progress.add_directory();
+            stack.pop();
+        }
+        Ok(())
+    }
+
+    /// Copies what is called `name`; a directory is returned.
+    fn entry(&mut self, frame: &Frame, name: &OsStr) -> Result<Option<Frame>, Why> {
+        let stat = frame.local.stat(name)?;
+        let kept = Kept {
+            mode: stat.st_mode,
+            mtime: Some(TimeSpec {
+                sec: stat.st_mtime,
+                nsec: stat.st_mtime_nsec,
+            }),
+        };
+        match FileType::from_mode(stat.st_mode) {
+            FileType::Directory => {
+                let local = frame.local.open_dir(name)?;
+                let path = frame.path.join(name);
+                Frame::new(local, path, kept, || make_dir(&frame.remote, name)).map(Some)
+            }
+            FileType::Regular => {
+                let mut file = frame.local.open_file(name)?;
+                self.file(&mut file, &frame.remote, name, kept)?;
+                Ok(None)
+            }
+            FileType::Symlink => {
+                let target = frame.local.readlink(name)?;
+                self.symlink(&frame.remote, name, &target)?;
+                Ok(None)
+            }
+            FileType::Socket => Err(Why::Said("left out: it is a socket")),
+            FileType::Fifo => Err(Why::Said("left out: it is a FIFO")),
+            _ => Err(Why::Said("left out: it is a device")),
+        }
+    }
+
+    fn file(
+        &mut self,
+        from: &mut HostFile,
+        dir: &Arc<ControlFile>,
+        name: &OsStr,
+        kept: Kept,
+    ) -> Result<(), Why> {
+        let how = Create::mode(kept.permissions());
+        let ((control, open), partial) = self
+            .unfinished
+            .create(Dir::Remote(Arc::clone(dir)), |temporary| {
+                Ok(dir.create(temporary, how, libc::O_WRONLY)?)
+            })?;
+        self.pump
+            .put(from, &mut File::from(open), &mut self.progress)?;
+        if let Some(mtime) = kept.mtime {
+            control.set_stat(&SetAttributes::new().mtime(mtime))?;
+        }
+        partial.finish(name)?;
+        self.progress.add_file();
+        Ok(())
+    }
+
+    /// Copies what has no size.
+    fn stream(
+        &mut self,
+        from: &mut impl io::Read,
+        dir: &Arc<ControlFile>,
+        name: &OsStr,
+        mode: u32,
+    ) -> Result<(), Why> {
+        let how = Create::mode(mode);
+        let ((_, open), partial) = self
+            .unfinished
+            .create(Dir::Remote(Arc::clone(dir)), |temporary| {
+                Ok(dir.create(temporary, how, libc::O_WRONLY)?)
+            })?;
+        let mut to = File::from(open);
+        self.pump.put_stream(from, &mut to, 0, &mut self.progress)?;
+        partial.finish(name)?;
+        self.progress.add_file();
+        Ok(())
+    }
+
+    fn symlink(&mut self, dir: &Arc<ControlFile>, name: &OsStr, target: &OsStr) -> Result<(), Why> {
+        match dir.symlink(name, target, Create::mode(0o777)) {
+            Err(why) if why.errno() == Errno::EEXIST => {
+                let (_, partial) = self
+                    .unfinished
+                    .create(Dir::Remote(Arc::clone(dir)), |temporary| {
+                        Ok(dir.symlink(temporary, target, Create::mode(0o777))?)
+                    })?;
+                partial.finish(name)?;
+            }
+            made => drop(made?),
+        }
+        self.progress.add_other();
+        Ok(())
+    }
+}
+
+fn attributes(kept: Kept) -> SetAttributes {
+    let changes = SetAttributes::new().mode(kept.permissions());
+    match kept.mtime {
+        Some(mtime) => changes.mtime(mtime),
+        None => changes,
+    }
+}
+
+/// The directory at `path`, which is made if it does not exist.
+fn remote_dir(client: &Client, path: &Path) -> Result<ControlFile, Why> {
+    match client.lookup(path) {
+        Ok(dir) if dir.file_type() == FileType::Directory => Ok(dir),
+        Ok(_) => Err(Why::Local(Errno::ENOTDIR)),
+        Err(why) if why.errno() == Errno::ENOENT => {
+            let (parent, name) = spot(client, &without_slash(path))?;
+            make_dir(&parent, &name)
+        }
+        Err(why) => Err(why.into()),
+    }
+}
+
+/// The directory called `name`, which is made if it does not exist. Nobody else sees into a new
+/// one.
+fn make_dir(parent: &ControlFile, name: &OsStr) -> Result<ControlFile, Why> {
+    match parent.mkdir(name, Create::mode(0o700)) {
+        Err(why) if why.errno() == Errno::EEXIST => {
+            let found = parent.walk_one(name)?;
+            match found.file_type() {
+                FileType::Directory => Ok(found),
+                _ => Err(Why::Local(Errno::ENOTDIR)),
+            }
+        }
+        made => Ok(made?),
+    }
+}

@@ -1,0 +1,116 @@
+//! A directory to serve, and the tool at work on it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take that should take no time. Generous, as it only shows in failures.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A directory that is served, beside others that are not.
+pub(crate) struct Fixture {
+    dir: TempDir,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: Vec<u8>,
+    pub(crate) err: String,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("root")).unwrap();
+        Fixture { dir }
+    }
+
+    /// What is served.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.path("root")
+    }
+
+    /// A path in the directory that is served.
+    pub(crate) fn served(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root().join(path)
+    }
+
+    /// A path elsewhere.
+    pub(crate) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    /// The tool, with a private server.
+    pub(crate) fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
+        let mut command = lisafs();
+        command.arg("--serve").arg(self.root()).args(arguments);
+        command
+    }
+
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Done {
+        done(&mut self.command(arguments))
+    }
+
+    /// What is printed by a command that has to succeed.
+    pub(crate) fn text<A: AsRef<OsStr>>(&self, arguments: &[A]) -> String {
+        String::from_utf8(self.run(arguments).success()).unwrap()
+    }
+
+    /// The objects that are printed by a command that has to succeed.
+    pub(crate) fn json<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Vec<Value> {
+        let mut command = lisafs();
+        command.arg("--json").arg("--serve").arg(self.root());
+        objects(&done(command.args(arguments)).success())
+    }
+}
+
+pub(crate) fn lisafs() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lisafs"));
+    command.stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn done(command: &mut Command) -> Done {
+    let output = command.output().unwrap();
+    Done {
+        code: output.status.code(),
+        out: output.stdout,
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+pub(crate) fn objects(lines: &[u8]) -> Vec<Value> {
+    let lines = lines.split_inclusive(|byte| *byte == b'\n');
+    lines
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+impl Done {
+    /// What was printed, if all went well.
+    pub(crate) fn success(self) -> Vec<u8> {
+        assert_eq!((self.code, &*self.err), (Some(0), ""));
+        self.out
+    }
+
+    /// Asserts that the answer was no, and why.
+    pub(crate) fn says_no(&self, message: &str) {
+        assert_eq!((self.code, &*self.err), (Some(1), message));
+    }
+}
+
+/// Waits for what happens in another process.
+pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !happened() {
+        assert!(start.elapsed() < PATIENCE, "it did not happen: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}

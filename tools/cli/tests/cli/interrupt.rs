@@ -1,0 +1,89 @@
+//! What is left when something ends too early.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::fixture::{Fixture, eventually, lisafs};
+
+/// A put that has written a part of its file, and waits for the rest.
+fn half_done(put: &mut Command, at: &Fixture) -> Child {
+    let mut child = put.stdin(Stdio::piped()).spawn().unwrap();
+    let stdin = child.stdin.as_mut().unwrap();
+    stdin.write_all(&[b'x'; 100_000]).unwrap();
+    eventually("a part is written", || {
+        let mut entries = fs::read_dir(at.root()).unwrap();
+        entries.any(|entry| entry.unwrap().metadata().is_ok_and(|found| found.len() > 0))
+    });
+    child
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+}
+
+#[test]
+fn an_interrupted_put_leaves_nothing() {
+    for sent in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let at = Fixture::new();
+        let mut put = half_done(&mut at.command(&["put", "-", "target"]), &at);
+        assert!(!at.served("target").exists());
+        signal(&put, sent);
+        // Waiting closes it otherwise, which would complete the file.
+        let _stdin = put.stdin.take();
+        // It dies of the signal, as shells expect.
+        assert_eq!(put.wait().unwrap().signal(), Some(sent as i32));
+        assert_eq!(fs::read_dir(at.root()).unwrap().count(), 0, "{sent}");
+    }
+}
+
+#[test]
+fn an_interrupted_put_leaves_what_was_there() {
+    let at = Fixture::new();
+    fs::write(at.served("target"), "").unwrap();
+    let mut put = half_done(&mut at.command(&["put", "-", "target"]), &at);
+    signal(&put, Signal::SIGTERM);
+    let _stdin = put.stdin.take();
+    put.wait().unwrap();
+    assert_eq!(fs::read_dir(at.root()).unwrap().count(), 1);
+    assert_eq!(fs::metadata(at.served("target")).unwrap().len(), 0);
+}
+
+#[test]
+fn a_put_that_fails_leaves_nothing() {
+    let at = Fixture::new();
+    // A directory opens, and does not read.
+    let mut put = at.command(&["put", "-", "target"]);
+    let failed = crate::fixture::done(put.stdin(File::open(at.root()).unwrap()));
+    failed.says_no("lisafs: target: Is a directory\n");
+    assert_eq!(fs::read_dir(at.root()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_server_that_dies_is_noticed() {
+    let at = Fixture::new();
+    let socket = at.path("socket");
+    let mut gofer = lisafs()
+        .args(["internal-gofer", "serve", "--log", "error", "--listen"])
+        .args([&socket, &at.root()])
+        .spawn()
+        .unwrap();
+    eventually("the gofer listens", || UnixStream::connect(&socket).is_ok());
+    let mut put = lisafs();
+    put.arg("--connect")
+        .arg(&socket)
+        .args(["put", "-", "target"]);
+    let put = half_done(put.stderr(Stdio::piped()), &at);
+    gofer.kill().unwrap();
+    gofer.wait().unwrap();
+    let output = put.wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.starts_with("lisafs: target: "), "{message}");
+    assert!(!at.served("target").exists());
+}

@@ -1,0 +1,10 @@
+//! The command line tool, through the binary: what it prints, how it exits, what it leaves behind.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)] // outside of test functions, too
+
+mod change;
+mod fixture;
+mod interrupt;
+mod listing;
+mod refuse;
+mod transfer;
+mod tree;
