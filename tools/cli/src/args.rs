@@ -7,13 +7,14 @@ use clap::{ArgGroup, Parser, Subcommand};
 use flipcall::WaitPolicy;
 
 use crate::failure::Stop;
-use crate::{change, get, link, list, put, read, show};
+use crate::{change, get, link, list, ping, put, read, show};
 
 const EXAMPLES: &str = "\
 Examples:
   lisafs --serve /usr/share ls -lR .       a private server for /usr/share, and a look at it
   lisafs --connect /run/gofer.sock info    what a server can do
   lisafs --serve . put -r ~/project .      a directory, with modes, times and symbolic links
+  lisafs --serve . ping --op walk          how fast it is
 
 Try `lisafs --help` for more, and `lisafs COMMAND --help` for a command.";
 
@@ -37,7 +38,9 @@ Examples:
   lisafs --connect /run/gofer.sock info
       What a server can do
   lisafs --serve . put -r ~/project .
-      A directory, with modes, times and symbolic links";
+      A directory, with modes, times and symbolic links
+  lisafs --serve . ping --op walk
+      How fast it is";
 
 /// Looks at, reads and changes what a lisafs server serves
 ///
@@ -119,5 +122,6 @@ pub(crate) enum Command {
     Readlink(link::Readlink),
     Chmod(change::Chmod),
     Truncate(change::Truncate),
+    Ping(ping::Ping),
     Info(show::Info),
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `args` | the command line; each verb's own part is with the verb |
 //! | `session` | the connection, and the private gofer of `--serve` |
-//! | `list`, `show`, `change`, `link`, `read`, `get`, `put` | the verbs |
+//! | `list`, `show`, `change`, `link`, `read`, `get`, `put`, `ping` | the verbs |
 //! | `pump`, `partial`, `local`, `progress`, `spot` | what get and put are made of |
 //! | `console`, `text`, `json`, `mode`, `time`, `failure` | how things are said |
 #![forbid(unsafe_code)]
@@ -20,6 +20,7 @@ mod list;
 mod local;
 mod mode;
 mod partial;
+mod ping;
 mod progress;
 mod pump;
 mod put;
@@ -108,5 +109,6 @@ fn run(args: &Args, console: &mut Console) -> Result<(), Stop> {
         (Command::Truncate(verb), _) => verb.run(&session, console),
         (Command::Ln(verb), _) => verb.run(&session, console),
         (Command::Readlink(verb), _) => verb.run(&session, console),
+        (Command::Ping(verb), _) => verb.run(&session, console),
     }
 }

@@ -23,6 +23,7 @@ pub(crate) struct Session {
     /// What it is called in messages.
     name: String,
     options: ClientOptions,
+    wait: WaitPolicy,
     stream: RefCell<Option<UnixStream>>,
     client: OnceCell<Client>,
     // The last field: it waits for the gofer to end, which the end of the others makes it do.
@@ -52,6 +53,7 @@ impl Session {
         Ok(Session {
             name,
             options: ClientOptions::new().channels(args.channels).wait(args.wait),
+            wait: args.wait,
             stream: RefCell::new(Some(stream)),
             client: OnceCell::new(),
             gofer,
@@ -68,6 +70,11 @@ impl Session {
             .from_stream(self.stream()?)
             .map_err(|why| self.no_mount(why.errno()))?;
         Ok(self.client.get_or_init(|| client))
+    }
+
+    /// How it waits for answers on channels.
+    pub(crate) fn wait(&self) -> WaitPolicy {
+        self.wait
     }
 
     fn stream(&self) -> Result<UnixStream, Stop> {

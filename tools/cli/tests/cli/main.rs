@@ -5,6 +5,7 @@ mod change;
 mod fixture;
 mod interrupt;
 mod listing;
+mod measure;
 mod refuse;
 mod transfer;
 mod tree;

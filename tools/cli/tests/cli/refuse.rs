@@ -29,6 +29,7 @@ fn bad_command_lines_are_refused_with_the_reason() {
             &["--serve", "/", "mv", "--exchange", "--no-replace", "a", "b"],
             "cannot be used with",
         ),
+        (&["--serve", "/", "ping", "-c", "0"], "1.."),
         (&["--fd", "99", "ls"], "no such descriptor"),
     ] {
         let done = done(lisafs().args(arguments));
