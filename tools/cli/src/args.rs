@@ -7,7 +7,7 @@ use clap::{ArgGroup, Parser, Subcommand};
 use flipcall::WaitPolicy;
 
 use crate::failure::Stop;
-use crate::{change, get, link, list, ping, put, read, show};
+use crate::{change, get, link, list, ping, put, read, rpc, show};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,7 +40,9 @@ Examples:
   lisafs --serve . put -r ~/project .
       A directory, with modes, times and symbolic links
   lisafs --serve . ping --op walk
-      How fast it is";
+      How fast it is
+  lisafs --serve . rpc --walk README.md FStat fd=@fd
+      A single message, as it is";
 
 /// Looks at, reads and changes what a lisafs server serves
 ///
@@ -124,4 +126,5 @@ pub(crate) enum Command {
     Truncate(change::Truncate),
     Ping(ping::Ping),
     Info(show::Info),
+    Rpc(rpc::Rpc),
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `args` | the command line; each verb's own part is with the verb |
 //! | `session` | the connection, and the private gofer of `--serve` |
-//! | `list`, `show`, `change`, `link`, `read`, `get`, `put`, `ping` | the verbs |
+//! | `list`, `show`, `change`, `link`, `read`, `get`, `put`, `ping`, `rpc` | the verbs |
 //! | `pump`, `partial`, `local`, `progress`, `spot` | what get and put are made of |
 //! | `console`, `text`, `json`, `mode`, `time`, `failure` | how things are said |
 #![forbid(unsafe_code)]
@@ -12,6 +12,7 @@
 mod args;
 mod change;
 mod console;
+mod donated;
 mod failure;
 mod get;
 mod json;
@@ -25,6 +26,7 @@ mod progress;
 mod pump;
 mod put;
 mod read;
+mod rpc;
 mod session;
 mod show;
 mod spot;
@@ -110,5 +112,6 @@ fn run(args: &Args, console: &mut Console) -> Result<(), Stop> {
         (Command::Ln(verb), _) => verb.run(&session, console),
         (Command::Readlink(verb), _) => verb.run(&session, console),
         (Command::Ping(verb), _) => verb.run(&session, console),
+        (Command::Rpc(verb), _) => verb.run(&session, console),
     }
 }

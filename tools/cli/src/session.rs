@@ -10,7 +10,7 @@ use std::process::{self, Child, Stdio};
 
 use flipcall::WaitPolicy;
 use lisafs::Errno;
-use lisafs::client::{Client, ClientOptions};
+use lisafs::client::{Client, ClientOptions, Socket};
 
 use crate::args::Args;
 use crate::failure::Stop;
@@ -77,12 +77,17 @@ impl Session {
         self.wait
     }
 
+    /// The bare socket, for those who make no other use of the connection.
+    pub(crate) fn socket(&self) -> Result<Socket, Stop> {
+        Ok(Socket::from(self.stream()?))
+    }
+
     fn stream(&self) -> Result<UnixStream, Stop> {
         let stream = self.stream.borrow_mut().take();
         stream.ok_or_else(|| Stop::Trouble("the connection is in use".to_owned()))
     }
 
-    fn no_mount(&self, errno: Errno) -> Stop {
+    pub(crate) fn no_mount(&self, errno: Errno) -> Stop {
         let name = &self.name;
         Stop::Trouble(match errno {
             // It has said why.

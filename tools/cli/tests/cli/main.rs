@@ -7,5 +7,6 @@ mod interrupt;
 mod listing;
 mod measure;
 mod refuse;
+mod rpc;
 mod transfer;
 mod tree;
