@@ -187,6 +187,37 @@ impl<S: ServerImpl> Node<S> {
         }
     }
 
+    /// Whether that rename would put a directory below itself. The host refuses it as well, but goes
+    /// by where directories are by now: one that somebody else has moved meanwhile still stands at
+    /// its old place here, and a ring of nodes would be walked, and held, for ever.
+    pub(super) fn would_close_ring(
+        self: &Arc<Self>,
+        old_name: Name<'_>,
+        new_dir: &Arc<Node<S>>,
+        new_name: Name<'_>,
+        exchange: bool,
+    ) -> bool {
+        let moves_above = |from: &Self, name, to: &Arc<Self>| {
+            from.existing_child(name)
+                .is_some_and(|moved| to.is_within(&moved))
+        };
+        !Arc::ptr_eq(self, new_dir)
+            && (moves_above(self, old_name, new_dir)
+                || (exchange && moves_above(new_dir, new_name, self)))
+    }
+
+    /// Whether this node is `top` or below it. The caller holds the rename lock.
+    fn is_within(self: &Arc<Self>, top: &Arc<Node<S>>) -> bool {
+        let mut next = Some(Arc::clone(self));
+        while let Some(node) = next {
+            if Arc::ptr_eq(&node, top) {
+                return true;
+            }
+            next = node.place.read().parent.clone();
+        }
+        false
+    }
+
     /// Marks this node and those below it: the host has removed their names.
     fn mark_deleted(self: &Arc<Self>) {
         self.for_each(|node| node.deleted.store(true, Ordering::Release));

@@ -6,6 +6,7 @@
     clippy::unwrap_used
 )] // a test may panic
 
+mod outsiders;
 mod phantom;
 
 use std::os::unix::net::UnixStream;

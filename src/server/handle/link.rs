@@ -64,6 +64,11 @@ impl Rename<'_> {
                     return Ok(());
                 }
                 let flags = rename_flags(self.flags)?;
+                let exchange = flags.contains(RenameFlags::EXCHANGE);
+                let (old_node, new_node) = (old_dir.node(), new_dir.node());
+                if old_node.would_close_ring(old_name, new_node, new_name, exchange) {
+                    return Err(Errno::EINVAL);
+                }
                 let outcome = if flags.is_empty() {
                     old_dir
                         .file()
@@ -74,10 +79,7 @@ impl Rename<'_> {
                         .rename_at2(at, old_name, new_dir.file(), new_name, flags)?
                 };
                 if outcome == RenameOutcome::Renamed {
-                    let exchange = flags.contains(RenameFlags::EXCHANGE);
-                    old_dir
-                        .node()
-                        .renamed(old_name, new_dir.node(), new_name, exchange, at);
+                    old_node.renamed(old_name, new_node, new_name, exchange, at);
                 }
                 Ok(())
             })
