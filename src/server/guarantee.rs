@@ -31,8 +31,9 @@ use super::rename_lock::{RenameLock, SharedGuard};
 use super::tree::Node;
 use crate::Errno;
 
-/// How long a rename waits for the requests that are running before it answers EBUSY.
-const RENAME_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a request waits for others that are running before it answers EBUSY, where waiting for
+/// ever could mean just that.
+const LOCK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The read guarantee: the rename lock and the node's operation lock are held shared.
 pub struct Shared<'g, S: ServerImpl> {
@@ -243,7 +244,7 @@ impl TreeLocks {
         server: &S,
         operation: impl FnOnce(Global<'_, S>) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
-        let deadline = Instant::now() + RENAME_DEADLINE;
+        let deadline = Instant::now() + LOCK_DEADLINE;
         let _rename = self.rename.exclusive_until(deadline).ok_or(Errno::EBUSY)?;
         operation(Global { server })
     }
@@ -286,14 +287,20 @@ impl<S: ServerImpl> Exclusive<'_, S> {
         operation()
     }
 
-    /// Runs `operation` with the read guarantee on `target`, which is no directory, so no thread
-    /// that holds its lock waits for a directory's.
+    /// Runs `operation` with the read guarantee on `target`, which was no directory when it was
+    /// walked to.
+    ///
+    /// # Errors
+    /// EBUSY if the guarantee cannot be had in time. The type of a file orders its lock behind a
+    /// directory's, but belongs to the file and not to the node: when somebody else has put another
+    /// file in its place, the node may be the locked directory's own, or one above it.
     pub(super) fn with_target<R>(
         self,
         target: &Node<S>,
-        operation: impl FnOnce(Shared<'_, S>) -> R,
-    ) -> R {
-        let _operation = target.operation_lock().read();
+        operation: impl FnOnce(Shared<'_, S>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let lock = target.operation_lock();
+        let _operation = lock.try_read_for(LOCK_DEADLINE).ok_or(Errno::EBUSY)?;
         operation(Shared {
             server: self.server,
             node: target,

@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 
 use flipcall::SharedBytes;
@@ -18,6 +19,8 @@ use lisafs::wire::{Mid, Name, Statx, messages};
 pub(crate) struct Stage {
     /// What happened, in order.
     pub(crate) events: Mutex<Vec<String>>,
+    /// Somebody else has put regular files where directories were.
+    pub(crate) replaced: AtomicBool,
     stuck: Mutex<Stuck>,
     changed: Condvar,
 }
@@ -79,6 +82,7 @@ impl PhantomFile {
             Some(b'f') => libc::S_IFREG,
             Some(b'l') => libc::S_IFLNK,
             Some(b's') => libc::S_IFSOCK,
+            Some(_) if stage.replaced.load(SeqCst) => libc::S_IFREG,
             _ => libc::S_IFDIR,
         };
         PhantomFile {
