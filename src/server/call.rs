@@ -167,17 +167,18 @@ impl<'c, S: ServerImpl> Answer<'c, S> {
     /// [`publish`](Self::publish) by a channel, whose descriptors travel ahead of the reply.
     ///
     /// # Errors
-    /// What `queue` said of a required descriptor; the request has then failed.
+    /// What `queue` said of a required descriptor, and how many had been queued: the request has
+    /// failed, but they are on their way.
     pub(super) fn queue(
         &self,
         mut queue: impl FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
-    ) -> Result<u8, Errno> {
+    ) -> Result<u8, (Errno, u8)> {
         let required = self.requires_descriptors();
         self.with_descriptors(|fds| {
             for (queued, fd) in (0..).zip(fds) {
                 match queue(*fd) {
                     Ok(()) => {}
-                    Err(errno) if required => return Err(errno),
+                    Err(errno) if required => return Err((errno, queued)),
                     // The order of descriptors has a meaning, so none follows one that is missing.
                     Err(_) => return Ok(queued),
                 }

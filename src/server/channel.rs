@@ -147,9 +147,11 @@ fn queue_descriptors<'c, S: ServerImpl>(
             answer.publish();
             (outgoing, num_fds)
         }
-        Err(errno) => {
+        Err((errno, num_fds)) => {
             answer.undo();
-            (refuse(errno, &mut Payload::new(reply)), 0)
+            // Those that are queued have to be counted: the client would take one that it was not
+            // told of for the descriptor of its next file.
+            (refuse(errno, &mut Payload::new(reply)), num_fds)
         }
     }
 }

@@ -6,6 +6,7 @@
     clippy::unwrap_used
 )] // a test may panic
 
+mod donations;
 mod outsiders;
 mod phantom;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flipcall::{ClientEndpoint, PacketWindow, Spinners, WaitPolicy, WindowDescriptor};
+use flipcall::{Spinners, WaitPolicy};
 use lisafs::Errno;
 use lisafs::client::{Channel, Communicator, Error, Reply, Socket};
 use lisafs::server::{ConnectionOpts, Server};
@@ -498,51 +499,4 @@ fn a_reply_never_exceeds_the_limit() {
         walk(&mut channel, root, &vec!["d"; longest + 1]),
         Err(Errno::EIO)
     );
-}
-
-#[test]
-fn a_socket_that_cannot_be_donated_is_unbound_again() {
-    let scene = Scene::new();
-    let (mut socket, root) = scene.client();
-    let mut reply = Reply::new();
-    let place = socket.call(&ChannelReq {}, &mut reply).unwrap();
-    let descriptor = WindowDescriptor {
-        offset: place.data_offset.try_into().unwrap(),
-        length: place.data_length,
-    };
-    let [memfd, _never_drained] = reply.take_fds().try_into().unwrap();
-    let window = PacketWindow::from_peer(memfd, descriptor).unwrap();
-    let endpoint = ClientEndpoint::new(window, WaitPolicy::Park, &Spinners::new());
-    let mut active = endpoint.connect().unwrap();
-
-    let create = CreateCommon {
-        dir_fd: root,
-        uid: Uid::NONE,
-        gid: Gid::NONE,
-        mode: 0o600,
-    };
-    let bind = BindAtReq {
-        create,
-        sock_type: 1,
-        name: b"s",
-    };
-    let mut request = Mid::BIND_AT.0.to_le_bytes().to_vec();
-    request.extend([0; 2]);
-    bind.encode(&mut request).unwrap();
-    let mut header = [0; 8];
-    let refused = (0..10_000).any(|_| {
-        active.payload().copy_from(0, &request).unwrap();
-        active.send_recv(request.len()).unwrap();
-        active.payload().copy_to(0, &mut header).unwrap();
-        header[..2] == [0, 0]
-    });
-    assert!(refused, "an undrained channel takes no descriptor for ever");
-    assert_eq!(header[4..], u32::from(Errno::EAGAIN.raw()).to_le_bytes());
-    let ids = scene.server.census().ids;
-    assert_eq!(
-        ids % 2,
-        1,
-        "the root, and two ids for each socket that was given: {ids}"
-    );
-    assert_eq!(scene.events().last().unwrap(), "unlink \"s\" in /");
 }
