@@ -219,8 +219,10 @@ impl<S: ServerImpl> Connection<S> {
         self.channels.lock().running.len()
     }
 
-    /// Has the connection end once the request that runs on its socket is answered.
+    /// Has the connection end once the request that runs on its socket is answered, and has no
+    /// other start, on its channels either.
     pub(super) fn stop(&self) {
+        self.closing.store(true, Ordering::Release);
         self.socket.shutdown_recv();
     }
 

@@ -34,7 +34,7 @@ use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flipcall::Spinners;
 use parking_lot::{Condvar, Mutex};
@@ -170,16 +170,14 @@ impl<S: ServerImpl> Server<S> {
     /// Waits until there is no connection.
     pub fn wait(&self) {
         let mut connections = self.inner.connections.lock();
-        while !connections.running.is_empty() {
-            self.inner.ended.wait(&mut connections);
-        }
+        let running = |connections: &mut Connections<S>| !connections.running.is_empty();
+        self.inner.ended.wait_while(&mut connections, running);
     }
 
     /// Ends all connections and accepts no more. A request that is running is answered, if that
     /// takes no longer than `deadline`. Returns whether all connections have ended.
     #[must_use]
     pub fn shutdown(&self, deadline: Duration) -> bool {
-        let deadline = Instant::now() + deadline;
         let mut connections = self.inner.connections.lock();
         connections.closed = true;
         connections
@@ -187,17 +185,10 @@ impl<S: ServerImpl> Server<S> {
             .values()
             .filter_map(Weak::upgrade)
             .for_each(|connection| connection.stop());
-        while !connections.running.is_empty() {
-            if self
-                .inner
-                .ended
-                .wait_until(&mut connections, deadline)
-                .timed_out()
-            {
-                return connections.running.is_empty();
-            }
-        }
-        true
+        let running = |connections: &mut Connections<S>| !connections.running.is_empty();
+        let ended = &self.inner.ended;
+        ended.wait_while_for(&mut connections, running, deadline);
+        connections.running.is_empty()
     }
 
     /// Counts what the server holds. Walks the tree, so it is not for a busy loop.

@@ -1,0 +1,86 @@
+//! The ends of connections and of the server, with requests that hang and without.
+
+use super::*;
+
+#[test]
+fn a_request_that_hangs_holds_up_neither_its_connection_nor_a_rename_for_ever() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let mut hanging = channel(&mut socket);
+    let f = one(&mut socket, root, "f-hangs");
+    let stuck = thread::spawn(move || {
+        hanging
+            .call(&StatReq { fd: f }, &mut Reply::new())
+            .map(|_| ())
+    });
+    scene.stage.wait_until_stuck(1);
+
+    let started = Instant::now();
+    assert_eq!(
+        errno(rename(&mut socket, (root, "a"), (root, "b"))),
+        Errno::EBUSY
+    );
+    one(&mut socket, root, "still-served");
+    drop(socket);
+    scene.server.wait();
+    assert!(started.elapsed() < DEADLINE);
+    assert!(
+        stuck.join().unwrap().is_err(),
+        "the channel of an ended connection is shut down"
+    );
+
+    // Whoever still hangs gives everything back when the host answers at last.
+    scene.stage.release();
+    let deadline = Instant::now() + DEADLINE;
+    while scene.server.census().nodes > 1 {
+        assert!(Instant::now() < deadline, "{:?}", scene.server.census());
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn shutdown_answers_what_is_running_and_accepts_no_more() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let f = one(&mut socket, root, "f-hangs");
+    let running = thread::spawn(move || {
+        socket
+            .call(&StatReq { fd: f }, &mut Reply::new())
+            .map(|_| ())
+    });
+    scene.stage.wait_until_stuck(1);
+    assert!(
+        !scene.server.shutdown(Duration::from_millis(10)),
+        "a request is running"
+    );
+    scene.stage.release();
+    assert!(scene.server.shutdown(DEADLINE));
+    running
+        .join()
+        .unwrap()
+        .expect("the request that was running is answered");
+    assert_eq!(
+        scene.connect(ConnectionOpts::default()).err(),
+        Some(Errno::ECONNRESET)
+    );
+}
+
+#[test]
+fn a_server_that_shuts_down_starts_no_request() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let f = one(&mut socket, root, "f-hangs");
+    let mut channel = channel(&mut socket);
+    let running = thread::spawn(move || {
+        socket
+            .call(&StatReq { fd: f }, &mut Reply::new())
+            .map(|_| ())
+    });
+    scene.stage.wait_until_stuck(1);
+    assert!(!scene.server.shutdown(Duration::ZERO));
+    let refused = walk(&mut channel, root, &["a"]);
+    assert_eq!(refused, Err(Errno::ECONNRESET));
+    scene.stage.release();
+    assert!(scene.server.shutdown(Duration::MAX), "no deadline at all");
+    running.join().unwrap().unwrap();
+}
