@@ -155,6 +155,20 @@ impl<W: Word> Control<'_, W> {
         self.wake_all();
     }
 
+    /// As [`close`](Self::close), but only if a local thread may be asleep. Once it is awake, it
+    /// sees whatever the caller did before.
+    pub(crate) fn close_if_asleep(&self) {
+        // SYNC: gate (one access, so that a thread that has just left its sleep is left alone)
+        let gate = self
+            .gate
+            .compare_exchange(ASLEEP, ASLEEP | CLOSING, AcqRel)
+            .unwrap_or_else(|found| found);
+        if gate & ASLEEP != 0 {
+            self.state.swap(SHUT_DOWN, AcqRel);
+            self.wake_all();
+        }
+    }
+
     /// Wakes every thread on the word. All of them, because a hostile peer may have parked any
     /// number of its own there to swallow a single wake.
     pub(crate) fn wake_all(&self) {

@@ -209,6 +209,15 @@ impl Closer {
         true
     }
 
+    /// Ends the channel if the local thread sleeps in a transfer, and leaves one alone that is at
+    /// work. To be repeated until the thread has gone: it may be about to sleep.
+    ///
+    /// A datagram that arrives at the same moment may still be handled by this side, which then
+    /// sees what was done before this call; the answer is lost.
+    pub fn shutdown_if_idle(&self) {
+        self.shared.control().close_if_asleep();
+    }
+
     /// How the waits of this end went so far.
     pub fn wait_stats(&self) -> WaitStats {
         self.shared.counters.snapshot()
