@@ -74,6 +74,9 @@ impl Channel {
         };
         let (mut active, mut len) = self.endpoint.recv_first()?;
         while let Some(reply) = worker.serve_one(&active, len) {
+            if connection.is_draining() {
+                return active.send_last(reply);
+            }
             len = active.send_recv(reply)?;
         }
         Ok(())

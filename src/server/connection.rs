@@ -26,6 +26,9 @@ use crate::wire::{MESSAGE_COUNT, Mid, Name};
 /// How long the end of a connection waits for requests that are running.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How often it looks for channels that have become idle meanwhile.
+const CLOSE_TURN: Duration = Duration::from_millis(1);
+
 /// Frames of handlers are small; the buffers are on the heap.
 pub(super) const STACK_SIZE: usize = 256 << 10;
 
@@ -92,7 +95,10 @@ pub struct Connection<S: ServerImpl> {
     channels: Mutex<Channels>,
     /// Signalled when a channel ends.
     channel_ended: Condvar,
+    /// No request starts any more.
     closing: AtomicBool,
+    /// Channels end with the reply they are at.
+    draining: AtomicBool,
 }
 
 /// The channels that are being served.
@@ -155,6 +161,7 @@ impl<S: ServerImpl> Connection<S> {
             channels: Mutex::default(),
             channel_ended: Condvar::new(),
             closing: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
         })
     }
 
@@ -184,6 +191,10 @@ impl<S: ServerImpl> Connection<S> {
 
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
     pub(super) fn max_message_size(&self) -> usize {
@@ -343,38 +354,35 @@ impl<S: ServerImpl> Connection<S> {
         }
     }
 
-    /// Ends the connection: no request starts any more, channels are shut down, and everything the
-    /// client held is released.
+    /// Ends the connection: no request starts any more, channels end when they have answered theirs
+    /// or at the deadline, and everything the client held is released.
     fn close(&self) {
-        self.closing.store(true, Ordering::Release);
-        self.socket.shutdown();
+        // A client that is to get the last answers has to believe that somebody is there.
+        let stopped = self.closing.swap(true, Ordering::AcqRel);
+        if !stopped {
+            self.socket.shutdown();
+        }
+        self.draining.store(true, Ordering::Release);
         let deadline = Instant::now() + CLOSE_DEADLINE;
         let mut channels = self.channels.lock();
         channels.closed = true;
-        let closers: Vec<Closer> = channels
-            .running
-            .iter()
-            .map(|(_, closer)| closer.clone())
-            .collect();
-        drop(channels);
-        for closer in closers {
-            closer.shutdown(deadline.saturating_duration_since(Instant::now()));
-        }
-        let mut channels = self.channels.lock();
-        while !channels.running.is_empty() {
-            if self
-                .channel_ended
-                .wait_until(&mut channels, deadline)
-                .timed_out()
-            {
-                let stuck = channels.running.len();
-                tracing::warn!(
-                    connection = self.id,
-                    stuck,
-                    "channels are stuck in the host: ending the connection without them"
-                );
-                break;
+        while !channels.running.is_empty() && Instant::now() < deadline {
+            for (_, closer) in &channels.running {
+                closer.shutdown_if_idle();
             }
+            self.channel_ended.wait_for(&mut channels, CLOSE_TURN);
+        }
+        self.socket.shutdown();
+        let stuck = channels.running.len();
+        if stuck > 0 {
+            for (_, closer) in &channels.running {
+                closer.shutdown(Duration::ZERO);
+            }
+            tracing::warn!(
+                connection = self.id,
+                stuck,
+                "channels are stuck in the host: ending the connection without them"
+            );
         }
         drop(channels);
         self.fds.clear();

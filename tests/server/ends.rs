@@ -66,6 +66,27 @@ fn shutdown_answers_what_is_running_and_accepts_no_more() {
 }
 
 #[test]
+fn shutdown_answers_what_is_running_on_a_channel() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let mut channel = channel(&mut socket);
+    let f = one(&mut socket, root, "f-hangs");
+    let running = thread::spawn(move || {
+        channel
+            .call(&StatReq { fd: f }, &mut Reply::new())
+            .map(|_| ())
+    });
+    scene.stage.wait_until_stuck(1);
+    assert!(!scene.server.shutdown(Duration::from_millis(10)));
+    scene.stage.release();
+    running
+        .join()
+        .unwrap()
+        .expect("the request that was running is answered");
+    assert!(scene.server.shutdown(DEADLINE));
+}
+
+#[test]
 fn a_server_that_shuts_down_starts_no_request() {
     let scene = Scene::new();
     let (mut socket, root) = scene.client();
