@@ -278,6 +278,8 @@ impl<S: ServerImpl> Connection<S> {
 
     /// Serves the client's socket until it is closed, then ends the connection.
     pub(super) fn serve(self: &Arc<Self>) {
+        // Also if a back end panics where no handler stands above it, as in its descriptors.
+        let _end = SocketEnd { connection: self };
         match self.backend.thread_started() {
             Ok(()) => match self.serve_socket() {
                 Ok(()) => tracing::debug!(connection = self.id, "client closed the connection"),
@@ -289,7 +291,6 @@ impl<S: ServerImpl> Connection<S> {
                 tracing::error!(%errno, "a connection cannot be served: its thread has no set-up");
             }
         }
-        self.close();
     }
 
     fn serve_socket(self: &Arc<Self>) -> Result<(), flipcall::Error> {
@@ -386,6 +387,17 @@ impl<S: ServerImpl> Connection<S> {
         }
         drop(channels);
         self.fds.clear();
+    }
+}
+
+/// Ends the connection with its socket thread, however that ends.
+struct SocketEnd<'c, S: ServerImpl> {
+    connection: &'c Connection<S>,
+}
+
+impl<S: ServerImpl> Drop for SocketEnd<'_, S> {
+    fn drop(&mut self) {
+        self.connection.close();
     }
 }
 

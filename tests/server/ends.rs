@@ -87,6 +87,20 @@ fn shutdown_answers_what_is_running_on_a_channel() {
 }
 
 #[test]
+fn a_socket_thread_that_panics_takes_the_connection_along() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let mut channel = channel(&mut socket);
+    let f = one(&mut socket, root, "f-panics");
+    socket
+        .call(&OpenAtReq { fd: f, flags: 0 }, &mut Reply::new())
+        .unwrap_err();
+    scene.server.wait();
+    walk(&mut channel, root, &["a"]).unwrap_err();
+    assert_eq!(scene.server.census().nodes, 1);
+}
+
+#[test]
 fn a_server_that_shuts_down_starts_no_request() {
     let scene = Scene::new();
     let (mut socket, root) = scene.client();
