@@ -282,8 +282,19 @@ impl Stable<'_> {
 impl<S: ServerImpl> Exclusive<'_, S> {
     /// Runs `operation` with the operation lock of `child`, a node in this directory, held
     /// exclusively as well: whatever runs on the child has ended.
-    pub(super) fn with_child<R>(self, child: Option<&Node<S>>, operation: impl FnOnce() -> R) -> R {
-        let _operation = child.map(|child| child.operation_lock().write());
+    ///
+    /// # Errors
+    /// EBUSY if it does not end in time: a request stuck in the host on one file must not keep the
+    /// directory, and with it everybody who comes by, waiting for ever.
+    pub(super) fn with_child<R>(
+        self,
+        child: Option<&Node<S>>,
+        operation: impl FnOnce() -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let lock = child.map(Node::operation_lock);
+        let _operation = lock
+            .map(|lock| lock.try_write_for(LOCK_DEADLINE).ok_or(Errno::EBUSY))
+            .transpose()?;
         operation()
     }
 

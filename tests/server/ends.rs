@@ -1,5 +1,7 @@
 //! The ends of connections and of the server, with requests that hang and without.
 
+use std::sync::mpsc;
+
 use super::*;
 
 #[test]
@@ -36,6 +38,29 @@ fn a_request_that_hangs_holds_up_neither_its_connection_nor_a_rename_for_ever() 
         assert!(Instant::now() < deadline, "{:?}", scene.server.census());
         thread::yield_now();
     }
+}
+
+#[test]
+fn a_request_that_hangs_on_a_file_does_not_hold_up_its_directory() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let (mut hanging, mut unlinking) = (channel(&mut socket), channel(&mut socket));
+    let f = one(&mut socket, root, "f-hangs");
+    let stuck = thread::spawn(move || {
+        hanging
+            .call(&StatReq { fd: f }, &mut Reply::new())
+            .map(|_| ())
+    });
+    scene.stage.wait_until_stuck(1);
+    let (done, finished) = mpsc::channel();
+    thread::spawn(move || {
+        let _ = done.send(errno(unlink(&mut unlinking, root, "f-hangs")));
+    });
+    assert_eq!(finished.recv_timeout(DEADLINE), Ok(Errno::EBUSY));
+    one(&mut socket, root, "still-served");
+    scene.stage.release();
+    stuck.join().unwrap().unwrap();
+    unlink(&mut socket, root, "f-hangs").unwrap();
 }
 
 #[test]
