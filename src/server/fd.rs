@@ -20,6 +20,7 @@ pub(super) struct ControlFd<S: ServerImpl> {
 }
 
 impl<S: ServerImpl> ControlFd<S> {
+    /// Called with the rename lock held since the back end opened the file, or it would miss renames.
     pub(super) fn new(
         file: S::ControlFd,
         file_type: FileType,
@@ -78,6 +79,7 @@ pub(super) struct OpenFd<S: ServerImpl> {
 }
 
 impl<S: ServerImpl> OpenFd<S> {
+    /// Called with the rename lock held since the back end opened the file, or it would miss renames.
     pub(super) fn new(
         file: S::OpenFd,
         flags: OpenFlags,

@@ -28,22 +28,20 @@ impl Serve for MountReq {
                 }
             })?;
         }
-        let Mounted {
-            control,
-            stat,
-            donation,
-        } = stable.read(server, &node, |at| {
+        let (root, stat, donation) = stable.read(server, &node, |at| {
             if at.node().is_deleted() {
-                Err(Errno::ENOENT)
-            } else {
-                server.mount(at)
+                return Err(Errno::ENOENT);
             }
+            let Mounted {
+                control,
+                stat,
+                donation,
+            } = server.mount(at)?;
+            let root = ControlFd::new(control, stat.file_type(), Arc::clone(&node), share);
+            Ok((root, stat, donation))
         })?;
         drop(stable);
-        pending.fill(
-            id,
-            Fd::Control(ControlFd::new(control, stat.file_type(), node, share)),
-        );
+        pending.fill(id, Fd::Control(root));
         let answer = call.reply::<Self>(&MountResp {
             root: Inode {
                 control_fd: id,

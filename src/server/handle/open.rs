@@ -27,7 +27,7 @@ impl Serve for OpenAtReq {
         }
         let mut pending = connection.fds().pending();
         let (id, share) = pending.reserve()?;
-        let file = connection
+        let open = connection
             .locks()
             .stable()
             .read(server, control.node(), |at| {
@@ -37,9 +37,9 @@ impl Serve for OpenAtReq {
                 if control.file_type() == FileType::Symlink {
                     return Err(Errno::EINVAL);
                 }
-                control.file().open(at, flags)
+                let file = control.file().open(at, flags)?;
+                Ok(OpenFd::new(file, flags, Arc::clone(&control), share))
             })?;
-        let open = OpenFd::new(file, flags, control, share);
         pending.fill(id, Fd::Open(Arc::clone(&open)));
         let answer = call.reply::<Self>(&OpenAtResp { open_fd: id })?;
         Ok(answer.publishing(pending).donating(Gift::Open(open)))
@@ -70,9 +70,9 @@ impl Serve for OpenCreateAtReq<'_> {
                         directory.file().open_create(at, name, create, flags)?;
                     let node = directory.node().child(name);
                     let child = ControlFd::new(child, stat.file_type(), node, child_share);
+                    let open = OpenFd::new(open, flags, Arc::clone(&child), open_share);
                     Ok((child, stat, open))
                 })?;
-        let open = OpenFd::new(open, flags, Arc::clone(&child), open_share);
         pending.fill(child_id, Fd::Control(child));
         pending.fill(open_id, Fd::Open(Arc::clone(&open)));
         let answer = call.reply::<Self>(&OpenCreateAtResp {
