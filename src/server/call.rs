@@ -66,6 +66,27 @@ pub(super) struct Scratch {
     pub(super) names: StringArrayBuf,
 }
 
+impl Scratch {
+    /// What of each kind is kept from request to request, in bytes: enough for what clients ask as
+    /// a rule, such as 64 KiB of directory.
+    const KEPT: usize = 128 << 10;
+
+    /// Gives back what only a rare long request needed, so that a client cannot have every thread
+    /// hold some messages of the greatest length.
+    pub(super) fn trim(&mut self) {
+        fn trim<T>(items: &mut Vec<T>) {
+            if items.capacity().saturating_mul(size_of::<T>()) > Scratch::KEPT {
+                items.clear();
+                items.shrink_to(Scratch::KEPT / size_of::<T>());
+            }
+        }
+        // The host bounds lists of names to half of this.
+        trim(&mut self.inodes);
+        trim(&mut self.stats);
+        trim(&mut self.bytes);
+    }
+}
+
 /// A request being served.
 #[derive(Debug)]
 pub struct Call<'c, S: ServerImpl> {
@@ -228,5 +249,22 @@ impl<'c, S: ServerImpl> Answer<'c, S> {
         if let Some(undo) = self.undo.take() {
             undo();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scratch_memory_is_kept_up_to_a_limit() {
+        let mut scratch = Scratch::default();
+        scratch.bytes.reserve_exact(Scratch::KEPT);
+        scratch.stats.reserve_exact(14_000);
+        let kept = scratch.bytes.as_ptr();
+        scratch.trim();
+        assert_eq!(scratch.bytes.as_ptr(), kept);
+        let stats = scratch.stats.capacity() * size_of::<Statx>();
+        assert!((1..=Scratch::KEPT).contains(&stats), "{stats} bytes");
     }
 }

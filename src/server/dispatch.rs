@@ -122,6 +122,7 @@ pub(super) fn dispatch<'c, S: ServerImpl>(
     } else {
         admit(connection, mid).and_then(|handler| run(handler, &mut call, mid, body))
     };
+    call.scratch.trim();
     match result {
         Ok(answer) => Outgoing {
             mid,
