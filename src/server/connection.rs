@@ -82,7 +82,7 @@ pub(super) struct Shared<S: ServerImpl> {
 }
 
 /// A client of a server.
-pub struct Connection<S: ServerImpl> {
+pub(super) struct Connection<S: ServerImpl> {
     id: u64,
     shared: Arc<Shared<S>>,
     backend: S,

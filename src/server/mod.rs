@@ -44,7 +44,7 @@ pub use backend::{
     OpenFdImpl, OpenFlags, RenameFlags, RenameOutcome, ServerImpl, ServerOpts,
 };
 pub use call::{Answer, Call};
-pub use connection::{Connection, ConnectionOpts};
+pub use connection::ConnectionOpts;
 pub use dispatch::{RpcHandler, RpcHandlers};
 pub use guarantee::{
     Exclusive, FdExclusive, FdLocks, FdShared, Global, Guarded, Shared, TreeLocks, Unguarded,
@@ -53,6 +53,7 @@ pub use guarantee::{
 pub use tree::Node;
 
 use crate::Errno;
+use connection::Connection;
 
 /// A tree of nodes, and the connections to it.
 ///
