@@ -176,7 +176,8 @@ impl<S: ServerImpl> Server<S> {
     }
 
     /// Ends all connections and accepts no more. A request that is running is answered, if that
-    /// takes no longer than `deadline`. Returns whether all connections have ended.
+    /// takes no longer than `deadline`, and on a channel no longer than two seconds. Returns whether
+    /// all connections have ended; those that have not go on ending.
     #[must_use]
     pub fn shutdown(&self, deadline: Duration) -> bool {
         let mut connections = self.inner.connections.lock();
