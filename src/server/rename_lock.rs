@@ -18,14 +18,17 @@ use parking_lot::{Mutex, MutexGuard};
 const FIRST_WINDOW: Duration = Duration::from_millis(1);
 const LONGEST_WINDOW: Duration = Duration::from_millis(128);
 
+/// The window before the writer gives up: longer than a request takes on a slow host.
+const LAST_WINDOW: Duration = Duration::from_millis(500);
+
 /// Between two looks at whether the readers have left. They usually take microseconds.
 const POLL: Duration = Duration::from_micros(20);
 
 /// A reader-writer lock whose writers give up at a deadline.
 ///
 /// A writer that finds readers keeps new ones out for a *window*, then lets them pass for three
-/// times as long, and so on with longer windows: readers that are merely slow are outwaited, and
-/// one that is stuck costs the others a bounded part of their time.
+/// times as long, and so on with longer windows and a last one of half a second: readers that are
+/// merely slow are outwaited, and one that is stuck costs the others a bounded part of their time.
 #[derive(Debug, Default)]
 pub(super) struct RenameLock {
     lock: ShardedLock<()>,
@@ -65,17 +68,19 @@ impl RenameLock {
         let writer = self.writer.try_lock_until(deadline)?;
         let mut window = FIRST_WINDOW;
         loop {
-            let window_end = deadline.min(Instant::now() + window);
-            if let Some(guard) = self.try_with_gate_closed(window_end) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let before_last = left.saturating_sub(LAST_WINDOW);
+            let closed_for = if before_last.is_zero() { left } else { window };
+            if let Some(guard) = self.try_with_gate_closed(Instant::now() + closed_for) {
                 return Some(ExclusiveGuard {
                     _guard: guard,
                     _writer: writer,
                 });
             }
-            if Instant::now() >= deadline {
+            if before_last.is_zero() {
                 return None;
             }
-            thread::sleep((3 * window).min(deadline.saturating_duration_since(Instant::now())));
+            thread::sleep((3 * window).min(before_last));
             window = LONGEST_WINDOW.min(2 * window);
         }
     }
@@ -151,6 +156,31 @@ mod tests {
             let taken = lock.exclusive_until(soon()).is_some();
             stop.store(true, SeqCst);
             assert!(taken);
+        });
+    }
+
+    #[test]
+    fn slow_readers_are_outwaited() {
+        let lock = RenameLock::default();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let (inside, entered) = mpsc::channel();
+            // Never all outside at a time, and each inside for longer than any window but the last.
+            for _ in 0..4 {
+                let (lock, stop, inside) = (&lock, &stop, inside.clone());
+                scope.spawn(move || {
+                    while !stop.load(SeqCst) {
+                        let _guard = lock.shared();
+                        let _ = inside.send(());
+                        thread::sleep(2 * LONGEST_WINDOW);
+                    }
+                });
+                entered.recv().unwrap();
+                thread::sleep(LONGEST_WINDOW / 2);
+            }
+            let taken = lock.exclusive_until(Instant::now() + Duration::from_secs(2));
+            stop.store(true, SeqCst);
+            assert!(taken.is_some());
         });
     }
 
