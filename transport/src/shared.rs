@@ -33,6 +33,14 @@ use nix::errno::Errno;
 /// assert!(world.copy_to(1, &mut word).is_err());
 /// assert_eq!(&buffer, b"Hey world");
 /// ```
+///
+/// A view stays on its thread. Two threads could otherwise copy the same bytes in steps of
+/// different sizes, which the language leaves undefined, even for atomics:
+///
+/// ```compile_fail,E0277
+/// fn send<T: Send>() {}
+/// send::<flipcall::SharedBytes<'static>>();
+/// ```
 #[derive(Clone, Copy)]
 pub struct SharedBytes<'a> {
     start: NonNull<u8>,
