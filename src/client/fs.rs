@@ -84,7 +84,8 @@ impl Client {
                 None => 0,
             };
             data.truncate(done + read);
-            if read < step && (read == 0 || file.is_seekable()) {
+            // Too little where more was announced may be an error, which the next read brings.
+            if read == 0 || (read < step && data.len() == size) {
                 return Ok(data);
             }
             step = READ_STEP;

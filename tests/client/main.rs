@@ -6,6 +6,7 @@
     clippy::unwrap_used
 )]
 
+mod contents;
 mod fake;
 mod paths;
 mod raw;
