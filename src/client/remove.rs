@@ -1,6 +1,6 @@
 //! Removing a directory and everything below it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::resolve::Parent;
@@ -21,15 +21,17 @@ struct Frame {
 }
 
 impl Frame {
-    fn new(dir: ControlFile, name: OsString) -> Result<Frame, Error> {
+    /// Lists `dir`, which was found as `name` in `above`; `None` if it has gone meanwhile.
+    fn new(above: &ControlFile, dir: ControlFile, name: OsString) -> Result<Option<Frame>, Error> {
         let mut frame = Frame {
             dir,
             name,
             entries: Vec::new(),
             attempts: 0,
         };
-        frame.list()?;
-        Ok(frame)
+        let listed = frame.list();
+        let listed = unless_gone(above, &frame.name, listed)?;
+        Ok(listed.map(|()| frame))
     }
 
     fn list(&mut self) -> Result<(), Error> {
@@ -55,7 +57,10 @@ impl Client {
         let Parent { dir, name, slash } = self.resolve_parent(path.as_ref(), Errno::EBUSY)?;
         let top = dir.walk_one(&name)?;
         match top.file_type() {
-            FileType::Directory => empty(&dir, Frame::new(top, name)?),
+            FileType::Directory => match Frame::new(&dir, top, name)? {
+                Some(top) => empty(&dir, top),
+                None => Ok(()),
+            },
             FileType::Symlink if !slash => dir.unlink(name, 0),
             _ => Err(Error::Local(Errno::ENOTDIR)),
         }
@@ -76,10 +81,14 @@ fn empty(above: &ControlFile, top: Frame) -> Result<(), Error> {
         let parent = stack.last().map_or(above, |frame| &frame.dir);
         match parent.unlink(&done.name, libc::AT_REMOVEDIR) {
             Err(why) if why.errno() == Errno::ENOTEMPTY && done.attempts < ATTEMPTS => {
-                done.list()?;
-                stack.push(done);
+                let listed = done.list();
+                if unless_gone(parent, &done.name, listed)?.is_some() {
+                    stack.push(done);
+                }
             }
-            removed => unless_gone(removed)?,
+            removed => {
+                unless_gone(parent, &done.name, removed)?;
+            }
         }
     }
     Ok(())
@@ -91,20 +100,31 @@ fn remove(dir: &ControlFile, name: OsString, file_type: FileType) -> Result<Opti
         match dir.unlink(&name, 0) {
             // Another file has the name by now.
             Err(why) if why.errno() == Errno::EISDIR => {}
-            removed => return unless_gone(removed).map(|()| None),
+            removed => return unless_gone(dir, &name, removed).map(|_| None),
         }
     }
-    match dir.walk_one(&name) {
-        Ok(below) if below.file_type() == FileType::Directory => Frame::new(below, name).map(Some),
-        Ok(_) => unless_gone(dir.unlink(&name, 0)).map(|()| None),
-        Err(why) => unless_gone(Err(why)).map(|()| None),
+    match unless_gone(dir, &name, dir.walk_one(&name))? {
+        Some(below) if below.file_type() == FileType::Directory => Frame::new(dir, below, name),
+        Some(_) => unless_gone(dir, &name, dir.unlink(&name, 0)).map(|_| None),
+        None => Ok(None),
     }
 }
 
-/// Success also for what somebody else has removed.
-fn unless_gone(removed: Result<(), Error>) -> Result<(), Error> {
-    match removed {
-        Err(why) if why.errno() == Errno::ENOENT => Ok(()),
-        removed => removed,
+/// `None` for what was done to `name` in `dir` if somebody else has removed that.
+fn unless_gone<T>(
+    dir: &ControlFile,
+    name: &OsStr,
+    done: Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(why) if why.errno() == Errno::ENOENT => Ok(None),
+        // What servers say of, and in, a directory that was removed through them, among other
+        // things. Nothing can be found in it, nor under its name.
+        Err(why) if why.errno() == Errno::EINVAL => match dir.walk_one(name) {
+            Err(gone) if gone.errno() == Errno::ENOENT => Ok(None),
+            _ => Err(why),
+        },
+        Err(why) => Err(why),
     }
 }

@@ -10,5 +10,6 @@ mod contents;
 mod fake;
 mod paths;
 mod raw;
+mod removal;
 mod shared;
 mod walks;
