@@ -31,7 +31,12 @@ impl HostFs {
         access: OFlag,
     ) -> Result<(Handle, Statx, OwnedFd), Errno> {
         parent.with_fd(|directory| {
-            let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            // O_NONBLOCK as for every file that is opened; a new one makes nobody wait.
+            let flags = OFlag::O_CREAT
+                | OFlag::O_EXCL
+                | OFlag::O_NOFOLLOW
+                | OFlag::O_NONBLOCK
+                | OFlag::O_CLOEXEC;
             // Set-id bits come when the owner is right.
             let mode = permissions(creation.permissions & !SET_ID);
             let file = openat(directory, name.as_bytes(), flags | access, mode)?;

@@ -22,9 +22,9 @@
 //! holds for reads and writes through the server as well. A write beyond RLIMIT_FSIZE raises SIGXFSZ,
 //! which the process should ignore. Space is limited by the host's quotas alone.
 //!
-//! The kernel may still wait where no flag forbids it: for a file system whose server is gone, or for
-//! the holder of a lease on a file that is opened. Directories that are mounted on demand
-//! (autofs(5)) are served as they are before that.
+//! The kernel may still wait where no flag forbids it: for a file system whose server is gone. Who
+//! has a lease on a file is not waited for: opening it is answered EAGAIN until it is given up.
+//! Directories that are mounted on demand (autofs(5)) are served as they are before that.
 //!
 //! # Requirements
 //!

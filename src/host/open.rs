@@ -44,11 +44,14 @@ impl HostFs {
     ///
     /// # Errors
     /// EPERM where policy forbids it; EINVAL for a symlink; ENXIO for a socket, and at once for a
-    /// FIFO opened for writing that nobody reads; otherwise as open(2).
+    /// FIFO opened for writing that nobody reads; EAGAIN for a file that somebody has a lease on,
+    /// who is asked to give it up; otherwise as open(2).
     pub(super) fn open_file(&self, handle: &Handle, flags: OpenFlags) -> Result<OpenFd, Errno> {
         let policy = &self.options;
         let (kind, extra) = match handle.file_type() {
-            FileType::Regular if !handle.in_procfs() => (Kind::Regular, OFlag::empty()),
+            // O_NONBLOCK: a client that has taken a lease on what was donated to it must not make
+            // this thread wait, which holds locks.
+            FileType::Regular if !handle.in_procfs() => (Kind::Regular, OFlag::O_NONBLOCK),
             FileType::Directory => (Kind::Directory(Directory::default()), OFlag::O_DIRECTORY),
             FileType::Fifo if policy.host_fifo == HostFifo::Open => {
                 (Kind::Stream, OFlag::O_NONBLOCK)

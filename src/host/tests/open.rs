@@ -88,6 +88,18 @@ fn fifos_are_opened_without_waiting_for_the_other_end() {
     assert!(open(&served, "fifo", libc::O_RDWR).is_ok());
 }
 
+/// The client gets the descriptor, and could take a lease on it. The next open that conflicts with
+/// the lease would then wait for the client, for as long as the host is set to, with locks held.
+#[test]
+fn files_are_opened_without_waiting_for_a_lease() {
+    let served = Served::new();
+    fs::write(served.path("file"), "").unwrap();
+    for how in [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR] {
+        let file = open(&served, "file", how).unwrap();
+        assert!(status_flags(&file).contains(OFlag::O_NONBLOCK));
+    }
+}
+
 #[test]
 fn a_file_without_a_name_is_still_opened_truncated_and_allocated() {
     let served = Served::new();
