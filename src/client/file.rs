@@ -117,7 +117,7 @@ impl From<OpenFile> for File {
 impl Read for File {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let count = self.read_at(buf, self.position)?;
-        self.position += count as u64;
+        self.position = self.position.saturating_add(count as u64);
         Ok(count)
     }
 }
@@ -125,7 +125,7 @@ impl Read for File {
 impl Write for File {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let count = self.write_at(data, self.position)?;
-        self.position += count as u64;
+        self.position = self.position.saturating_add(count as u64);
         Ok(count)
     }
 

@@ -1,5 +1,6 @@
 //! Whole files, from servers that give less than they announced.
 
+use std::io::{Read, Seek, SeekFrom};
 use std::thread::JoinHandle;
 
 use lisafs::Errno;
@@ -82,4 +83,17 @@ fn a_file_that_has_shrunk_ends_where_nothing_more_comes() {
     assert_eq!(client.read("a").unwrap().len(), 600);
     drop(client);
     assert_eq!(server.join().unwrap(), [0, 600]);
+}
+
+#[test]
+fn a_position_behind_the_last_one_stays_there() {
+    let (client, server) = server(u64::MAX, vec![Ok(1), Ok(1)]);
+    let mut file = client.open("a").unwrap();
+    file.seek(SeekFrom::Start(u64::MAX)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(file.read(&mut [0]).unwrap(), 1);
+    }
+    assert_eq!(file.stream_position().unwrap(), u64::MAX);
+    drop((file, client));
+    assert_eq!(server.join().unwrap(), [u64::MAX; 2]);
 }
