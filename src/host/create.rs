@@ -238,10 +238,10 @@ impl<'f> Fresh<'f> {
 
     /// Whether the name is still that of what was made, as far as that is known.
     fn is_ours(&self) -> bool {
-        let Some(identity) = self.identity else {
-            return true;
-        };
-        stat_name(self.directory, self.name).is_ok_and(|stat| Identity::of(&stat) == identity)
+        stat_name(self.directory, self.name).is_ok_and(|stat| match self.identity {
+            Some(identity) => Identity::of(&stat) == identity,
+            None => stat.file_type() == self.file_type,
+        })
     }
 }
 

@@ -206,6 +206,12 @@ fn undoing_removes_what_was_made_and_nothing_that_took_its_place() {
     fs::write(served.path("moved"), "somebody else's").unwrap();
     drop(moved);
     assert_eq!(served.names(), ["elsewhere", "moved"]);
+    // Before it is known which file was made, the type still is.
+    std::os::unix::fs::symlink("moved", served.path("link")).unwrap();
+    for path in ["link", "elsewhere"] {
+        drop(Fresh::new(root.as_fd(), name(path), FileType::Regular));
+    }
+    assert_eq!(served.names(), ["link", "moved"]);
 }
 
 #[test]
