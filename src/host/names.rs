@@ -8,7 +8,7 @@ use super::handle::{Handle, Identity, stat_name};
 use super::sys;
 use crate::Errno;
 use crate::server::{RenameFlags, RenameOutcome};
-use crate::wire::Name;
+use crate::wire::{FileType, Name};
 
 /// unlinkat(2); `directory` for AT_REMOVEDIR.
 ///
@@ -51,7 +51,9 @@ pub(super) fn rename(
             let Ok(renamed) = stat_name(new_parent, new_name) else {
                 return Ok(RenameOutcome::Renamed);
             };
+            // A directory has one name; its links are its subdirectories.
             let same = renamed.nlink > 1
+                && renamed.file_type() != FileType::Directory
                 && stat_name(old_parent, old_name)
                     .is_ok_and(|old| Identity::of(&old) == Identity::of(&renamed));
             Ok(if same {
