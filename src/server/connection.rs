@@ -5,74 +5,26 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use flipcall::{
-    Closer, FrameBuffer, FrameSocket, Received, SendError, SharedBytes, Spinners, WaitPolicy,
-};
-use parking_lot::{Condvar, Mutex};
+use flipcall::{FrameBuffer, FrameSocket, Received, SendError, SharedBytes, Spinners, WaitPolicy};
 
 use super::backend::ServerImpl;
 use super::call::{Payload, Scratch};
-use super::channel::{Channel, ClientEnd};
+use super::channels::Channels;
 use super::dispatch::{Incoming, Outgoing, RpcHandler, RpcHandlers, dispatch, parsed_len, refuse};
 use super::fds::FdTable;
 use super::guarantee::TreeLocks;
+use super::opts::ConnectionOpts;
 use super::tree::Tree;
 use crate::Errno;
-use crate::wire::{MESSAGE_COUNT, Mid, Name};
+use crate::wire::{MESSAGE_COUNT, Mid, messages};
 
 /// How long the end of a connection waits for requests that are running.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How often it looks for channels that have become idle meanwhile.
-const CLOSE_TURN: Duration = Duration::from_millis(1);
-
 /// Frames of handlers are small; the buffers are on the heap.
 pub(super) const STACK_SIZE: usize = 256 << 10;
-
-/// How a connection is served.
-#[derive(Clone, Debug)]
-pub struct ConnectionOpts {
-    /// Which path of the tree the connection's root is: absolute, without `.` and `..`.
-    pub mount_path: Vec<u8>,
-    /// Whether requests that change something are answered EROFS.
-    pub readonly: bool,
-    /// How many channels the client can have at a time; ENOMEM above. At least 1.
-    pub max_channels: usize,
-    /// How many ids the client can have at a time; EMFILE above.
-    pub max_ids: usize,
-    /// How many objects the client can have at a time, an open file and the position it was opened
-    /// from being two; EMFILE above. The host back end has a descriptor for each.
-    pub max_fds: usize,
-    /// How workers wait for the next request.
-    pub wait: WaitPolicy,
-}
-
-impl Default for ConnectionOpts {
-    fn default() -> ConnectionOpts {
-        ConnectionOpts {
-            mount_path: b"/".to_vec(),
-            readonly: false,
-            max_channels: 4,
-            max_ids: 1 << 20,
-            max_fds: 1 << 16,
-            wait: WaitPolicy::Park,
-        }
-    }
-}
-
-impl ConnectionOpts {
-    /// The components of the mount path.
-    pub(super) fn mount_names(&self) -> Result<Vec<Name<'_>>, Errno> {
-        let path = self.mount_path.strip_prefix(b"/").ok_or(Errno::EINVAL)?;
-        path.split(|byte| *byte == b'/')
-            .filter(|name| !name.is_empty())
-            .map(Name::new)
-            .collect()
-    }
-}
 
 /// What all connections of a server have in common.
 pub(super) struct Shared<S: ServerImpl> {
@@ -92,22 +44,11 @@ pub(super) struct Connection<S: ServerImpl> {
     accepted: [bool; MESSAGE_COUNT],
     socket: FrameSocket,
     fds: FdTable<S>,
-    channels: Mutex<Channels>,
-    /// Signalled when a channel ends.
-    channel_ended: Condvar,
+    channels: Channels,
     /// No request starts any more.
     closing: AtomicBool,
     /// Channels end with the reply they are at.
     draining: AtomicBool,
-}
-
-/// The channels that are being served.
-#[derive(Default)]
-struct Channels {
-    next: u64,
-    running: Vec<(u64, Closer)>,
-    /// No more channels are made.
-    closed: bool,
 }
 
 impl<S: ServerImpl> fmt::Debug for Connection<S> {
@@ -131,20 +72,22 @@ impl<S: ServerImpl> Connection<S> {
         opts.mount_names()?;
         let max_message_size =
             usize::try_from(backend.max_message_size()).map_err(|_| Errno::EINVAL)?;
-        let supported = backend.supported_messages();
+        let offered = backend.supported_messages();
+        // Clients take a failed Flush for a success, so advertising it would only cost them a round
+        // trip; one that sends it all the same gets that success.
+        let supported: Vec<Mid> = messages()
+            .map(|message| message.mid)
+            .filter(|mid| *mid == Mid::MOUNT || offered.contains(mid))
+            .filter(|mid| *mid != Mid::FLUSH)
+            .collect();
         let mut accepted = [false; MESSAGE_COUNT];
-        for mid in &supported {
+        for mid in supported.iter().chain([&Mid::FLUSH]) {
             *accepted.get_mut(usize::from(mid.0)).ok_or(Errno::EINVAL)? = true;
         }
         // The reply to Mount has to fit, and so has an error.
         let mount_reply = 160 + 2 * supported.len();
-        if supported.is_empty() || opts.max_channels == 0 || max_message_size < mount_reply {
+        if opts.max_channels == 0 || max_message_size < mount_reply {
             return Err(Errno::EINVAL);
-        }
-        // Clients take a failed Flush for a success, so it is not worth a round trip to advertise
-        // it; one that sends it all the same gets that success.
-        if let Some(flush) = accepted.get_mut(usize::from(Mid::FLUSH.0)) {
-            *flush = true;
         }
         let socket = FrameSocket::from(stream);
         socket.refuse_descriptors().map_err(super::channel::errno)?;
@@ -158,11 +101,18 @@ impl<S: ServerImpl> Connection<S> {
             socket,
             fds: FdTable::new(opts.max_ids, opts.max_fds),
             opts,
-            channels: Mutex::default(),
-            channel_ended: Condvar::new(),
+            channels: Channels::default(),
             closing: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         })
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn channels(&self) -> &Channels {
+        &self.channels
     }
 
     pub(super) fn backend(&self) -> &S {
@@ -225,11 +175,6 @@ impl<S: ServerImpl> Connection<S> {
             .filter(|_| accepted)
     }
 
-    /// The number of channels that are being served.
-    pub(super) fn channel_count(&self) -> usize {
-        self.channels.lock().running.len()
-    }
-
     /// Has the connection end once the request that runs on its socket is answered, and has no
     /// other start, on its channels either.
     pub(super) fn stop(&self) {
@@ -237,43 +182,9 @@ impl<S: ServerImpl> Connection<S> {
         self.socket.shutdown_recv();
     }
 
-    /// Makes a channel and starts its thread.
-    ///
-    /// # Errors
-    /// ENOMEM when there are as many as there may be, ENOSYS when the connection is ending.
-    pub(super) fn open_channel(self: &Arc<Self>) -> Result<ClientEnd, Errno> {
-        let mut channels = self.channels.lock();
-        if channels.closed {
-            return Err(Errno::ENOSYS);
-        }
-        if channels.running.len() >= self.opts.max_channels {
-            return Err(Errno::ENOMEM);
-        }
-        let (channel, client) = Channel::new(self)?;
-        let (number, closer) = (channels.next, client.closer.clone());
-        let connection = Arc::clone(self);
-        thread::Builder::new()
-            .name(format!("channel {}.{number}", self.id))
-            .stack_size(STACK_SIZE)
-            .spawn(move || {
-                // Made here and not outside, where it would have to go if there is no thread: its
-                // drop takes the lock that is held there.
-                let _ended = ChannelEnd {
-                    connection: Arc::clone(&connection),
-                    number,
-                };
-                if let Err(errno) = connection.backend.thread_started() {
-                    tracing::error!(%errno, "a channel cannot be served: its thread has no set-up");
-                    return;
-                }
-                if let Err(error) = channel.serve(&connection) {
-                    tracing::debug!(connection = connection.id, number, %error, "channel ended");
-                }
-            })
-            .map_err(Errno::from)?;
-        channels.next += 1;
-        channels.running.push((number, closer));
-        Ok(client)
+    /// Gives a client up that does not even take its last answer.
+    pub(super) fn cut(&self) {
+        self.socket.shutdown();
     }
 
     /// Serves the client's socket until it is closed, then ends the connection.
@@ -364,28 +275,15 @@ impl<S: ServerImpl> Connection<S> {
             self.socket.shutdown();
         }
         self.draining.store(true, Ordering::Release);
-        let deadline = Instant::now() + CLOSE_DEADLINE;
-        let mut channels = self.channels.lock();
-        channels.closed = true;
-        while !channels.running.is_empty() && Instant::now() < deadline {
-            for (_, closer) in &channels.running {
-                closer.shutdown_if_idle();
-            }
-            self.channel_ended.wait_for(&mut channels, CLOSE_TURN);
-        }
+        let stuck = self.channels.end(Instant::now() + CLOSE_DEADLINE);
         self.socket.shutdown();
-        let stuck = channels.running.len();
         if stuck > 0 {
-            for (_, closer) in &channels.running {
-                closer.shutdown(Duration::ZERO);
-            }
             tracing::warn!(
                 connection = self.id,
                 stuck,
                 "channels are stuck in the host: ending the connection without them"
             );
         }
-        drop(channels);
         self.fds.clear();
     }
 }
@@ -398,21 +296,5 @@ struct SocketEnd<'c, S: ServerImpl> {
 impl<S: ServerImpl> Drop for SocketEnd<'_, S> {
     fn drop(&mut self) {
         self.connection.close();
-    }
-}
-
-/// Tells the connection that a channel has ended, however it did.
-struct ChannelEnd<S: ServerImpl> {
-    connection: Arc<Connection<S>>,
-    number: u64,
-}
-
-impl<S: ServerImpl> Drop for ChannelEnd<S> {
-    fn drop(&mut self) {
-        let mut channels = self.connection.channels.lock();
-        channels
-            .running
-            .retain(|(number, _)| *number != self.number);
-        self.connection.channel_ended.notify_all();
     }
 }

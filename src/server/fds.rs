@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 use foldhash::fast::RandomState;
@@ -45,6 +45,8 @@ pub(super) struct FdTable<S: ServerImpl> {
     /// What ids stand for, and what lives on without one: an open file keeps the ControlFd that it
     /// was opened from.
     objects: Arc<Quota>,
+    /// The connection has ended: nothing gets an id any more.
+    closed: AtomicBool,
 }
 
 /// Hashed with a secret seed: a client picks which ids to keep, but not where they land.
@@ -58,6 +60,7 @@ impl<S: ServerImpl> FdTable<S> {
             next: AtomicU64::new(1),
             ids: Quota::new(max_ids),
             objects: Quota::new(max_fds),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -138,16 +141,22 @@ impl<S: ServerImpl> FdTable<S> {
             .and_then(|shard| shard.write().remove(&id.0));
     }
 
-    /// Closes all ids.
+    /// Closes all ids for good: what a request that was stuck makes later is dropped at once.
     pub(super) fn clear(&self) {
+        self.closed.store(true, Ordering::Release);
         for shard in &self.shards {
             let _closed = core::mem::take(&mut *shard.write());
         }
     }
 
     fn insert(&self, id: FdId, fd: Fd<S>, share: Share) {
-        if let Some(shard) = self.shard(id.0) {
-            shard.write().insert(id.0, (fd, share));
+        let Some(shard) = self.shard(id.0) else {
+            return;
+        };
+        let mut shard = shard.write();
+        // Looked at with the lock held, which `clear` takes after it has closed the table.
+        if !self.closed.load(Ordering::Acquire) {
+            shard.insert(id.0, (fd, share));
         }
     }
 

@@ -19,12 +19,14 @@
 mod backend;
 mod call;
 mod channel;
+mod channels;
 mod connection;
 mod dispatch;
 mod fd;
 mod fds;
 mod guarantee;
 mod handle;
+mod opts;
 mod quota;
 mod rename_lock;
 mod tree;
@@ -44,12 +46,12 @@ pub use backend::{
     OpenFdImpl, OpenFlags, RenameFlags, RenameOutcome, ServerImpl, ServerOpts,
 };
 pub use call::{Answer, Call};
-pub use connection::ConnectionOpts;
 pub use dispatch::{RpcHandler, RpcHandlers};
 pub use guarantee::{
     Exclusive, FdExclusive, FdLocks, FdShared, Global, Guarded, Shared, TreeLocks, Unguarded,
     Unheld,
 };
+pub use opts::ConnectionOpts;
 pub use tree::Node;
 
 use crate::Errno;
@@ -177,7 +179,8 @@ impl<S: ServerImpl> Server<S> {
 
     /// Ends all connections and accepts no more. A request that is running is answered, if that
     /// takes no longer than `deadline`, and on a channel no longer than two seconds. Returns whether
-    /// all connections have ended; those that have not go on ending.
+    /// all connections have ended; those that have not go on ending, unless somebody
+    /// [`abort`](Self::abort)s them.
     #[must_use]
     pub fn shutdown(&self, deadline: Duration) -> bool {
         let mut connections = self.inner.connections.lock();
@@ -193,6 +196,15 @@ impl<S: ServerImpl> Server<S> {
         connections.running.is_empty()
     }
 
+    /// Cuts all connections off, whatever they are at, and accepts no more. What is left of them is
+    /// what hangs in the host. For clients that do not even take their last answer.
+    pub fn abort(&self) {
+        let mut connections = self.inner.connections.lock();
+        connections.closed = true;
+        let running = connections.running.values().filter_map(Weak::upgrade);
+        running.for_each(|connection| connection.cut());
+    }
+
     /// Counts what the server holds. Walks the tree, so it is not for a busy loop.
     #[must_use]
     pub fn census(&self) -> Census {
@@ -205,7 +217,7 @@ impl<S: ServerImpl> Server<S> {
             nodes: self.inner.shared.tree.count(),
         };
         for connection in connections.running.values().filter_map(Weak::upgrade) {
-            census.channels += connection.channel_count();
+            census.channels += connection.channels().len();
             census.ids += connection.fds().len();
             census.objects += connection.fds().object_count();
         }

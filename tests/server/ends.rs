@@ -1,6 +1,10 @@
 //! The ends of connections and of the server, with requests that hang and without.
 
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::sync::mpsc;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
 
@@ -143,4 +147,60 @@ fn a_server_that_shuts_down_starts_no_request() {
     scene.stage.release();
     assert!(scene.server.shutdown(Duration::MAX), "no deadline at all");
     running.join().unwrap().unwrap();
+}
+
+#[test]
+fn what_a_stuck_request_makes_after_the_end_is_dropped_at_once() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let (mut walking, mut looking) = (channel(&mut socket), channel(&mut socket));
+    let f = one(&mut socket, root, "f-hangs");
+    // One hangs for good, so that the connection's memory stays; the other makes an id meanwhile.
+    let stuck = thread::spawn(move || {
+        looking
+            .call(&StatReq { fd: f }, &mut Reply::new())
+            .map(|_| ())
+    });
+    scene.stage.wait_until_stuck(1);
+    let late = thread::spawn(move || walk(&mut walking, root, &["hangs", "below"]));
+    scene.stage.wait_until_stuck(2);
+    drop(socket);
+    scene.server.wait();
+    scene.stage.release_walks();
+    let deadline = Instant::now() + DEADLINE;
+    while scene.server.census().nodes > 2 {
+        assert!(Instant::now() < deadline, "{:?}", scene.server.census());
+        thread::yield_now();
+    }
+    assert!(late.join().unwrap().is_err());
+    scene.stage.release();
+    stuck.join().unwrap().unwrap_err();
+}
+
+#[test]
+fn a_client_that_takes_no_answers_can_be_cut_off() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let f = one(&mut socket, root, "f");
+    let open = socket
+        .call(&OpenAtReq { fd: f, flags: 0 }, &mut Reply::new())
+        .unwrap()
+        .open_fd;
+    // Asks for more than a socket holds and never reads it.
+    let mut request = vec![24, 0, 0, 0, 12, 0, 0, 0];
+    let read = PReadReq {
+        offset: 0,
+        fd: open,
+        count: DEFAULT_MAX_MESSAGE_SIZE - 8,
+    };
+    read.encode(&mut request).unwrap();
+    let stream = socket.as_fd().try_clone_to_owned().unwrap();
+    let mut stream = UnixStream::from(stream);
+    stream.write_all(&request).unwrap();
+    let mut begun = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+    poll(&mut begun, PollTimeout::NONE).unwrap();
+    assert!(!scene.server.shutdown(Duration::from_millis(300)));
+    scene.server.abort();
+    scene.server.wait();
+    drop(socket);
 }

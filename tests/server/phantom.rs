@@ -28,7 +28,10 @@ pub(crate) struct Stage {
 #[derive(Debug, Default)]
 struct Stuck {
     inside: usize,
+    /// All may go on.
     released: bool,
+    /// Those that hang in a walk may.
+    released_walks: bool,
 }
 
 impl Stage {
@@ -51,13 +54,19 @@ impl Stage {
         self.changed.notify_all();
     }
 
-    fn hang(&self) {
+    /// Lets the walks that hang go on.
+    pub(crate) fn release_walks(&self) {
+        self.stuck.lock().unwrap().released_walks = true;
+        self.changed.notify_all();
+    }
+
+    fn hang(&self, released: impl Fn(&Stuck) -> bool) {
         let mut stuck = self.stuck.lock().unwrap();
         stuck.inside += 1;
         self.changed.notify_all();
         let mut stuck = self
             .changed
-            .wait_while(stuck, |stuck| !stuck.released)
+            .wait_while(stuck, |stuck| !released(stuck))
             .unwrap();
         stuck.inside -= 1;
     }
@@ -151,7 +160,7 @@ impl ControlFdImpl for PhantomFile {
 
     fn stat(&self, _at: FdShared<'_, PhantomFs>) -> Result<Statx, Errno> {
         if self.name == b"f-hangs" {
-            self.stage.hang();
+            self.stage.hang(|stuck| stuck.released);
         }
         Ok(self.statx())
     }
@@ -164,6 +173,10 @@ impl ControlFdImpl for PhantomFile {
         match name.as_bytes() {
             b"absent" => Err(Errno::ENOENT),
             b"denied" => Err(Errno::EACCES),
+            b"hangs" => {
+                self.stage.hang(|stuck| stuck.released_walks);
+                self.made(name)
+            }
             _ => self.made(name),
         }
     }

@@ -63,6 +63,10 @@ impl Serve for FSyncReq<'_> {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
         let (server, locks) = (call.connection.backend(), call.connection.locks());
         let sync = |id: FdId| {
+            // There can be many, and nobody waits for the rest when the client has gone.
+            if call.connection.is_closing() {
+                return Err(Errno::ECONNRESET);
+            }
             let fd = call.open(id)?;
             S::FdLocks::shared(locks, server, fd.node(), |at| fd.file().sync(at))
         };

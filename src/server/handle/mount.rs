@@ -42,6 +42,8 @@ impl Serve for MountReq {
         })?;
         drop(stable);
         pending.fill(id, Fd::Control(root));
+        // Nobody checks what a client does with it.
+        let root_fd = donation.filter(|_| !connection.is_readonly());
         let answer = call.reply::<Self>(&MountResp {
             root: Inode {
                 control_fd: id,
@@ -52,13 +54,13 @@ impl Serve for MountReq {
         })?;
         Ok(answer
             .publishing(pending)
-            .donating(donation.map_or(Gift::None, Gift::Optional)))
+            .donating(root_fd.map_or(Gift::None, Gift::Optional)))
     }
 }
 
 impl Serve for ChannelReq {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        let channel = call.connection.open_channel()?;
+        let channel = call.connection.channels().open(call.connection)?;
         let answer = call.reply::<Self>(&ChannelResp {
             data_offset: i64::try_from(channel.window.offset).map_err(|_| Errno::EOVERFLOW)?,
             data_length: channel.window.length,

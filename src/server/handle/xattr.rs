@@ -53,7 +53,7 @@ impl Serve for FSetXattrReq<'_> {
         let fd = call.control(self.fd)?;
         let name = XattrName::new(self.name)?;
         // gVisor's encoder writes the length of a 65,536-byte value as 0 and the value behind it.
-        if self.value.is_empty() && call.trailing > 0 {
+        if self.value.is_empty() && call.trailing > usize::from(u16::MAX) {
             return Err(Errno::E2BIG);
         }
         if self.flags > libc::XATTR_REPLACE.cast_unsigned() {

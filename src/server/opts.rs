@@ -1,0 +1,52 @@
+//! How a connection is served.
+
+use flipcall::WaitPolicy;
+
+use crate::Errno;
+use crate::wire::Name;
+
+/// How a connection is served.
+#[derive(Clone, Debug)]
+pub struct ConnectionOpts {
+    /// Which path of the tree the connection's root is: absolute, without `.` and `..`.
+    pub mount_path: Vec<u8>,
+    /// Whether requests that change something are answered EROFS.
+    ///
+    /// That binds requests alone. A descriptor that the host back end donates with a file opened for
+    /// reading can be opened again for writing by a client that reaches it through a procfs, unless
+    /// the directory is mounted read-only as well.
+    pub readonly: bool,
+    /// How many channels the client can have at a time; ENOMEM above. At least 1.
+    pub max_channels: usize,
+    /// How many ids the client can have at a time; EMFILE above.
+    pub max_ids: usize,
+    /// How many objects the client can have at a time, an open file and the position it was opened
+    /// from being two; EMFILE above. The host back end has a descriptor for each.
+    pub max_fds: usize,
+    /// How workers wait for the next request.
+    pub wait: WaitPolicy,
+}
+
+impl Default for ConnectionOpts {
+    fn default() -> ConnectionOpts {
+        ConnectionOpts {
+            mount_path: b"/".to_vec(),
+            readonly: false,
+            max_channels: 4,
+            max_ids: 1 << 20,
+            max_fds: 1 << 16,
+            wait: WaitPolicy::Park,
+        }
+    }
+}
+
+impl ConnectionOpts {
+    /// The components of the mount path.
+    pub(super) fn mount_names(&self) -> Result<Vec<Name<'_>>, Errno> {
+        let path = self.mount_path.strip_prefix(b"/").ok_or(Errno::EINVAL)?;
+        path.split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty())
+            .map(Name::new)
+            .collect()
+    }
+}
