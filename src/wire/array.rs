@@ -83,6 +83,20 @@ impl<'a, T: Pod> Decode<'a> for Array<'a, T> {
     }
 }
 
+/// Reads an array of elements of any length: how many there are, and all their bytes. Every element
+/// lies inside the message then, so decoding them again cannot fail.
+pub(super) fn measured<'a, T: Decode<'a>>(
+    from: &mut Reader<'a>,
+) -> Result<(u16, &'a [u8]), Malformed> {
+    let count = u16::decode(from)?;
+    let start = from.rest();
+    for _ in 0..count {
+        T::decode(from)?;
+    }
+    let measured = start.len() - from.rest().len();
+    Ok((count, start.get(..measured).ok_or(Malformed)?))
+}
+
 /// An array of strings: u16 count, then each string with a u16 length.
 ///
 /// Decoding checks that every string lies inside the message, so iterating cannot fail; the
@@ -161,14 +175,7 @@ impl Encode for StringArray<'_> {
 
 impl<'a> Decode<'a> for StringArray<'a> {
     fn decode(from: &mut Reader<'a>) -> Result<Self, Malformed> {
-        let count = u16::decode(from)?;
-        let start = from.rest();
-        for _ in 0..count {
-            <&[u8]>::decode(from)?;
-        }
-        let bytes = start
-            .get(..start.len() - from.rest().len())
-            .ok_or(Malformed)?;
+        let (count, bytes) = measured::<&[u8]>(from)?;
         Ok(StringArray { count, bytes })
     }
 }

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::array::measured;
 use super::codec::{Decode, Encode, Malformed, Overflow, Reader, Writer};
 use super::declare::record;
 use super::schema::{Described, Kind};
@@ -75,14 +76,7 @@ impl Encode for Dirents<'_> {
 
 impl<'a> Decode<'a> for Dirents<'a> {
     fn decode(from: &mut Reader<'a>) -> Result<Self, Malformed> {
-        let count = u16::decode(from)?;
-        let start = from.rest();
-        for _ in 0..count {
-            Dirent64::decode(from)?;
-        }
-        let bytes = start
-            .get(..start.len() - from.rest().len())
-            .ok_or(Malformed)?;
+        let (count, bytes) = measured::<Dirent64<'_>>(from)?;
         Ok(Dirents { count, bytes })
     }
 }

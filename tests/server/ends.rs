@@ -3,23 +3,31 @@
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
 
+/// Has the back end hang on a request for `f`, which is called `f-hangs`.
+fn stick(
+    scene: &Scene,
+    mut on: impl Communicator + Send + 'static,
+    f: FdId,
+) -> JoinHandle<Result<(), Error>> {
+    let request = StatReq { fd: f };
+    let stuck = thread::spawn(move || on.call(&request, &mut Reply::new()).map(|_| ()));
+    scene.stage.wait_until_stuck(1);
+    stuck
+}
+
 #[test]
 fn a_request_that_hangs_holds_up_neither_its_connection_nor_a_rename_for_ever() {
     let scene = Scene::new();
     let (mut socket, root) = scene.client();
-    let mut hanging = channel(&mut socket);
+    let hanging = channel(&mut socket);
     let f = one(&mut socket, root, "f-hangs");
-    let stuck = thread::spawn(move || {
-        hanging
-            .call(&StatReq { fd: f }, &mut Reply::new())
-            .map(|_| ())
-    });
-    scene.stage.wait_until_stuck(1);
+    let stuck = stick(&scene, hanging, f);
 
     let started = Instant::now();
     assert_eq!(
@@ -48,14 +56,9 @@ fn a_request_that_hangs_holds_up_neither_its_connection_nor_a_rename_for_ever() 
 fn a_request_that_hangs_on_a_file_does_not_hold_up_its_directory() {
     let scene = Scene::new();
     let (mut socket, root) = scene.client();
-    let (mut hanging, mut unlinking) = (channel(&mut socket), channel(&mut socket));
+    let (hanging, mut unlinking) = (channel(&mut socket), channel(&mut socket));
     let f = one(&mut socket, root, "f-hangs");
-    let stuck = thread::spawn(move || {
-        hanging
-            .call(&StatReq { fd: f }, &mut Reply::new())
-            .map(|_| ())
-    });
-    scene.stage.wait_until_stuck(1);
+    let stuck = stick(&scene, hanging, f);
     let (done, finished) = mpsc::channel();
     thread::spawn(move || {
         let _ = done.send(errno(unlink(&mut unlinking, root, "f-hangs")));
@@ -72,12 +75,7 @@ fn shutdown_answers_what_is_running_and_accepts_no_more() {
     let scene = Scene::new();
     let (mut socket, root) = scene.client();
     let f = one(&mut socket, root, "f-hangs");
-    let running = thread::spawn(move || {
-        socket
-            .call(&StatReq { fd: f }, &mut Reply::new())
-            .map(|_| ())
-    });
-    scene.stage.wait_until_stuck(1);
+    let running = stick(&scene, socket, f);
     assert!(
         !scene.server.shutdown(Duration::from_millis(10)),
         "a request is running"
@@ -98,14 +96,9 @@ fn shutdown_answers_what_is_running_and_accepts_no_more() {
 fn shutdown_answers_what_is_running_on_a_channel() {
     let scene = Scene::new();
     let (mut socket, root) = scene.client();
-    let mut channel = channel(&mut socket);
+    let channel = channel(&mut socket);
     let f = one(&mut socket, root, "f-hangs");
-    let running = thread::spawn(move || {
-        channel
-            .call(&StatReq { fd: f }, &mut Reply::new())
-            .map(|_| ())
-    });
-    scene.stage.wait_until_stuck(1);
+    let running = stick(&scene, channel, f);
     assert!(!scene.server.shutdown(Duration::from_millis(10)));
     scene.stage.release();
     running
@@ -135,12 +128,7 @@ fn a_server_that_shuts_down_starts_no_request() {
     let (mut socket, root) = scene.client();
     let f = one(&mut socket, root, "f-hangs");
     let mut channel = channel(&mut socket);
-    let running = thread::spawn(move || {
-        socket
-            .call(&StatReq { fd: f }, &mut Reply::new())
-            .map(|_| ())
-    });
-    scene.stage.wait_until_stuck(1);
+    let running = stick(&scene, socket, f);
     assert!(!scene.server.shutdown(Duration::ZERO));
     let refused = walk(&mut channel, root, &["a"]);
     assert_eq!(refused, Err(Errno::ECONNRESET));
@@ -153,15 +141,10 @@ fn a_server_that_shuts_down_starts_no_request() {
 fn what_a_stuck_request_makes_after_the_end_is_dropped_at_once() {
     let scene = Scene::new();
     let (mut socket, root) = scene.client();
-    let (mut walking, mut looking) = (channel(&mut socket), channel(&mut socket));
+    let (mut walking, looking) = (channel(&mut socket), channel(&mut socket));
     let f = one(&mut socket, root, "f-hangs");
     // One hangs for good, so that the connection's memory stays; the other makes an id meanwhile.
-    let stuck = thread::spawn(move || {
-        looking
-            .call(&StatReq { fd: f }, &mut Reply::new())
-            .map(|_| ())
-    });
-    scene.stage.wait_until_stuck(1);
+    let stuck = stick(&scene, looking, f);
     let late = thread::spawn(move || walk(&mut walking, root, &["hangs", "below"]));
     scene.stage.wait_until_stuck(2);
     drop(socket);
