@@ -5,13 +5,14 @@
 //! that the binary would get.
 //!
 //! [`main`] takes the process over: it changes the umask, resource limits, signal mask and
-//! dispositions, and expects no other threads.
+//! dispositions and the panic hook, and expects no other threads.
 //!
 //! | | |
 //! |---|---|
 //! | `args` | the command line |
 //! | `process` | what the process is set to before it serves |
 //! | `listener`, `inherited` | the socket: one to listen on, or one that is connected |
+//! | `panics` | what is said of a bug |
 //! | `signals` | SIGTERM and SIGINT as events |
 //! | `serve` | accepting, serving, draining |
 //! | `failure` | what can be in the way |
@@ -21,6 +22,7 @@ mod args;
 mod failure;
 mod inherited;
 mod listener;
+mod panics;
 mod process;
 mod serve;
 mod signals;
@@ -62,6 +64,7 @@ pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
         .with_writer(io::stderr)
         .log_internal_errors(false)
         .try_init();
+    panics::log();
     match serve::run(&options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
