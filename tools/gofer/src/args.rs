@@ -81,6 +81,15 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = positive)]
     pub(crate) max_ids: usize,
 
+    /// How many objects a client can have, each of which costs this process a descriptor
+    ///
+    /// An open file and the handle that it was opened from are two. By default a quarter of the
+    /// descriptors that this process may have (`ulimit -Hn`), and three quarters with --fd, where
+    /// there is one client only; the rest is for sockets and channels. Never more than 1048576 by
+    /// default.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) max_fds: Option<usize>,
+
     /// How many clients can be connected
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = positive)]
     pub(crate) max_connections: usize,
@@ -112,17 +121,32 @@ impl ServeOptions {
         }
     }
 
-    /// The limits of a client.
-    pub(crate) fn connection(&self) -> ConnectionOpts {
+    /// The limits of a client of a process that may have so many descriptors.
+    pub(crate) fn connection(&self, descriptors: usize) -> ConnectionOpts {
         ConnectionOpts {
             readonly: self.readonly,
             max_channels: self.max_channels,
             max_ids: self.max_ids,
+            max_fds: self.max_fds.unwrap_or_else(|| self.share(descriptors)),
             wait: self.wait,
             ..ConnectionOpts::default()
         }
     }
+
+    /// What a client gets of so many descriptors: not so much that it alone can leave nothing to
+    /// the others, or to the sockets of this process.
+    fn share(&self, descriptors: usize) -> usize {
+        let quarter = descriptors / 4;
+        let share = match self.fd {
+            Some(_) => descriptors - quarter,
+            None => quarter,
+        };
+        share.clamp(1, MOST_FDS)
+    }
 }
+
+/// What a client gets of the descriptors unless somebody says otherwise, whatever there is.
+const MOST_FDS: usize = 1 << 20;
 
 /// How far the process is locked in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,5 +175,25 @@ fn positive(text: &str) -> Result<usize, String> {
         Ok(0) => Err("it has to be at least 1".to_owned()),
         Ok(number) => Ok(number),
         Err(why) => Err(format!("{why}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn max_fds(arguments: &[&str], descriptors: usize) -> usize {
+        let words = ["lisafs-gofer", "serve", "/"].iter().chain(arguments);
+        let Verb::Serve(options) = Args::try_parse_from(words).unwrap().verb;
+        options.connection(descriptors).max_fds
+    }
+
+    #[test]
+    fn a_client_gets_its_share_of_the_descriptors() {
+        assert_eq!(max_fds(&["--listen", "s"], 4096), 1024);
+        assert_eq!(max_fds(&["--fd", "0"], 4096), 3072);
+        assert_eq!(max_fds(&["--listen", "s"], 3), 1);
+        assert_eq!(max_fds(&["--fd", "0"], usize::MAX), 1 << 20);
+        assert_eq!(max_fds(&["--fd", "0", "--max-fds", "9000"], 4096), 9000);
     }
 }

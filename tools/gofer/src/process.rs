@@ -12,18 +12,20 @@ use nix::sys::stat::{Mode, umask};
 use crate::failure::{Failure, cannot};
 use crate::sys;
 
-/// Sets the process up. To be called before there are other threads.
-pub(crate) fn prepare() -> Result<(), Failure> {
+/// Sets the process up, and returns how many descriptors it may have. To be called before there
+/// are other threads.
+pub(crate) fn prepare() -> Result<usize, Failure> {
     close_on_exec().map_err(cannot("cannot look at the inherited descriptors"))?;
     // Clients say which mode a new file gets, and mean it.
     umask(Mode::empty());
-    raise_descriptor_limit().map_err(cannot("cannot raise the limit of open files"))?;
+    let descriptors =
+        raise_descriptor_limit().map_err(cannot("cannot raise the limit of open files"))?;
     // A client that has left, or a file that may not grow, is an error of one request. The default
     // is to end the process.
     for signal in [Signal::SIGPIPE, Signal::SIGXFSZ] {
         sys::ignore(signal).map_err(cannot("cannot ignore a signal"))?;
     }
-    Ok(())
+    Ok(descriptors)
 }
 
 /// Whatever was inherited goes no further.
@@ -43,8 +45,10 @@ fn close_on_exec() -> io::Result<()> {
     Ok(())
 }
 
-/// Files are held open for clients, so there can be as many as the system permits.
-fn raise_descriptor_limit() -> nix::Result<()> {
+/// Files are held open for clients, so there can be as many as the system permits. Returns how
+/// many that is.
+fn raise_descriptor_limit() -> nix::Result<usize> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(usize::try_from(hard).unwrap_or(usize::MAX))
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use lisafs::host::HostFs;
-use lisafs::server::Server;
+use lisafs::server::{ConnectionOpts, Server};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use tracing::{info, warn};
@@ -31,10 +31,17 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
         .fd
         .map(|number| inherited::take(number).map_err(|why| Failure::Fd { number, why }))
         .transpose()?;
-    process::prepare()?;
+    let descriptors = process::prepare()?;
     let Sandbox::Off = options.sandbox;
     warn!("there is no sandbox: clients are kept from other files by the checks of this process");
-    let gofer = Gofer::new(options)?;
+    let limits = options.connection(descriptors);
+    if limits.max_fds > descriptors {
+        warn!(
+            descriptors,
+            "--max-fds is more than this process may have: raise its limit of open files"
+        );
+    }
+    let gofer = Gofer::new(options, limits)?;
     let signals = Signals::block().map_err(cannot("cannot take over the signals"))?;
     match (client, &options.listen) {
         (Some(client), _) => gofer.serve_one(client, signals),
@@ -46,12 +53,13 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
 
 struct Gofer<'o> {
     options: &'o ServeOptions,
+    limits: ConnectionOpts,
     root: OwnedFd,
     server: Server<HostFs>,
 }
 
 impl<'o> Gofer<'o> {
-    fn new(options: &'o ServeOptions) -> Result<Gofer<'o>, Failure> {
+    fn new(options: &'o ServeOptions, limits: ConnectionOpts) -> Result<Gofer<'o>, Failure> {
         // Opened once, so that all clients see one tree, whatever happens to the name.
         let root = open(
             &options.dir,
@@ -64,6 +72,7 @@ impl<'o> Gofer<'o> {
         })?;
         let gofer = Gofer {
             options,
+            limits,
             root,
             server: Server::new(options.max_connections),
         };
@@ -86,7 +95,7 @@ impl<'o> Gofer<'o> {
     fn start(&self, client: UnixStream) -> Result<(), Failure> {
         let backend = self.backend()?;
         self.server
-            .start_connection(client, backend, self.options.connection())
+            .start_connection(client, backend, self.limits.clone())
             .map_err(Failure::Connection)
     }
 

@@ -34,6 +34,7 @@ fn bad_command_lines_are_refused_with_the_reason() {
         ),
         (&["--fd", "0", "--max-channels", "0", "/"], "at least 1"),
         (&["--fd", "0", "--max-ids", "0", "/"], "at least 1"),
+        (&["--fd", "0", "--max-fds", "0", "/"], "at least 1"),
         (
             &["--fd", "0", "--max-connections", "many", "/"],
             "invalid digit",

@@ -145,3 +145,17 @@ fn the_limits_of_a_client_hold() {
     client.flush_closes();
     client.lookup("file").unwrap();
 }
+
+#[test]
+fn objects_are_limited_apart_from_ids() {
+    let gofer = Gofer::listen(&["--max-fds", "3"]);
+    fs::write(gofer.root.join("file"), "").unwrap();
+    let client = gofer.connect(&ClientOptions::new());
+    let file = client.lookup("file").unwrap();
+    // The root, the file, and the file opened.
+    let open = file.open(libc::O_RDONLY).unwrap();
+    let refused = file.open(libc::O_RDONLY).map(drop).unwrap_err();
+    assert_eq!(refused.errno(), Errno::EMFILE);
+    drop(open);
+    file.open(libc::O_RDONLY).unwrap();
+}
