@@ -53,7 +53,10 @@ pub(crate) struct ServeOptions {
 
     /// Answer EROFS to whatever would change something
     ///
-    /// A descriptor that is donated with an open file is as read-only as the file was opened.
+    /// A descriptor that is donated with an open file is as read-only as the file was opened. A
+    /// client that sees it in its own /proc can open that file again for writing, though, as far
+    /// as the permissions of the file let it: against clients that are not locked in, serve a
+    /// directory that is mounted read-only.
     #[arg(long)]
     pub(crate) readonly: bool,
 
