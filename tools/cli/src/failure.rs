@@ -1,10 +1,15 @@
 //! What can go wrong, and how much of the work it ends.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use lisafs::Errno;
 use lisafs::client;
+
+/// What a server answers that has been told to end.
+const ENDING: Errno = Errno::ECONNRESET;
 
 /// Why a file was not dealt with. Others may be.
 #[derive(Debug)]
@@ -27,9 +32,21 @@ pub(crate) enum Stop {
 }
 
 impl Why {
-    /// Whether it is worth to go on with other files.
+    /// Whether there is no server any more, so that other files would fare no better.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Why::Client(client::Error::Failed(_)))
+        match self {
+            Why::Client(client::Error::Failed(_)) => true,
+            Why::Client(client::Error::Remote(errno)) => *errno == ENDING,
+            Why::Client(client::Error::Local(_)) | Why::Local(_) | Why::Said(_) => false,
+        }
+    }
+
+    /// Which of the two files of a transfer it is about.
+    pub(crate) fn subject<'p>(&self, local: &'p Path, remote: &'p Path) -> &'p Path {
+        match self {
+            Why::Local(_) => local,
+            Why::Client(_) | Why::Said(_) => remote,
+        }
     }
 
     pub(crate) fn is(&self, errno: Errno) -> bool {
@@ -44,6 +61,11 @@ impl Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Why::Client(client::Error::Failed(failure)) => match failure.source() {
+                Some(source) => write!(f, "{failure}: {source}"),
+                None => failure.fmt(f),
+            },
+            Why::Client(client::Error::Remote(ENDING)) => f.write_str("the server is ending"),
             Why::Client(why) => why.fmt(f),
             Why::Local(why) => why.fmt(f),
             Why::Said(why) => why.fmt(f),

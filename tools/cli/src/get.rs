@@ -1,7 +1,9 @@
 //! `get`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, File as HostFile, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use crate::progress::Progress;
 use crate::pump::Pump;
 use crate::read;
 use crate::session::Session;
+use crate::tree::{self, CopyTree, INTO_ITSELF};
 
 /// Copy a file from the server
 ///
@@ -43,18 +46,14 @@ pub(crate) struct Get {
     recursive: bool,
 }
 
-/// A directory that is being copied.
-struct Frame {
-    remote: ControlFile,
-    local: Arc<LocalDir>,
-    path: PathBuf,
-    /// What is left to be copied.
-    names: Vec<OsString>,
-}
+/// A remote directory and the local one that it is copied to.
+type Frame = tree::Frame<ControlFile, LocalDir>;
 
 /// Copying, and what it needs.
 struct Getter<'a> {
     unfinished: &'a Unfinished,
+    /// Where trees go.
+    top: Option<Arc<LocalDir>>,
     pump: Pump,
     progress: Progress,
 }
@@ -74,7 +73,11 @@ impl Get {
         if is_dir && !self.recursive {
             return console.complain(&self.remote, Why::Said("Is a directory: use -r"));
         }
-        if self.local == Path::new("-") && !is_dir {
+        if self.local == Path::new("-") {
+            if is_dir {
+                let why = "Is a directory: it goes to a directory, not to stdout";
+                return console.complain(&self.remote, Why::Said(why));
+            }
             let file = remote.open(libc::O_RDONLY).map(File::from);
             if let Some(file) = console.or_complain(&self.remote, file)? {
                 read::to_stdout(&mut Pump::new(), &file, &self.remote, console)?;
@@ -88,39 +91,40 @@ impl Get {
         let size = (!is_dir).then_some(remote.attributes().size);
         let mut getter = Getter {
             unfinished,
+            top: None,
             pump: Pump::new(),
             progress: Progress::new(size),
         };
         if is_dir {
-            let frame = Frame::new(remote, self.remote.clone(), || local_dir(&local));
-            if let Some(frame) = console.or_complain(&self.remote, frame)? {
-                getter.tree(frame, console)?;
+            match getter.top(remote, &self.remote, &local) {
+                Ok(top) => getter.tree(top, console)?,
+                Err(why) => console.complain(why.subject(&local, &self.remote), why)?,
             }
         } else {
             let done = getter.one(&remote, &local, self.recursive);
-            console.or_complain(&local, done)?;
+            if let Err(why) = done {
+                console.complain(why.subject(&local, &self.remote), why)?;
+            }
         }
         getter.progress.finish(console)
     }
 }
 
-impl Frame {
-    /// `make` makes the local directory. What is in the remote one is looked at before, so that a
-    /// directory can be copied into itself, and there is an end to it.
-    fn new(
-        remote: ControlFile,
-        path: PathBuf,
-        make: impl FnOnce() -> Result<LocalDir, Why>,
-    ) -> Result<Frame, Why> {
-        let entries = remote.open(libc::O_RDONLY)?.read_dir();
-        let names = entries.map(|entry| Ok(entry?.name));
-        Ok(Frame {
-            names: names.collect::<Result<_, Why>>()?,
-            remote,
-            local: Arc::new(make()?),
-            path,
-        })
-    }
+/// `make` makes the local directory. What is in the remote one is looked at before, so that a
+/// directory can be copied into itself, and there is an end to it.
+fn frame(
+    remote: ControlFile,
+    path: PathBuf,
+    make: impl FnOnce() -> Result<LocalDir, Why>,
+) -> Result<Frame, Why> {
+    let entries = remote.open(libc::O_RDONLY)?.read_dir();
+    let names = entries.map(|entry| Ok(entry?.name));
+    Ok(Frame {
+        names: names.collect::<Result<_, Why>>()?,
+        from: remote,
+        to: Arc::new(make()?),
+        path,
+    })
 }
 
 impl Getter<'_> {
@@ -137,8 +141,11 @@ impl Getter<'_> {
                 self.progress.add_file();
                 return Ok(());
             }
-            // A symbolic link stays one.
+            // A symbolic link stays one, also one that leads nowhere.
             Ok(_) => fs::canonicalize(local)?,
+            Err(why) if why.kind() != ErrorKind::NotFound || must_exist(local) => {
+                return Err(why.into());
+            }
             Err(_) => local.to_owned(),
         };
         let name = local.file_name().ok_or(Why::Local(Errno::EISDIR))?;
@@ -146,52 +153,14 @@ impl Getter<'_> {
         self.file(remote, &Arc::new(dir), name, keep)
     }
 
-    /// Copies all that is below a directory.
-    fn tree(&mut self, top: Frame, console: &mut Console) -> Result<(), Stop> {
-        let mut stack = vec![top];
-        while let Some(frame) = stack.last_mut() {
-            if let Some(name) = frame.names.pop() {
-                match self.entry(frame, &name) {
-                    Ok(below) => stack.extend(below),
-                    Err(why) => {
-                        let path = frame.path.join(&name);
-                        self.progress.suspend(|| console.complain(path, why))?;
-                    }
-                }
-                continue;
-            }
-            // Last, because all that is written into a directory changes its time.
-            let stat = frame.remote.attributes();
-            if let Err(why) = frame.local.set(permissions(stat), mtime(stat)) {
-                self.progress
-                    .suspend(|| console.complain(&frame.path, why))?;
-            }
-            self.progress.add_directory();
-            stack.pop();
+    /// The directory that the user has named.
+    fn top(&mut self, remote: ControlFile, path: &Path, local: &Path) -> Result<Frame, Why> {
+        let top = frame(remote, path.to_owned(), || local_dir(local))?;
+        if top.to.is(&top.from)? {
+            return Err(INTO_ITSELF);
         }
-        Ok(())
-    }
-
-    /// Copies what is called `name`; a directory is returned.
-    fn entry(&mut self, frame: &Frame, name: &OsStr) -> Result<Option<Frame>, Why> {
-        let remote = frame.remote.walk_one(name)?;
-        match remote.file_type() {
-            FileType::Directory => {
-                let make = || Ok(frame.local.make_dir(name)?);
-                return Frame::new(remote, frame.path.join(name), make).map(Some);
-            }
-            FileType::Regular => self.file(&remote, &frame.local, name, true)?,
-            FileType::Symlink => self.symlink(&remote, &frame.local, name)?,
-            FileType::Fifo => {
-                let stat = remote.attributes();
-                frame.local.make_fifo(name, permissions(stat))?;
-                frame.local.set_mtime(name, mtime(stat))?;
-                self.progress.add_other();
-            }
-            FileType::Socket => return Err(Why::Said("left out: it is a socket")),
-            _ => return Err(Why::Said("left out: it is a device")),
-        }
-        Ok(None)
+        self.top = Some(Arc::clone(&top.to));
+        Ok(top)
     }
 
     fn file(
@@ -235,6 +204,51 @@ impl Getter<'_> {
     }
 }
 
+impl CopyTree for Getter<'_> {
+    type From = ControlFile;
+    type To = LocalDir;
+
+    fn entry(&mut self, dir: &Frame, name: &OsStr) -> Result<Option<Frame>, Why> {
+        let remote = dir.from.walk_one(name)?;
+        match remote.file_type() {
+            FileType::Directory => {
+                if let Some(top) = &self.top
+                    && top.is(&remote)?
+                {
+                    return Err(INTO_ITSELF);
+                }
+                let make = || Ok(dir.to.make_dir(name)?);
+                return frame(remote, dir.path.join(name), make).map(Some);
+            }
+            FileType::Regular => self.file(&remote, &dir.to, name, true)?,
+            FileType::Symlink => self.symlink(&remote, &dir.to, name)?,
+            FileType::Fifo => {
+                let stat = remote.attributes();
+                dir.to.make_fifo(name, permissions(stat))?;
+                dir.to.set_mtime(name, mtime(stat))?;
+                self.progress.add_other();
+            }
+            FileType::Socket => return Err(Why::Said("left out: it is a socket")),
+            _ => return Err(Why::Said("left out: it is a device")),
+        }
+        Ok(None)
+    }
+
+    fn complete(&mut self, dir: &Frame) -> Result<(), Why> {
+        let stat = dir.from.attributes();
+        Ok(dir.to.set(permissions(stat), mtime(stat))?)
+    }
+
+    fn progress(&mut self) -> &mut Progress {
+        &mut self.progress
+    }
+}
+
+/// Whether a new file cannot have this path: it is for a directory, or a symbolic link has it.
+fn must_exist(path: &Path) -> bool {
+    path.as_os_str().as_bytes().ends_with(b"/") || path.is_symlink()
+}
+
 /// Gives a complete file its permissions and, if they are kept, its time.
 fn finish(file: &HostFile, stat: &Statx, keep: bool) -> Result<(), Why> {
     let mode = if keep {
@@ -261,7 +275,7 @@ fn mtime(stat: &Statx) -> TimeSpec {
 /// The directory at `path`, which is made if it does not exist.
 fn local_dir(path: &Path) -> Result<LocalDir, Why> {
     match fs::create_dir(path) {
-        Err(why) if why.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(why) if why.kind() == ErrorKind::AlreadyExists => {}
         made => made?,
     }
     Ok(LocalDir::open(path)?)

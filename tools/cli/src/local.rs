@@ -9,15 +9,19 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use lisafs::client::ControlFile;
 use nix::Result;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat, renameat};
 use nix::sys::stat::{
-    FileStat, Mode, UtimensatFlags, fchmod, fstatat, futimens, mkdirat, utimensat,
+    FileStat, Mode, UtimensatFlags, fchmod, fstat, fstatat, futimens, major, minor, mkdirat,
+    utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, mkfifoat, symlinkat, unlinkat};
+
+use crate::failure::Why;
 
 /// An open directory. Names are single components, and no symbolic link is followed.
 #[derive(Debug)]
@@ -85,6 +89,20 @@ impl LocalDir {
         let mut names: Vec<OsString> = names.collect::<Result<_>>()?;
         names.retain(|name| name != "." && name != "..");
         Ok(names)
+    }
+
+    /// Whether `served` is this very directory, as it can be if the server is on this machine.
+    pub(crate) fn is(&self, served: &ControlFile) -> std::result::Result<bool, Why> {
+        let here = fstat(&self.fd)?;
+        let there = served.attributes();
+        let device = (u64::from(there.dev_major), u64::from(there.dev_minor));
+        if (major(here.st_dev), minor(here.st_dev)) != device || here.st_ino != there.ino {
+            return Ok(false);
+        }
+        // On another machine, something else may have the same numbers, but not from the same
+        // nanosecond on.
+        let changed = served.stat()?.ctime;
+        Ok((here.st_ctime, here.st_ctime_nsec) == (changed.sec, i64::from(changed.nsec)))
     }
 
     pub(crate) fn stat(&self, name: &OsStr) -> Result<FileStat> {

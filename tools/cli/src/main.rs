@@ -5,7 +5,7 @@
 //! | `args` | the command line; each verb's own part is with the verb |
 //! | `session` | the connection, and the private gofer of `--serve` |
 //! | `list`, `show`, `change`, `link`, `read`, `get`, `put`, `ping`, `rpc` | the verbs |
-//! | `pump`, `partial`, `local`, `progress`, `spot` | what get and put are made of |
+//! | `tree`, `pump`, `partial`, `local`, `progress`, `spot` | what get and put are made of |
 //! | `console`, `text`, `json`, `mode`, `time`, `failure` | how things are said |
 #![forbid(unsafe_code)]
 
@@ -32,6 +32,7 @@ mod show;
 mod spot;
 mod text;
 mod time;
+mod tree;
 
 use std::env;
 use std::io::{self, Write};

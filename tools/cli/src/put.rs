@@ -1,6 +1,6 @@
 //! `put`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, File as HostFile};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lisafs::Errno;
-use lisafs::client::{Client, ControlFile, Create, File, SetAttributes};
+use lisafs::client::{Client, ControlFile, Create, Error, File, SetAttributes};
 use lisafs::wire::{FileType, TimeSpec};
 
 use crate::change::{into_directory, less_umask};
@@ -20,6 +20,7 @@ use crate::progress::Progress;
 use crate::pump::Pump;
 use crate::session::Session;
 use crate::spot::{spot, without_slash};
+use crate::tree::{self, CopyTree, INTO_ITSELF};
 
 /// Copy a file to the server
 ///
@@ -50,19 +51,20 @@ struct Kept {
     mtime: Option<TimeSpec>,
 }
 
-/// A directory that is being copied.
-struct Frame {
-    local: LocalDir,
-    remote: Arc<ControlFile>,
-    path: PathBuf,
-    /// What is left to be copied.
-    names: Vec<OsString>,
+/// A local directory, and what is kept of it.
+struct Source {
+    dir: LocalDir,
     kept: Kept,
 }
+
+/// A local directory and the remote one that it is copied to.
+type Frame = tree::Frame<Source, ControlFile>;
 
 /// Copying, and what it needs.
 struct Putter<'a> {
     unfinished: &'a Unfinished,
+    /// Where trees go.
+    top: Option<Arc<ControlFile>>,
     pump: Pump,
     progress: Progress,
 }
@@ -94,6 +96,7 @@ impl Put {
         };
         let mut putter = Putter {
             unfinished,
+            top: None,
             pump: Pump::new(),
             progress: Progress::new(size),
         };
@@ -103,19 +106,15 @@ impl Put {
         };
         let remote = client.canonicalize(&remote).unwrap_or(remote);
         if is_dir {
-            let frame = LocalDir::open(&self.local).map_err(Why::from);
-            let frame = frame.and_then(|local| {
-                let kept = Kept::of(found.as_ref());
-                Frame::new(local, self.local.clone(), kept, || {
-                    remote_dir(client, &remote)
-                })
-            });
-            if let Some(frame) = console.or_complain(&self.local, frame)? {
-                putter.tree(frame, console)?;
+            match putter.top(client, &self.local, Kept::of(found.as_ref()), &remote) {
+                Ok(top) => putter.tree(top, console)?,
+                Err(why) => console.complain(why.subject(&self.local, &remote), why)?,
             }
         } else {
             let done = putter.one(client, &self.local, stdin, &remote, self.recursive);
-            console.or_complain(if stdin { &remote } else { &self.local }, done)?;
+            if let Err(why) = done {
+                console.complain(why.subject(&self.local, &remote), why)?;
+            }
         }
         putter.progress.finish(console)
     }
@@ -138,23 +137,20 @@ impl Kept {
     }
 }
 
-impl Frame {
-    /// `make` makes the remote directory. What is in the local one is looked at before, so that a
-    /// directory can be copied into itself, and there is an end to it.
-    fn new(
-        local: LocalDir,
-        path: PathBuf,
-        kept: Kept,
-        make: impl FnOnce() -> Result<ControlFile, Why>,
-    ) -> Result<Frame, Why> {
-        Ok(Frame {
-            names: local.names()?,
-            local,
-            remote: Arc::new(make()?),
-            path,
-            kept,
-        })
-    }
+/// `make` makes the remote directory. What is in the local one is looked at before, so that a
+/// directory can be copied into itself, and there is an end to it.
+fn frame(
+    dir: LocalDir,
+    kept: Kept,
+    path: PathBuf,
+    make: impl FnOnce() -> Result<ControlFile, Why>,
+) -> Result<Frame, Why> {
+    Ok(Frame {
+        names: dir.names()?,
+        from: Source { dir, kept },
+        to: Arc::new(make()?),
+        path,
+    })
 }
 
 impl Putter<'_> {
@@ -171,11 +167,11 @@ impl Putter<'_> {
         let dir = Arc::new(dir);
         let replaced = match dir.walk_one(&name) {
             Ok(file) if file.file_type() == FileType::Directory => {
-                return Err(Why::Local(Errno::EISDIR));
+                return Err(Error::Local(Errno::EISDIR).into());
             }
             Ok(file) if file.file_type() != FileType::Regular => {
                 return Err(Why::Said(
-                    "It would replace something that is no regular file",
+                    "Not a regular file, and not replaced: remove it, or choose another name",
                 ));
             }
             Ok(file) => Some(file.attributes().permissions()),
@@ -201,62 +197,21 @@ impl Putter<'_> {
         }
     }
 
-    /// Copies all that is below a directory.
-    fn tree(&mut self, top: Frame, console: &mut Console) -> Result<(), Stop> {
-        let mut stack = vec![top];
-        while let Some(frame) = stack.last_mut() {
-            if let Some(name) = frame.names.pop() {
-                match self.entry(frame, &name) {
-                    Ok(below) => stack.extend(below),
-                    Err(why) => {
-                        let path = frame.path.join(&name);
-                        self.progress.suspend(|| console.complain(path, why))?;
-                    }
-                }
-                continue;
-            }
-            // Last, because all that is written into a directory changes its time.
-            let set = frame.remote.set_stat(&attributes(frame.kept));
-            if let Err(why) = set {
-                self.progress
-                    .suspend(|| console.complain(&frame.path, why))?;
-            }
-            self.progress.add_directory();
-            stack.pop();
+    /// The directory that the user has named.
+    fn top(
+        &mut self,
+        client: &Client,
+        local: &Path,
+        kept: Kept,
+        remote: &Path,
+    ) -> Result<Frame, Why> {
+        let dir = LocalDir::open(local)?;
+        let top = frame(dir, kept, local.to_owned(), || remote_dir(client, remote))?;
+        if top.from.dir.is(&top.to)? {
+            return Err(INTO_ITSELF);
         }
-        Ok(())
-    }
-
-    /// Copies what is called `name`; a directory is returned.
-    fn entry(&mut self, frame: &Frame, name: &OsStr) -> Result<Option<Frame>, Why> {
-        let stat = frame.local.stat(name)?;
-        let kept = Kept {
-            mode: stat.st_mode,
-            mtime: Some(TimeSpec {
-                sec: stat.st_mtime,
-                nsec: stat.st_mtime_nsec,
-            }),
-        };
-        match FileType::from_mode(stat.st_mode) {
-            FileType::Directory => {
-                let local = frame.local.open_dir(name)?;
-                let path = frame.path.join(name);
-                Frame::new(local, path, kept, || make_dir(&frame.remote, name)).map(Some)
-            }
-            FileType::Regular => {
-                let mut file = frame.local.open_file(name)?;
-                self.file(&mut file, &frame.remote, name, kept)?;
-                Ok(None)
-            }
-            FileType::Symlink => {
-                let target = frame.local.readlink(name)?;
-                self.symlink(&frame.remote, name, &target)?;
-                Ok(None)
-            }
-            FileType::Socket => Err(Why::Said("left out: it is a socket")),
-            FileType::Fifo => Err(Why::Said("left out: it is a FIFO")),
-            _ => Err(Why::Said("left out: it is a device")),
-        }
+        self.top = Some(Arc::clone(&top.to));
+        Ok(top)
     }
 
     fn file(
@@ -320,6 +275,56 @@ impl Putter<'_> {
     }
 }
 
+impl CopyTree for Putter<'_> {
+    type From = Source;
+    type To = ControlFile;
+
+    fn entry(&mut self, dir: &Frame, name: &OsStr) -> Result<Option<Frame>, Why> {
+        let here = &dir.from.dir;
+        let stat = here.stat(name)?;
+        let kept = Kept {
+            mode: stat.st_mode,
+            mtime: Some(TimeSpec {
+                sec: stat.st_mtime,
+                nsec: stat.st_mtime_nsec,
+            }),
+        };
+        match FileType::from_mode(stat.st_mode) {
+            FileType::Directory => {
+                let below = here.open_dir(name)?;
+                if let Some(top) = &self.top
+                    && below.is(top)?
+                {
+                    return Err(INTO_ITSELF);
+                }
+                let path = dir.path.join(name);
+                frame(below, kept, path, || make_dir(&dir.to, name)).map(Some)
+            }
+            FileType::Regular => {
+                let mut file = here.open_file(name)?;
+                self.file(&mut file, &dir.to, name, kept)?;
+                Ok(None)
+            }
+            FileType::Symlink => {
+                let target = here.readlink(name)?;
+                self.symlink(&dir.to, name, &target)?;
+                Ok(None)
+            }
+            FileType::Socket => Err(Why::Said("left out: it is a socket")),
+            FileType::Fifo => Err(Why::Said("left out: it is a FIFO")),
+            _ => Err(Why::Said("left out: it is a device")),
+        }
+    }
+
+    fn complete(&mut self, dir: &Frame) -> Result<(), Why> {
+        Ok(dir.to.set_stat(&attributes(dir.from.kept))?)
+    }
+
+    fn progress(&mut self) -> &mut Progress {
+        &mut self.progress
+    }
+}
+
 fn attributes(kept: Kept) -> SetAttributes {
     let changes = SetAttributes::new().mode(kept.permissions());
     match kept.mtime {
@@ -332,7 +337,7 @@ fn attributes(kept: Kept) -> SetAttributes {
 fn remote_dir(client: &Client, path: &Path) -> Result<ControlFile, Why> {
     match client.lookup(path) {
         Ok(dir) if dir.file_type() == FileType::Directory => Ok(dir),
-        Ok(_) => Err(Why::Local(Errno::ENOTDIR)),
+        Ok(_) => Err(Error::Local(Errno::ENOTDIR).into()),
         Err(why) if why.errno() == Errno::ENOENT => {
             let (parent, name) = spot(client, &without_slash(path))?;
             make_dir(&parent, &name)
@@ -349,7 +354,7 @@ fn make_dir(parent: &ControlFile, name: &OsStr) -> Result<ControlFile, Why> {
             let found = parent.walk_one(name)?;
             match found.file_type() {
                 FileType::Directory => Ok(found),
-                _ => Err(Why::Local(Errno::ENOTDIR)),
+                _ => Err(Error::Local(Errno::ENOTDIR).into()),
             }
         }
         made => Ok(made?),

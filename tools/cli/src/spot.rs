@@ -5,16 +5,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use lisafs::Errno;
-use lisafs::client::{Client, ControlFile};
+use lisafs::client::{Client, ControlFile, Error};
 
 use crate::failure::Why;
 
 /// The directory that `path` is in, and its name there. A slash behind the name is for
 /// directories, and refused.
 pub(crate) fn spot(client: &Client, path: &Path) -> Result<(ControlFile, OsString), Why> {
-    let name = path.file_name().ok_or(Why::Local(Errno::EEXIST))?;
+    let Some(name) = path.file_name() else {
+        // `..`, or the root.
+        client.lookup(path)?;
+        return Err(Error::Local(Errno::EEXIST).into());
+    };
     if path.as_os_str().as_bytes().ends_with(b"/") {
-        return Err(Why::Local(Errno::ENOENT));
+        return Err(Error::Local(Errno::ENOENT).into());
     }
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => client.lookup(parent)?,

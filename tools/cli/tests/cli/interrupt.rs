@@ -60,7 +60,7 @@ fn a_put_that_fails_leaves_nothing() {
     // A directory opens, and does not read.
     let mut put = at.command(&["put", "-", "target"]);
     let failed = crate::fixture::done(put.stdin(File::open(at.root()).unwrap()));
-    failed.says_no("lisafs: target: Is a directory\n");
+    failed.says_no("lisafs: -: Is a directory\n");
     assert_eq!(fs::read_dir(at.root()).unwrap().count(), 0);
 }
 

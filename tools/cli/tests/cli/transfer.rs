@@ -172,6 +172,75 @@ fn a_directory_fits_into_itself() {
 }
 
 #[test]
+fn the_directory_that_copies_go_to_is_not_copied() {
+    let at = Fixture::new();
+    fs::create_dir(at.served("sub")).unwrap();
+    fs::write(at.served("sub/file"), "data").unwrap();
+    let root = at.root();
+    let root = root.to_str().unwrap();
+    let left_out = "left out: this is where the copies go\n";
+    at.run(&["put", "-r", root, "sub/put"])
+        .says_no(&format!("lisafs: {root}/sub/put: {left_out}"));
+    assert_eq!(at.text(&["ls", "sub/put/sub"]), "file\n");
+    at.text(&["rm", "-r", "sub/put"]);
+    let get = at.served("sub/get");
+    at.run(&["get", "-r", "/", get.to_str().unwrap()])
+        .says_no(&format!("lisafs: /sub/get: {left_out}"));
+    assert_eq!(at.text(&["ls", "sub/get/sub"]), "file\n");
+    // Not even onto itself, where each file would replace itself.
+    let sub = at.served("sub");
+    let sub = sub.to_str().unwrap();
+    at.run(&["put", "-r", sub, "/"])
+        .says_no(&format!("lisafs: /sub: {left_out}"));
+    at.run(&["get", "-r", "sub", root])
+        .says_no(&format!("lisafs: sub: {left_out}"));
+}
+
+#[test]
+fn an_error_is_said_of_the_file_that_it_is_about() {
+    let at = Fixture::new();
+    fs::create_dir(at.served("dir")).unwrap();
+    fs::write(at.served("file"), "data").unwrap();
+    for name in ["plain", "dir/.keep"] {
+        fs::create_dir_all(at.path("dir")).unwrap();
+        fs::write(at.path(name), "").unwrap();
+    }
+    symlink("nowhere", at.path("dangling")).unwrap();
+    let path = |name: &str| at.path(name).to_str().unwrap().to_owned();
+    let missing = "No such file or directory";
+    for (remote, local, message) in [
+        ("file", "missing/x", missing),
+        ("file", "new/", missing),
+        ("file", "dangling", missing),
+        ("file", "plain/x", "Not a directory"),
+        ("dir", "plain", "Not a directory"),
+        ("dir", "missing/x", missing),
+    ] {
+        let local = path(local);
+        at.run(&["get", "-r", remote, &local])
+            .says_no(&format!("lisafs: {local}: {message}\n"));
+    }
+    assert!(!at.path("nowhere").exists());
+    for (local, remote, message) in [
+        ("plain", "missing/x", missing),
+        ("plain", "missing/..", missing),
+        ("plain", "file/x", "Not a directory"),
+        ("dir", "file", "Not a directory"),
+        ("dir", "missing/x", missing),
+    ] {
+        let put = at.run(&["put", "-r", &path(local), remote]);
+        assert_eq!(put.code, Some(1));
+        assert!(
+            put.err.ends_with(&format!("{remote}: {message}\n")),
+            "{}",
+            put.err
+        );
+    }
+    at.run(&["get", "-r", "dir", "-"])
+        .says_no("lisafs: dir: Is a directory: it goes to a directory, not to stdout\n");
+}
+
+#[test]
 fn what_cannot_be_copied_is_said() {
     let at = Fixture::new();
     fs::create_dir(at.served("dir")).unwrap();
@@ -189,9 +258,9 @@ fn what_cannot_be_copied_is_said() {
     at.run(&["put", "/missing", "x"])
         .says_no("lisafs: /missing: No such file or directory\n");
     at.run(&["put", file, "no/x"])
-        .says_no(&format!("lisafs: {file}: No such file or directory\n"));
+        .says_no("lisafs: no/x: No such file or directory\n");
     at.run(&["put", file, "new/"])
-        .says_no(&format!("lisafs: {file}: No such file or directory\n"));
+        .says_no("lisafs: new/: No such file or directory\n");
     at.run(&["put", "-", "dir"])
         .says_no("lisafs: /dir: Is a directory\n");
     assert_eq!(fs::read_dir(at.root()).unwrap().count(), 1);
