@@ -27,21 +27,22 @@ use crate::session::Session;
 /// an owner (uid, gid) is nobody in particular.
 ///
 /// Several messages, with a comma between them as a word of its own, go over one connection, until
-/// one is answered with an error. In place of an id there can be a name for it:
-///
-///   @root   the root
-///   @fd     the last ControlFd that a reply has brought (at first the root, or what --walk found)
-///   @open   the last OpenFd that a reply has brought, or that of --open
-///   @bound  the last BoundSocketFd that a reply has brought
+/// one is answered with an error. In place of an id there can be a name for it, from the list below.
 ///
 /// All goes over the socket. What descriptors come with a reply is shown as well.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
+Names for ids:
+  @root   the root
+  @fd     the last ControlFd that came with a reply; at first the root, or what --walk found
+  @open   the last OpenFd that came with a reply, or that of --open
+  @bound  the last BoundSocketFd that came with a reply
+
 Examples:
   lisafs --serve / rpc FStat fd=@root
   lisafs --serve / rpc --walk usr/bin WalkStat dir_fd=@fd path=env
   lisafs --serve / rpc --open etc/passwd PRead fd=@open count=64
-  lisafs --serve / rpc Walk dir_fd=@root path=etc path=fstab , OpenAt fd=@fd , PRead fd=@open count=9
+  lisafs --serve /etc rpc Walk dir_fd=@root path=fstab , OpenAt fd=@fd , PRead fd=@open count=9
 
 The names of messages are those that `lisafs info` shows.")]
 pub(crate) struct Rpc {

@@ -8,6 +8,7 @@ use lisafs::wire::schema::{self, Field, Kind, Value};
 use lisafs::wire::{Message, Mid};
 
 use super::Ids;
+use crate::text;
 
 /// A message to be sent.
 pub(super) struct Step<'w> {
@@ -23,12 +24,18 @@ impl<'w> Step<'w> {
         let name = name.to_string_lossy();
         let message = Mid::from_name(&name)
             .and_then(Mid::message)
-            .ok_or_else(|| format!("{name}: there is no such message"))?;
-        let arguments = words.iter().map(|word| argument(word));
-        let arguments: Option<_> = arguments.collect();
+            .ok_or_else(|| {
+                format!("{name}: there is no such message: `lisafs info` shows which there are")
+            })?;
+        let arguments = words.iter().map(|word| {
+            argument(word).ok_or_else(|| {
+                let word = text::escaped(word);
+                format!("{name}: {word}: fields are FIELD=VALUE, and a comma stands by itself")
+            })
+        });
         Ok(Step {
             message,
-            arguments: arguments.ok_or_else(|| format!("{name}: fields are FIELD=VALUE"))?,
+            arguments: arguments.collect::<Result<_, _>>()?,
         })
     }
 
@@ -67,9 +74,10 @@ impl<'w> Step<'w> {
         match (kind, text) {
             (Some(Kind::U64), [b'@', name @ ..]) => {
                 let name = String::from_utf8_lossy(name);
-                let id = ids
-                    .named(&name)
-                    .ok_or_else(|| format!("{key}: there is no @{name} yet"))?;
+                let id = ids.named(&name).ok_or_else(|| match &*name {
+                    "open" | "bound" => format!("{key}: there is no @{name} yet"),
+                    _ => format!("{key}: there is no @{name}: use @root, @fd, @open or @bound"),
+                })?;
                 Ok((key.into(), id.to_string().into_bytes().into()))
             }
             _ => Ok((key.into(), text.into())),

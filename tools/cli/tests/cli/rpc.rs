@@ -107,6 +107,11 @@ fn what_is_no_message_is_refused_before_anything_is_sent() {
         ),
         (&["FStat", "id=1"], "no such field (the fields are fd)"),
         (&["FStat", "fd=@open"], "there is no @open yet"),
+        (&["FStat", "fd=@opened"], "use @root, @fd, @open or @bound"),
+        (
+            &["FStat", "fd=1,", "FStat"],
+            "FStat: fields are FIELD=VALUE",
+        ),
     ] {
         let done = at.run(&[&["rpc"], words].concat());
         assert_eq!(done.code, Some(2), "{words:?}");
