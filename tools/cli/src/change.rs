@@ -58,10 +58,13 @@ fn make_all(client: &Client, path: &Path, how: Create) -> Result<(), Why> {
                 todo.push(parent);
                 continue;
             }
-            (Err(why), _) if why.is(Errno::EEXIST) => match client.metadata(next) {
-                Ok(found) if found.file_type() == FileType::Directory => {}
-                _ => return Err(why),
-            },
+            // A server that is read-only says so first.
+            (Err(why), _) if why.is(Errno::EEXIST) || why.is(Errno::EROFS) => {
+                match client.metadata(next) {
+                    Ok(found) if found.file_type() == FileType::Directory => {}
+                    _ => return Err(why),
+                }
+            }
             (made, _) => made?,
         }
         todo.pop();
@@ -231,7 +234,7 @@ fn size(text: &str) -> Result<u64, String> {
     let number: Option<u64> = digits.and_then(|digits| digits.parse().ok());
     number
         .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or_else(|| "it is no number of bytes".to_owned())
+        .ok_or_else(|| "it is no number of bytes (4096, 4K)".to_owned())
 }
 
 #[cfg(test)]

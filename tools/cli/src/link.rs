@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use lisafs::Errno;
+
 use crate::change::into_directory;
 use crate::console::Console;
-use crate::failure::Stop;
+use crate::failure::{Stop, Why};
 use crate::json::Object;
 use crate::session::Session;
 
@@ -55,7 +57,11 @@ impl Readlink {
     pub(crate) fn run(&self, session: &Session, console: &mut Console) -> Result<(), Stop> {
         let client = session.client()?;
         for path in &self.paths {
-            let Some(target) = console.or_complain(path, client.read_link(path))? else {
+            let target = client.read_link(path).map_err(|why| match why.errno() {
+                Errno::EINVAL => Why::Said("Not a symbolic link"),
+                _ => why.into(),
+            });
+            let Some(target) = console.or_complain(path, target)? else {
                 continue;
             };
             if console.is_json() {

@@ -2,6 +2,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::env;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -37,9 +38,8 @@ impl Session {
             (Some(stream), ..) => ("--fd".to_owned(), stream, None),
             (None, Some(path), _) => {
                 let name = path.display().to_string();
-                let stream = UnixStream::connect(path).map_err(|why| {
-                    Stop::Trouble(format!("{name}: cannot connect: {}", Errno::from(&why)))
-                })?;
+                let stream = UnixStream::connect(path)
+                    .map_err(|why| Stop::Trouble(format!("{name}: {}", no_server(&why))))?;
                 (name, stream, None)
             }
             (None, None, Some(dir)) => {
@@ -96,6 +96,21 @@ impl Session {
             _ => format!("{name}: cannot mount: {errno}"),
         })
     }
+}
+
+/// Why nobody answers at a path, and what to do.
+fn no_server(why: &std::io::Error) -> String {
+    let advice = match why.kind() {
+        ErrorKind::InvalidInput => {
+            return "a socket path has at most 107 bytes: name it relative to the current directory"
+                .to_owned();
+        }
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            ": no server listens there, start one with `lisafs-gofer serve --listen`"
+        }
+        _ => "",
+    };
+    format!("cannot connect: {}{advice}", Errno::from(why))
 }
 
 /// A gofer for this process alone. Ends when the connection does, and is waited for.

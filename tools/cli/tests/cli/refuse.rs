@@ -9,7 +9,7 @@ use std::thread;
 use lisafs::host::{HostFs, HostOptions};
 use lisafs::server::{ConnectionOpts, Server};
 
-use crate::fixture::{Fixture, done, lisafs};
+use crate::fixture::{Done, Fixture, done, lisafs};
 
 #[test]
 fn bad_command_lines_are_refused_with_the_reason() {
@@ -69,27 +69,48 @@ fn a_server_that_is_none_is_an_error() {
         hung_up.err
     );
 
+    let long = done(lisafs().arg("--connect").arg("x".repeat(200)).arg("ls"));
+    assert_eq!(long.code, Some(2));
+    assert!(long.err.contains("at most 107 bytes"), "{}", long.err);
+
     let nowhere = done(lisafs().arg("--serve").arg(&missing).arg("ls"));
     assert_eq!(nowhere.code, Some(2));
     assert!(nowhere.err.contains("No such file"), "{}", nowhere.err);
+}
+
+/// Runs the tool with a server that it inherits.
+fn inherit(at: &Fixture, opts: ConnectionOpts, arguments: &[&str]) -> Done {
+    let server = Server::new(1);
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let backend = HostFs::open(&at.root(), HostOptions::default()).unwrap();
+    server.start_connection(ours, backend, opts).unwrap();
+    let mut command = lisafs();
+    command.args(["--fd", "0"]).args(arguments);
+    let done = done(command.stdin(Stdio::from(OwnedFd::from(theirs))));
+    drop(command);
+    server.wait();
+    done
 }
 
 #[test]
 fn an_inherited_socket_leads_to_a_server() {
     let at = Fixture::new();
     fs::write(at.served("file"), "data").unwrap();
-    let server = Server::new(1);
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    let backend = HostFs::open(&at.root(), HostOptions::default()).unwrap();
-    server
-        .start_connection(ours, backend, ConnectionOpts::default())
-        .unwrap();
-    let mut cat = lisafs();
-    cat.args(["--fd", "0", "cat", "file"]);
-    let theirs = Stdio::from(OwnedFd::from(theirs));
-    assert_eq!(done(cat.stdin(theirs)).success(), b"data");
-    drop(cat);
-    server.wait();
+    let cat = inherit(&at, ConnectionOpts::default(), &["cat", "file"]);
+    assert_eq!(cat.success(), b"data");
+}
+
+#[test]
+fn a_read_only_server_has_the_directories_that_it_has() {
+    let at = Fixture::new();
+    fs::create_dir(at.served("dir")).unwrap();
+    let readonly = ConnectionOpts {
+        readonly: true,
+        ..ConnectionOpts::default()
+    };
+    inherit(&at, readonly.clone(), &["mkdir", "-p", "dir"]).success();
+    inherit(&at, readonly, &["mkdir", "-p", "dir/new"])
+        .says_no("lisafs: dir/new: Read-only file system\n");
 }
 
 #[test]
