@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use lisafs::Errno;
-use lisafs::client::{Client, ControlFile, Error};
+use lisafs::client::{Client, ControlFile, Error, OpenFile, ReadDir};
 use lisafs::wire::{FileType, Mid, Statx};
 
 use crate::console::Console;
@@ -96,7 +96,11 @@ impl Ls {
                 continue;
             };
             let open = Rc::new(open);
-            let entries = self.entries(console, &dir.path, &open)?;
+            let list = open.open(libc::O_RDONLY).map(OpenFile::read_dir);
+            let Some(list) = console.or_complain(&dir.path, list)? else {
+                continue;
+            };
+            let entries = self.entries(console, &dir.path, &open, list)?;
             if !console.is_json() && titled {
                 console.line_with(if first { "" } else { "\n" }, &title(&dir.path))?;
             }
@@ -120,10 +124,10 @@ impl Ls {
         console: &mut Console,
         path: &Path,
         dir: &ControlFile,
+        list: ReadDir,
     ) -> Result<Vec<Entry>, Stop> {
         let mut entries = Vec::new();
-        let list = dir.open(libc::O_RDONLY).map(|open| open.read_dir());
-        for entry in console.or_complain(path, list)?.into_iter().flatten() {
+        for entry in list {
             let Some(entry) = console.or_complain(path, entry)? else {
                 continue;
             };
