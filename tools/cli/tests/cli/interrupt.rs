@@ -1,7 +1,7 @@
 //! What is left when something ends too early.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
@@ -78,9 +78,13 @@ fn a_server_that_dies_is_noticed() {
     put.arg("--connect")
         .arg(&socket)
         .args(["put", "-", "target"]);
-    let put = half_done(put.stderr(Stdio::piped()), &at);
+    let mut put = half_done(put.stderr(Stdio::piped()), &at);
     gofer.kill().unwrap();
     gofer.wait().unwrap();
+    // Not only at the end, before which there may be much to write for nobody.
+    let mut stdin = put.stdin.take().unwrap();
+    let why = (0..64).find_map(|_| stdin.write_all(&[0; 1 << 20]).err());
+    assert_eq!(why.unwrap().kind(), ErrorKind::BrokenPipe);
     let output = put.wait_with_output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{message}");

@@ -1,7 +1,7 @@
 //! `put`, `get` and `cat`.
 
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
@@ -37,6 +37,38 @@ fn a_file_comes_back_as_it_went() {
         assert!(fs::read(&back).unwrap() == data);
         fs::remove_file(at.served("here")).unwrap();
         fs::remove_file(back).unwrap();
+    }
+}
+
+#[test]
+fn holes_stay_holes() {
+    let at = Fixture::new();
+    // Data in the middle, and a hole at either end; data at both ends; nothing but a hole.
+    for (number, pieces) in [&[64 << 20][..], &[0, (1 << 30) - 5], &[]]
+        .iter()
+        .enumerate()
+    {
+        let name = number.to_string();
+        let here = File::create(at.path(&name)).unwrap();
+        for offset in *pieces {
+            here.write_all_at(b"data", *offset).unwrap();
+        }
+        here.set_len((1 << 30) + 17).unwrap();
+        at.text(&["put", at.path(&name).to_str().unwrap(), "there"]);
+        let back = at.path("back");
+        at.text(&["get", "there", back.to_str().unwrap()]);
+        for copy in [at.served("there"), back] {
+            let file = File::open(&copy).unwrap();
+            for offset in *pieces {
+                let mut data = [0; 6];
+                file.read_exact_at(&mut data, *offset).unwrap();
+                assert_eq!(&data, b"data\0\0", "{number}");
+            }
+            let stat = file.metadata().unwrap();
+            assert_eq!(stat.len(), (1 << 30) + 17, "{number}");
+            assert!(stat.blocks() <= 1 << 10, "{number}: {}", stat.blocks());
+            fs::remove_file(copy).unwrap();
+        }
     }
 }
 
