@@ -82,16 +82,25 @@ impl Channels {
 
     /// Ends all channels, each when it has answered the request that it is at, and makes no more.
     /// Returns how many are still at it at the deadline; they end with their request.
-    pub(super) fn end(&self, deadline: Instant) -> usize {
+    ///
+    /// With `answers_promised` what a channel has answered last stays readable. Otherwise whoever
+    /// still asks is told at once.
+    pub(super) fn end(&self, deadline: Instant, answers_promised: bool) -> usize {
         let mut state = self.state.lock();
         state.closed = true;
+        let all = state.running.clone();
         while !state.running.is_empty() && Instant::now() < deadline {
             for (_, closer) in &state.running {
                 closer.shutdown_if_idle();
             }
             self.ended.wait_for(&mut state, END_TURN);
         }
-        for (_, closer) in &state.running {
+        let late = if answers_promised {
+            &state.running
+        } else {
+            &all
+        };
+        for (_, closer) in late {
             closer.shutdown(Duration::ZERO);
         }
         state.running.len()

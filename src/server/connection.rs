@@ -275,7 +275,7 @@ impl<S: ServerImpl> Connection<S> {
             self.socket.shutdown();
         }
         self.draining.store(true, Ordering::Release);
-        let stuck = self.channels.end(Instant::now() + CLOSE_DEADLINE);
+        let stuck = self.channels.end(Instant::now() + CLOSE_DEADLINE, stopped);
         self.socket.shutdown();
         if stuck > 0 {
             tracing::warn!(

@@ -138,8 +138,18 @@ impl<W: Word> Control<'_, W> {
                 Err(ended) => break Err(ended),
             }
         };
-        self.gate.fetch_and(!ASLEEP, AcqRel);
-        outcome
+        // SYNC: gate
+        let gate = self.gate.fetch_and(!ASLEEP, AcqRel);
+        if gate & CLOSING == 0 {
+            return outcome;
+        }
+        // The end came while we slept, perhaps together with a turn, which is refused: a peer that
+        // has it back is left alone, because it may not have looked at the reply yet.
+        let mine = self.role.mine();
+        if self.state.compare_exchange(mine, SHUT_DOWN, AcqRel).is_ok() {
+            self.wake_all();
+        }
+        outcome.and(Err(Ended::Shutdown))
     }
 
     /// Ends the channel from any thread: local flag first, then the word, then everybody awake.
@@ -155,16 +165,19 @@ impl<W: Word> Control<'_, W> {
         self.wake_all();
     }
 
-    /// As [`close`](Self::close), but only if a local thread may be asleep. Once it is awake, it
-    /// sees whatever the caller did before.
+    /// Sends a local thread that may be asleep away, without a word to a peer that has control: a
+    /// reply that was handed over before can still be read. A thread that has left its sleep is
+    /// left alone, one that leaves it now refuses the turn that woke it.
+    ///
+    /// As for [`close`](Self::close), one call may not be enough.
     pub(crate) fn close_if_asleep(&self) {
-        // SYNC: gate (one access, so that a thread that has just left its sleep is left alone)
+        // SYNC: gate (one access each, so that either this sees that the thread has left its sleep,
+        // or the thread sees CLOSING as it leaves)
         let gate = self
             .gate
             .compare_exchange(ASLEEP, ASLEEP | CLOSING, AcqRel)
             .unwrap_or_else(|found| found);
         if gate & ASLEEP != 0 {
-            self.state.swap(SHUT_DOWN, AcqRel);
             self.wake_all();
         }
     }

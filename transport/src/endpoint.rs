@@ -209,11 +209,13 @@ impl Closer {
         true
     }
 
-    /// Ends the channel if the local thread sleeps in a transfer, and leaves one alone that is at
-    /// work. To be repeated until the thread has gone: it may be about to sleep.
+    /// Ends a transfer in which the local thread sleeps, and leaves a thread alone that is at work.
+    /// To be repeated until the thread has gone: it may be about to sleep.
     ///
-    /// A datagram that arrives at the same moment may still be handled by this side, which then
-    /// sees what was done before this call; the answer is lost.
+    /// A datagram that was handed over before can still be received, as after
+    /// [`Active::send_last`]. One that arrives at the same moment is handled in full or refused, in
+    /// which case the peer is told that the channel is shut down; a peer that sends one later waits
+    /// until it learns elsewhere that nobody is there.
     pub fn shutdown_if_idle(&self) {
         self.shared.control().close_if_asleep();
     }

@@ -238,3 +238,92 @@ fn a_peer_that_revives_the_word_cannot_keep_a_thread_asleep() {
         hostile.join().unwrap();
     });
 }
+
+#[test]
+fn an_idle_shutdown_loses_no_reply() {
+    explore(2, || {
+        let channel = Channel::new();
+        channel.payload.store(1, Relaxed);
+        channel.client().give().unwrap();
+        let server = {
+            let channel = Arc::clone(&channel);
+            thread::spawn(move || {
+                assert_eq!(channel.answer(), Ok(()), "the turn was ours");
+                assert_eq!(wait(&channel.server()), Err(Ended::Shutdown));
+            })
+        };
+        let closer = {
+            let channel = Arc::clone(&channel);
+            thread::spawn(move || channel.server().close_if_asleep())
+        };
+        assert_eq!(wait(&channel.client()), Ok(()));
+        assert_eq!(channel.payload.load(Relaxed), 2, "the reply is not visible");
+        closer.join().unwrap();
+        end(&channel.server());
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn an_idle_shutdown_leaves_a_request_to_be_answered_or_refused() {
+    explore(2, || {
+        let channel = Channel::new();
+        let server = {
+            let channel = Arc::clone(&channel);
+            thread::spawn(move || {
+                channel.server().park()?;
+                assert_eq!(channel.answer(), Ok(()), "the turn was ours");
+                Ok::<(), Ended>(())
+            })
+        };
+        let closer = {
+            let channel = Arc::clone(&channel);
+            thread::spawn(move || channel.server().close_if_asleep())
+        };
+        let client = {
+            let channel = Arc::clone(&channel);
+            thread::spawn(move || channel.ask())
+        };
+        match server.join().unwrap() {
+            Ok(()) => assert_eq!(client.join().unwrap(), Ok(2)),
+            Err(ended) => {
+                assert_eq!(ended, Ended::Shutdown);
+                if channel.state.load(Acquire) != SHUT_DOWN {
+                    // Nobody has refused the request, which comes too late: the client's own side
+                    // has to learn elsewhere that the server has gone.
+                    end(&channel.client());
+                }
+                assert_eq!(client.join().unwrap(), Err(Ended::Shutdown));
+            }
+        }
+        closer.join().unwrap();
+    });
+}
+
+#[test]
+fn idle_shutdowns_send_a_thread_away_that_is_about_to_sleep() {
+    explore(4, || {
+        let channel = Channel::new();
+        let server = {
+            let channel = Arc::clone(&channel);
+            thread::spawn(move || wait(&channel.server()))
+        };
+        let control = channel.server();
+        control.close_if_asleep();
+        while control.is_asleep() || !control.is_closing() {
+            thread::yield_now();
+            control.close_if_asleep();
+        }
+        assert_eq!(server.join().unwrap(), Err(Ended::Shutdown));
+        assert_eq!(channel.state.load(Acquire), CLIENT_ACTIVE);
+    });
+}
+
+/// Ends the channel as a deadline does: again and again, until nobody of this side sleeps.
+fn end(control: &Control<'_, ModelWord>) {
+    control.close();
+    while control.is_asleep() {
+        thread::yield_now();
+        control.wake_all();
+    }
+}
