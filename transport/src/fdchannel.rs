@@ -7,8 +7,9 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use nix::sys::socket::sockopt::SndBuf;
 use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType};
-use nix::sys::socket::{shutdown, socketpair};
+use nix::sys::socket::{setsockopt, shutdown, socketpair};
 
 use crate::error::Error;
 use crate::shared::SharedBytes;
@@ -17,7 +18,9 @@ use crate::sys;
 /// Makes the socket pair of a channel: the server's end, and the one to send to the client.
 ///
 /// The server's end is closed for receiving, and refuses descriptors where the kernel can (Linux
-/// 6.16), so a client cannot park its own in our queue.
+/// 6.16), so a client cannot park its own in our queue. It queues as little as the kernel permits:
+/// descriptors in flight count against a limit that all processes of our user share, and a client
+/// that takes those of each reply has two of them waiting at the most. About six fit.
 ///
 /// # Errors
 ///
@@ -34,6 +37,10 @@ pub fn fd_channel() -> Result<(FdSender, OwnedFd), Error> {
     let sender = FdSender { socket: ours };
     shutdown(sender.socket.as_raw_fd(), Shutdown::Read).map_err(Error::os(
         "cannot close the descriptor channel for receiving",
+    ))?;
+    // The kernel raises it to its minimum.
+    setsockopt(&sender.socket, SndBuf, &0).map_err(Error::os(
+        "cannot bound the queue of the descriptor channel",
     ))?;
     sys::refuse_descriptors(sender.socket.as_fd()).map_err(Error::os(
         "cannot make the descriptor channel refuse descriptors",
