@@ -28,7 +28,7 @@ pub struct Bounds {
 /// }
 /// ```
 pub trait Communicator {
-    /// The limit of a payload in bytes, both ways.
+    /// The limit of a payload in bytes, both ways: the server's, but at most 16 MiB.
     fn max_message_size(&self) -> u32;
 
     /// Sends `request` as message `mid`, waits, and leaves the payload of whatever comes back in

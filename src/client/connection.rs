@@ -190,7 +190,7 @@ impl Client {
         self.connection.root_fd.as_ref().map(AsFd::as_fd)
     }
 
-    /// The limit of a payload in bytes, both ways.
+    /// The limit of a payload in bytes, both ways: the server's, but at most 16 MiB.
     #[must_use]
     pub fn max_message_size(&self) -> u32 {
         self.connection.max_message_size

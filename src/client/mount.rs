@@ -5,12 +5,16 @@ use std::os::fd::OwnedFd;
 use super::Error;
 use crate::wire::{Inode, MESSAGE_COUNT, Mid, MountResp, PWriteReq};
 
+/// The longest payload, in bytes, that a server gets this side to hold in memory, whatever it
+/// announces. gVisor's announce about 2 MiB.
+const LONGEST_MESSAGE: u32 = 16 << 20;
+
 /// The answer to a Mount: the root and what the server can do.
 #[derive(Debug)]
 pub struct MountReply {
     /// The root.
     pub root: Inode,
-    /// The limit of a payload in bytes, both ways.
+    /// The limit of a payload in bytes, both ways: the server's, but at most 16 MiB.
     pub max_message_size: u32,
     /// The messages that the server accepts.
     pub supported: SupportedMids,
@@ -36,7 +40,7 @@ impl MountReply {
         }
         Ok(MountReply {
             root: mount.root,
-            max_message_size: mount.max_message_size,
+            max_message_size: mount.max_message_size.min(LONGEST_MESSAGE),
             supported: mount.supported_mids.iter().collect(),
             root_fd: None,
         })

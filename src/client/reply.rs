@@ -8,6 +8,10 @@ use super::{Error, FailureKind};
 use crate::Errno;
 use crate::wire::{Decode, ErrorResp, Mid};
 
+/// How much of a copy is kept from call to call: more than the usual messages need, entries of a
+/// directory included.
+const KEPT: usize = 128 << 10;
+
 /// Memory for a reply and the descriptors that came with it; kept from call to call.
 ///
 /// A reply that was decoded borrows from it. Descriptors that nobody has taken by the next call
@@ -29,7 +33,8 @@ use crate::wire::{Decode, ErrorResp, Mid};
 pub struct Reply {
     /// What came over a socket.
     frame: FrameBuffer,
-    /// What was copied out of a window; never shrinks, so that no byte of it is cleared twice.
+    /// What was copied out of a window. Keeps its length up to [`KEPT`], so that no byte of it is
+    /// cleared twice.
     copy: Vec<u8>,
     body: Body,
     fds: Vec<OwnedFd>,
@@ -79,9 +84,11 @@ impl Reply {
         self.fds.drain(..).next()
     }
 
-    /// Closes what nobody took and forgets the payload.
+    /// Closes what nobody took, and forgets the payload and memory that only a rare long one needs.
     pub(super) fn clear(&mut self) {
         self.fds.clear();
+        self.copy.truncate(KEPT);
+        self.copy.shrink_to(KEPT);
         self.body = Body::Copy { len: 0 };
     }
 
@@ -142,5 +149,23 @@ impl Reply {
             Ok(error) => Error::Remote(Errno::new(error.errno).unwrap_or(Errno::EIO)),
             Err(short) => short.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_for_a_long_reply_is_given_back_with_the_next() {
+        let mut reply = Reply::new();
+        let (mut long, mut short) = (vec![1; 4 << 20], [2; 100]);
+        reply.copy_from(SharedBytes::from(&mut long[..]));
+        assert!(reply.body() == long);
+        reply.clear();
+        assert!(reply.body().is_empty());
+        assert!(reply.copy.capacity() <= KEPT);
+        reply.copy_from(SharedBytes::from(&mut short[..]));
+        assert_eq!(reply.body(), short);
     }
 }

@@ -92,6 +92,30 @@ fn the_servers_errno_is_the_error() {
 }
 
 #[test]
+fn a_server_without_a_limit_is_held_to_ours() {
+    const OURS: u32 = 16 << 20;
+    let (stream, server) = serve(|mut server| {
+        server.expect(Mid::MOUNT);
+        let mids = fake::all_mids();
+        let mut mount = fake::mount(&mids);
+        mount.max_message_size = u32::MAX;
+        server.reply(Mid::MOUNT, &mount);
+        for len in [OURS + 1, OURS] {
+            server.expect(Mid::FSTAT);
+            server.reply_with(Mid::FSTAT, &vec![0; len as usize], &[]);
+        }
+    });
+    let mut socket = Socket::from(stream);
+    assert_eq!(socket.mount().unwrap().max_message_size, OURS);
+    assert_eq!(socket.max_message_size(), OURS);
+    let mut reply = Reply::new();
+    let error = socket.call(&stat_request(), &mut reply).unwrap_err();
+    assert_eq!(kind(&error), Some(FailureKind::Malformed));
+    socket.call(&stat_request(), &mut reply).unwrap();
+    server.join().unwrap();
+}
+
+#[test]
 fn an_error_reply_without_an_errno_is_eio() {
     for body in [&b""[..], b"\x02", b"\x02\0\0"] {
         let error = stat_over_socket(move |server| server.reply_with(Mid::ERROR, body, &[]));
