@@ -33,7 +33,7 @@ pub(crate) struct Ls {
     paths: Vec<PathBuf>,
 
     /// Show attributes
-    #[arg(short)]
+    #[arg(short, long)]
     long: bool,
 
     /// List what is below as well

@@ -174,7 +174,7 @@ impl Putter<'_> {
                     "Not a regular file, and not replaced: remove it, or choose another name",
                 ));
             }
-            Ok(file) => Some(file.attributes().permissions()),
+            Ok(file) => Some(file.attributes().permissions() & 0o1777),
             Err(why) if why.errno() == Errno::ENOENT => None,
             Err(why) => return Err(why.into()),
         };
@@ -184,16 +184,17 @@ impl Putter<'_> {
         }
         let mut file = HostFile::open(local)?;
         let metadata = file.metadata()?;
-        let kept = Kept::of(Some(&metadata));
-        if keep {
-            return self.file(&mut file, &dir, &name, kept);
+        let mut kept = Kept::of(Some(&metadata));
+        if !keep {
+            kept = Kept {
+                mode: replaced.unwrap_or_else(|| less_umask(kept.mode & 0o777)),
+                mtime: None,
+            };
         }
-        let mode = replaced.unwrap_or_else(|| less_umask(kept.mode & 0o777));
         if metadata.is_file() {
-            let kept = Kept { mode, mtime: None };
             self.file(&mut file, &dir, &name, kept)
         } else {
-            self.stream(&mut file, &dir, &name, mode)
+            self.stream(&mut file, &dir, &name, kept.permissions())
         }
     }
 

@@ -1,6 +1,7 @@
 //! `put`, `get` and `cat`.
 
 use std::fs::{self, File, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
@@ -78,8 +79,8 @@ fn a_file_goes_through_pipes_as_it_is() {
     let data = bytes(2, LARGE);
     fs::write(at.path("here"), &data).unwrap();
     let mut put = at.command(&["--json", "put", "-", "there"]);
-    let done = done(put.stdin(File::open(at.path("here")).unwrap()));
-    let [sum] = &crate::fixture::objects(&done.success())[..] else {
+    let sum = done(put.stdin(File::open(at.path("here")).unwrap()));
+    let [sum] = &crate::fixture::objects(&sum.success())[..] else {
         unreachable!("one object is printed");
     };
     assert_eq!(
@@ -87,6 +88,12 @@ fn a_file_goes_through_pipes_as_it_is() {
         json!({ "files": 1, "directories": 0, "others": 0, "bytes": LARGE })
     );
     assert!(fs::read(at.served("there")).unwrap() == data);
+    let (pipe, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"piped").unwrap();
+    drop(writer);
+    let mut put = at.command(&["put", "-r", "/dev/stdin", "piped"]);
+    done(put.stdin(pipe)).success();
+    assert_eq!(fs::read(at.served("piped")).unwrap(), b"piped");
     for arguments in [&["cat", "there"][..], &["get", "there", "-"]] {
         assert!(at.run(arguments).success() == data);
     }
@@ -147,6 +154,11 @@ fn set_id_bits_are_not_kept() {
     fs::write(here.join("su"), "").unwrap();
     fs::set_permissions(here.join("su"), Permissions::from_mode(0o4755)).unwrap();
     at.text(&["put", "-r", here.to_str().unwrap(), "there"]);
+    let mode = at.served("there/su").metadata().unwrap().mode();
+    assert_eq!(mode & 0o7777, 0o755);
+    fs::set_permissions(at.served("there/su"), Permissions::from_mode(0o6755)).unwrap();
+    let mut put = at.command(&["put", "-", "there/su"]);
+    done(put.stdin(File::open(here.join("su")).unwrap())).success();
     let mode = at.served("there/su").metadata().unwrap().mode();
     assert_eq!(mode & 0o7777, 0o755);
     fs::set_permissions(at.served("there/su"), Permissions::from_mode(0o6755)).unwrap();
