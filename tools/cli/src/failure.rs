@@ -109,3 +109,23 @@ impl From<io::Error> for Stop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lisafs::client;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_ends_is_no_answer_about_a_file() {
+        let ending = Why::from(client::Error::Remote(Errno::ECONNRESET));
+        assert!(ending.is_final());
+        assert_eq!(ending.to_string(), "the server is ending");
+        for about_a_file in [
+            Why::from(client::Error::Remote(Errno::EIO)),
+            Why::Local(Errno::ECONNRESET),
+        ] {
+            assert!(!about_a_file.is_final());
+        }
+    }
+}
