@@ -39,6 +39,9 @@ impl BoundSocket {
         id: FdId,
         socket: Option<OwnedFd>,
     ) -> Result<BoundSocket, Error> {
+        if id == FdId::INVALID {
+            return Err(Error::malformed());
+        }
         let handle = Handle::at_once(client, id);
         Ok(BoundSocket {
             handle,

@@ -47,11 +47,16 @@ impl OpenFile {
         if id == FdId::INVALID {
             return Err(Error::malformed());
         }
+        let donated = donated.map(HostFile::from);
+        // Only what is a regular file itself answers reads and writes as the server would.
+        let direct = client.uses_donations()
+            && kind == FileType::Regular
+            && donated.as_ref().is_some_and(is_regular);
         Ok(OpenFile {
-            direct: client.uses_donations() && kind == FileType::Regular && donated.is_some(),
+            direct,
             handle: Handle::at_once(client, id),
             kind,
-            donated: donated.map(HostFile::from),
+            donated,
         })
     }
 
@@ -207,6 +212,11 @@ impl OpenFile {
             .max_message_size()
             .saturating_sub(fixed) as usize
     }
+}
+
+/// fstat(2): whether it is a regular file; not if that cannot be found out.
+fn is_regular(file: &HostFile) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.is_file())
 }
 
 /// Where in the file a piece begins; EINVAL beyond what an offset can say.

@@ -13,6 +13,10 @@ const BATCH: i32 = 64 << 10;
 /// The longest entry: 24 bytes, a name of 255 and its NUL, rounded up.
 const LONGEST: i32 = 280;
 
+/// How many replies in a row may hold nothing but `.` and `..`: servers leave these out, and one that
+/// does not may send each by itself.
+const BARREN: usize = 2;
+
 /// A directory entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirEntry {
@@ -28,7 +32,8 @@ pub struct DirEntry {
 
 /// The entries of a directory, in the host's order, without `.` and `..`.
 ///
-/// Ends behind the first error.
+/// Ends behind the first error; EIO among others for a server that goes on sending nothing else than
+/// these two.
 ///
 /// ```no_run
 /// use lisafs::client::{Client, Error};
@@ -123,18 +128,22 @@ impl Iterator for ReadDir {
     type Item = Result<DirEntry, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        let mut refills = 0;
         loop {
             if let Some(entry) = self.batch.next() {
                 return Some(Ok(entry));
             }
-            match self.place {
-                Place::End => return None,
-                Place::Start | Place::Middle => {
-                    if let Err(why) = self.refill() {
-                        return Some(Err(why));
-                    }
-                }
+            if matches!(self.place, Place::End) {
+                return None;
             }
+            if refills > BARREN {
+                self.place = Place::End;
+                return Some(Err(Error::malformed()));
+            }
+            if let Err(why) = self.refill() {
+                return Some(Err(why));
+            }
+            refills += 1;
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod contents;
 mod fake;
+mod gifts;
 mod paths;
 mod raw;
 mod removal;

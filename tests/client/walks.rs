@@ -203,3 +203,10 @@ fn a_name_that_leads_elsewhere_is_eio_and_the_end() {
         assert_eq!(listed[1], Err(Errno::EIO));
     }
 }
+
+#[test]
+fn a_directory_of_dots_alone_does_not_go_on_for_ever() {
+    let dots = || vec![&b"."[..], b".."];
+    assert_eq!(list(vec![dots(), dots(), vec![]]), []);
+    assert_eq!(list(vec![dots(), dots(), dots()]), [Err(Errno::EIO)]);
+}
