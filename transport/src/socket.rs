@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, Shutdown, SockType, getsockopt, shutdown, sockopt};
+use nix::sys::socket::{MsgFlags, Shutdown, SockType, getsockopt, setsockopt, shutdown, sockopt};
 
 use crate::error::{Error, ErrorKind};
 use crate::shared::SharedBytes;
@@ -117,10 +117,13 @@ impl FrameBuffer {
 impl FrameSocket {
     /// Takes over a descriptor from elsewhere, and makes it close-on-exec.
     ///
+    /// SO_PASSCRED and SO_PASSPIDFD, should they be set, are switched off: what the kernel then adds
+    /// to a frame would take the place of its descriptors, or be one that nobody closes.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] if it is a socket but not a stream, [`ErrorKind::Io`] if it is
-    /// no socket (ENOTSOCK).
+    /// no socket (ENOTSOCK), or with the errno of setsockopt(2).
     pub fn from_fd(fd: OwnedFd) -> Result<FrameSocket, Error> {
         let kind = getsockopt(&fd, sockopt::SockType)
             .map_err(Error::os("cannot use the descriptor as a socket"))?;
@@ -129,6 +132,10 @@ impl FrameSocket {
         }
         fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
             .map_err(Error::os("cannot make the socket close-on-exec"))?;
+        setsockopt(&fd, sockopt::PassCred, &false)
+            .map_err(Error::os("cannot switch credentials off"))?;
+        sys::pass_pidfd(fd.as_fd(), false)
+            .map_err(Error::os("cannot switch process descriptors off"))?;
         Ok(FrameSocket { stream: fd })
     }
 
@@ -337,4 +344,37 @@ fn cut_short() -> Error {
 /// Whether a failed send means that no other will succeed.
 fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pidfds() -> usize {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap();
+        let targets = links.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+        targets
+            .filter(|target| target.to_string_lossy().contains("pidfd"))
+            .count()
+    }
+
+    #[test]
+    fn what_the_kernel_was_told_to_add_is_switched_off() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        setsockopt(&ours, sockopt::PassCred, &true).unwrap();
+        sys::pass_pidfd(ours.as_fd(), true).unwrap();
+        let ours = FrameSocket::from_fd(ours.into()).unwrap();
+        let theirs = FrameSocket::from(theirs);
+        let mut fds = Vec::new();
+        let gift = std::fs::File::open("/dev/null").unwrap();
+        for gifts in [&[][..], &[gift.as_fd()]] {
+            let nothing = SharedBytes::from(&mut [][..]);
+            theirs.send(7, nothing, gifts).unwrap();
+            let mut body = FrameBuffer::new();
+            let received = ours.recv(&mut body, 0, &mut fds, 1).unwrap();
+            assert_eq!(received, Received::Frame { mid: 7, len: 0 });
+            assert_eq!(fds.len(), gifts.len());
+            assert_eq!(pidfds(), 0);
+        }
+    }
 }

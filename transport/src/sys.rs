@@ -26,6 +26,9 @@ const CONTROL_LEN: usize = CMSG_HEADER_LEN + MAX_FDS * FD_LEN;
 /// Switches the receipt of descriptors off, Linux 6.16. The sender then gets EPERM.
 const SO_PASSRIGHTS: libc::c_int = 83;
 
+/// Adds a descriptor of the sender to what is received, Linux 6.5.
+const SO_PASSPIDFD: libc::c_int = 76;
+
 /// Size of the `int` that every simple socket option is.
 const OPTION_LEN: libc::socklen_t = 4;
 
@@ -197,15 +200,28 @@ pub(crate) fn recv(
 /// Success also where the kernel does not know the option; whoever relies on it must not offer a
 /// control buffer either.
 pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) -> nix::Result<()> {
-    let off: libc::c_int = 0;
-    // SAFETY: setsockopt wants a readable value of the given length: `off`, for the time of the
+    set_option(socket, SO_PASSRIGHTS, 0)
+}
+
+/// setsockopt(socket, SOL_SOCKET, SO_PASSPIDFD, on): whether messages come with a descriptor of the
+/// process that sent them, of which [`recv`] knows nothing.
+///
+/// Success also where the kernel does not know the option.
+pub(crate) fn pass_pidfd(socket: BorrowedFd<'_>, on: bool) -> nix::Result<()> {
+    set_option(socket, SO_PASSPIDFD, on.into())
+}
+
+/// setsockopt(socket, SOL_SOCKET, option, value), and success where the kernel does not know the
+/// option.
+fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> nix::Result<()> {
+    // SAFETY: setsockopt wants a readable value of the given length: `value`, for the time of the
     // call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            SO_PASSRIGHTS,
-            (&raw const off).cast(),
+            option,
+            (&raw const value).cast(),
             OPTION_LEN,
         )
     };

@@ -12,6 +12,9 @@ use nix::unistd::{SysconfVar, ftruncate, sysconf};
 use crate::error::{Error, ErrorKind};
 use crate::mapping::{HEADER_LEN, Mapping};
 
+/// Takes the execute bits off a memfd for good, Linux 6.3.
+const MFD_NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(8);
+
 /// Where in its file a packet window lies. Travels next to the file's descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowDescriptor {
@@ -45,11 +48,8 @@ impl PacketWindow {
     /// with the errno of memfd_create(2), ftruncate(2), fcntl(2) or mmap(2).
     pub fn create(data_capacity: usize) -> Result<PacketWindow, Error> {
         let length = window_length(data_capacity, page_size()?)?;
-        let fd = memfd_create(
-            c"flipcall_packet_window",
-            MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
-        )
-        .map_err(Error::os("cannot create the packet window"))?;
+        let fd = memory(|flags| memfd_create(c"flipcall_packet_window", flags))
+            .map_err(Error::os("cannot create the packet window"))?;
         ftruncate(&fd, i64::from(length)).map_err(Error::os("cannot size the packet window"))?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))
@@ -154,6 +154,16 @@ impl AsFd for PacketWindow {
     }
 }
 
+/// Makes a file that can be sealed and, where the kernel can say so, never executed: a host may make
+/// no other (`vm.memfd_noexec=2`).
+fn memory(create: impl Fn(MFdFlags) -> nix::Result<OwnedFd>) -> nix::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    match create(flags | MFD_NOEXEC_SEAL) {
+        Err(Errno::EINVAL) => create(flags),
+        made => made,
+    }
+}
+
 /// Header and `data_capacity`, in whole pages.
 fn window_length(data_capacity: usize, page: u32) -> Result<u32, Error> {
     data_capacity
@@ -184,6 +194,24 @@ mod tests {
         assert_eq!(window_length(0, 4096).unwrap(), 4096);
         assert_eq!(window_length(4096 - 16, 4096).unwrap(), 4096);
         assert_eq!(window_length(4096 - 15, 4096).unwrap(), 8192);
+    }
+
+    #[test]
+    fn the_memory_of_a_window_is_not_executable_where_the_kernel_knows_that() {
+        let make = |flags| memfd_create(c"test", flags);
+        let known = make(MFD_NOEXEC_SEAL).is_ok();
+        let window = PacketWindow::create(0).unwrap();
+        let executable = fstat(&window).unwrap().st_mode & 0o111 != 0;
+        assert_eq!(executable, !known);
+
+        let older = |flags: MFdFlags| match flags.contains(MFD_NOEXEC_SEAL) {
+            true => Err(Errno::EINVAL),
+            false => make(flags),
+        };
+        let seals = fcntl(memory(older).unwrap(), FcntlArg::F_GET_SEALS).unwrap();
+        assert_eq!(seals, 0, "it can be sealed");
+        let refused = memory(|_| Err(Errno::EMFILE)).map(drop);
+        assert_eq!(refused, Err(Errno::EMFILE));
     }
 
     #[test]
