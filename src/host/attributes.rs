@@ -110,7 +110,7 @@ impl HostFs {
 
     fn open_to_resize(&self, handle: &Handle) -> Result<OwnedFd, Errno> {
         match handle.file_type() {
-            FileType::Regular if handle.in_procfs() => Err(Errno::EPERM),
+            FileType::Regular if handle.in_kernel_fs() => Err(Errno::EPERM),
             // O_NONBLOCK: a lease on the file is answered with EAGAIN, not waited for.
             FileType::Regular => {
                 handle.with_fd(|fd| self.procfd.reopen(fd, OFlag::O_WRONLY | OFlag::O_NONBLOCK))

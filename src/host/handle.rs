@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::NixPath;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::{
+    CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC, fstatfs,
+};
 
 use super::sys;
 use crate::Errno;
@@ -14,6 +16,20 @@ use crate::wire::{FileType, Name, Statx};
 
 /// The attributes that the protocol carries.
 const WIRE_MASK: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+
+/// File systems whose regular files are no data but doors to the kernel: procfs, both versions of
+/// cgroup, and from magic.h sysfs, debugfs, tracefs, securityfs, bpf and configfs.
+const KERNEL_FS: [FsType; 9] = [
+    PROC_SUPER_MAGIC,
+    CGROUP_SUPER_MAGIC,
+    CGROUP2_SUPER_MAGIC,
+    FsType(0x6265_6572),
+    FsType(0x6462_6720),
+    FsType(0x7472_6163),
+    FsType(0x7363_6673),
+    FsType(0xcafe_4a11),
+    FsType(0x6265_6570),
+];
 
 /// Which file it is, among all that exist at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +54,8 @@ pub(super) struct Handle {
     fd: OwnedFd,
     file_type: FileType,
     device: (u32, u32),
-    /// It lies in a procfs that is mounted below the root.
-    in_procfs: bool,
+    /// It lies in one of [`KERNEL_FS`] that is mounted below the root.
+    in_kernel_fs: bool,
 }
 
 impl Handle {
@@ -56,7 +72,7 @@ impl Handle {
                 fd,
                 file_type,
                 device,
-                in_procfs: false,
+                in_kernel_fs: false,
             },
             stat,
         ))
@@ -70,17 +86,17 @@ impl Handle {
         let stat = stat(fd.as_fd())?;
         let file_type = served(&stat)?;
         let device = Identity::of(&stat).device;
-        let in_procfs = if device == self.device {
-            self.in_procfs
+        let in_kernel_fs = if device == self.device {
+            self.in_kernel_fs
         } else {
-            fstatfs(&fd)?.filesystem_type() == PROC_SUPER_MAGIC
+            KERNEL_FS.contains(&fstatfs(&fd)?.filesystem_type())
         };
         Ok((
             Handle {
                 fd,
                 file_type,
                 device,
-                in_procfs,
+                in_kernel_fs,
             },
             stat,
         ))
@@ -95,14 +111,14 @@ impl Handle {
         let Handle {
             file_type,
             device,
-            in_procfs,
+            in_kernel_fs,
             ..
         } = *self;
         Ok(Handle {
             fd,
             file_type,
             device,
-            in_procfs,
+            in_kernel_fs,
         })
     }
 
@@ -131,10 +147,11 @@ impl Handle {
         self.file_type
     }
 
-    /// Whether the file lies in a procfs that is mounted below the root. Files there are shown but
-    /// not opened: `self/mem` is the memory of this process, and a regular file.
-    pub(super) fn in_procfs(&self) -> bool {
-        self.in_procfs
+    /// Whether the file lies in a file system below the root whose files are the kernel's own, such
+    /// as procfs and sysfs. They are shown but not opened: `self/mem` is the memory of this process,
+    /// and a regular file.
+    pub(super) fn in_kernel_fs(&self) -> bool {
+        self.in_kernel_fs
     }
 
     /// The attributes of the file.

@@ -51,7 +51,7 @@ impl HostFs {
         let (kind, extra) = match handle.file_type() {
             // O_NONBLOCK: a client that has taken a lease on what was donated to it must not make
             // this thread wait, which holds locks.
-            FileType::Regular if !handle.in_procfs() => (Kind::Regular, OFlag::O_NONBLOCK),
+            FileType::Regular if !handle.in_kernel_fs() => (Kind::Regular, OFlag::O_NONBLOCK),
             FileType::Directory => (Kind::Directory(Directory::default()), OFlag::O_DIRECTORY),
             FileType::Fifo if policy.host_fifo == HostFifo::Open => {
                 (Kind::Stream, OFlag::O_NONBLOCK)

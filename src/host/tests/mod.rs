@@ -281,6 +281,29 @@ fn files_of_a_procfs_below_the_root_are_shown_but_not_opened() {
 }
 
 #[test]
+fn files_of_a_sysfs_below_the_root_are_shown_but_not_opened() {
+    let path = "/sys/kernel/uevent_seqnum";
+    if !std::path::Path::new(path).exists() {
+        eprintln!("skipped: there is no {path}");
+        return;
+    }
+    let root = OwnedFd::from(fs::File::open("/").unwrap());
+    let host = HostFs::new(root, EVERYTHING).unwrap();
+    let mut handle = host.root.duplicate().unwrap();
+    for component in path.split('/').skip(1) {
+        handle = handle.walk(name(component)).unwrap().0;
+    }
+    assert_eq!(handle.file_type(), FileType::Regular);
+    let opened = |host: &HostFs, handle| host.open_file(handle, flags(libc::O_RDONLY)).err();
+    assert_eq!(opened(&host, &handle), Some(Errno::EPERM));
+
+    let sys = OwnedFd::from(fs::File::open("/sys/kernel").unwrap());
+    let host = HostFs::new(sys, EVERYTHING).unwrap();
+    let (file, _) = host.root.walk(name("uevent_seqnum")).unwrap();
+    assert_eq!(opened(&host, &file), None, "it was asked for");
+}
+
+#[test]
 fn a_thread_that_was_not_prepared_reaches_nothing_by_a_relative_path() {
     let served = Served::new();
     let _listener = std::os::unix::net::UnixListener::bind(served.path("socket")).unwrap();
