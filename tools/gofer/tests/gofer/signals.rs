@@ -92,8 +92,8 @@ fn requests_on_sockets_are_answered_when_the_signal_comes_while_they_run() {
     }
 }
 
-/// A channel that is shut down forgets the reply that its client has not looked at yet, so what
-/// can be asked for is that no more than that one is missing.
+/// The last reply stays readable, but a client that sees the end of the socket before it looks at
+/// the reply takes the server for dead. So what can be asked for is that no more is missing.
 #[test]
 fn no_more_than_the_last_reply_is_lost_on_a_channel_when_the_signal_comes() {
     for (written, answered) in written_until_the_signal(1) {
