@@ -93,9 +93,6 @@ impl HostFs {
         let socket = new_socket(sock_type)?;
         // The file gets the mode of the socket's own inode.
         fchmod(&socket, permissions(creation.permissions))?;
-        if sock_type != SockType::Datagram {
-            setsockopt(&socket, ReceiveTimeout, &SHORTEST_WAIT)?;
-        }
         parent.with_fd(|directory| {
             bind_name(&socket, directory, name)?;
             let fresh = Fresh::new(directory, name, FileType::Socket);
@@ -121,7 +118,10 @@ impl BoundSocketFd {
     pub(super) fn start_listening(&self, backlog: i32) -> Result<(), Errno> {
         // As the kernel, which takes a negative number for a large one and cuts large ones down.
         let backlog = Backlog::new(backlog).unwrap_or(Backlog::MAXALLOWABLE);
-        Ok(listen(&self.socket, backlog)?)
+        listen(&self.socket, backlog)?;
+        // Not before: the client may connect the socket instead and wait for data on it, and the
+        // timeout is part of what both have. A socket that listens receives nothing.
+        Ok(setsockopt(&self.socket, ReceiveTimeout, &SHORTEST_WAIT)?)
     }
 
     /// # Errors
@@ -129,7 +129,7 @@ impl BoundSocketFd {
     pub(super) fn accept_one(&self) -> Result<OwnedFd, Errno> {
         // The client has the same open description and may have made it blocking. If it does so
         // again between these two calls, the accept waits as long as the receive timeout says; if it
-        // has changed that too, it holds up its own channel.
+        // has changed that too, or called listen itself, it holds up its own channel.
         fcntl(&self.socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok(sys::accept(self.socket.as_fd())?)
     }

@@ -6,13 +6,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen};
+use nix::sys::time::TimeVal;
 
 use super::{EVERYTHING, Served, creation, is_root, name};
 use crate::Errno;
 use crate::host::handle::Handle;
 use crate::host::kernel::Kernel;
 use crate::host::options::{HostOptions, HostUds};
+use crate::server::BoundSocketFdImpl;
 use crate::wire::{FileType, Gid, Uid};
 
 const STREAM: u32 = 1;
@@ -168,6 +171,27 @@ fn a_full_backlog_is_not_waited_for() {
     };
     assert_eq!(error, Errno::EAGAIN);
     assert!(start.elapsed() < AT_ONCE);
+}
+
+#[test]
+fn a_bound_socket_that_is_connected_instead_waits_for_data_as_any_other() {
+    let served = Served::new();
+    let (_, _, bound) = served
+        .host
+        .bind_at(served.root(), name("bound"), creation(0o600), STREAM)
+        .unwrap();
+    let timeout = |of| nix::sys::socket::getsockopt(of, ReceiveTimeout).unwrap();
+    let clients = bound.socket().try_clone_to_owned().unwrap();
+    assert_eq!(timeout(&clients), TimeVal::new(0, 0), "as long as it takes");
+
+    bound.start_listening(1).unwrap();
+    assert_ne!(timeout(&clients), TimeVal::new(0, 0));
+    let here = UnixStream::connect(served.path("bound")).unwrap();
+    let there = UnixStream::from(bound.accept_one().unwrap());
+    assert_eq!(
+        (here.read_timeout().unwrap(), there.read_timeout().unwrap()),
+        (None, None)
+    );
 }
 
 #[test]
