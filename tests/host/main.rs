@@ -24,6 +24,7 @@ fn main() {
         failures::requests_that_fail_leave_nothing_open
         ownership::modes_are_exact_on_every_thread
         ownership::links_of_one_file_survive_their_rename
+        ownership::a_read_only_connection_is_not_given_the_root
         sockets::sockets_work_at_any_depth
     };
     let privileged = cases! {

@@ -99,3 +99,8 @@ pub(crate) fn links_of_one_file_survive_their_rename() {
     }
     assert!(scene.path("a").exists() && scene.path("b").exists());
 }
+
+pub(crate) fn a_read_only_connection_is_not_given_the_root() {
+    assert!(Scene::donates_root(false));
+    assert!(!Scene::donates_root(true));
+}

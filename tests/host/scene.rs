@@ -1,5 +1,6 @@
 //! A directory, served to a client.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -36,20 +37,42 @@ impl Scene {
     }
 
     pub(crate) fn at(directory: TempDir) -> Scene {
+        Scene::with(directory, OPTIONS, ConnectionOpts::default()).0
+    }
+
+    /// A served directory, its client, and the descriptor of the root if that was donated.
+    fn with(
+        directory: TempDir,
+        options: HostOptions,
+        opts: ConnectionOpts,
+    ) -> (Scene, Option<OwnedFd>) {
         let server = Server::new(1);
-        let host = HostFs::open(directory.path(), OPTIONS).unwrap();
+        let host = HostFs::open(directory.path(), options).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
-        server
-            .start_connection(theirs, host, ConnectionOpts::default())
-            .unwrap();
+        server.start_connection(theirs, host, opts).unwrap();
         let mut socket = Socket::from(ours);
-        let root = socket.mount().unwrap().root.control_fd;
-        Scene {
+        let mount = socket.mount().unwrap();
+        let scene = Scene {
             directory,
             server,
             socket,
-            root,
-        }
+            root: mount.root.control_fd,
+        };
+        (scene, mount.root_fd)
+    }
+
+    /// Whether a connection is given the root itself by a back end that may do so.
+    pub(crate) fn donates_root(readonly: bool) -> bool {
+        let options = HostOptions {
+            donate_root: true,
+            ..OPTIONS
+        };
+        let opts = ConnectionOpts {
+            readonly,
+            ..ConnectionOpts::default()
+        };
+        let (_scene, root) = Scene::with(tempfile::tempdir().unwrap(), options, opts);
+        root.is_some()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
