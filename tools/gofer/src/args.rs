@@ -1,6 +1,7 @@
 //! The command line.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -22,6 +23,26 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Serve(ServeOptions),
+    Runsc(RunscOptions),
+}
+
+/// Be the gofer of a stock runsc
+///
+/// runsc starts its gofer by executing itself again, with a command line and with descriptors that
+/// are for nobody else. This takes the place of that process: ARGV is the whole command line that it
+/// would have got, the name of the program included. Both the runsc that Debian has, of 2022, and
+/// today's are understood. It serves the container's root and mounts until the sandbox has hung up.
+///
+/// Everything else is in ARGV as well, such as which files are served read-only, what may be done
+/// with sockets, and where to log.
+///
+/// Exits with 0 when the sandbox was served to the end, and with 128 when it cannot be served; why is
+/// said on stderr, in the debug log of runsc, and where containerd and Docker show it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunscOptions {
+    /// The command line of the gofer that runsc starts: `runsc-gofer ... gofer ...`
+    #[arg(last = true, required = true, value_name = "ARGV")]
+    pub(crate) argv: Vec<OsString>,
 }
 
 /// Serve a directory
@@ -187,7 +208,9 @@ mod tests {
 
     fn max_fds(arguments: &[&str], descriptors: usize) -> usize {
         let words = ["lisafs-gofer", "serve", "/"].iter().chain(arguments);
-        let Verb::Serve(options) = Args::try_parse_from(words).unwrap().verb;
+        let Verb::Serve(options) = Args::try_parse_from(words).unwrap().verb else {
+            panic!("another verb");
+        };
         options.connection(descriptors).max_fds
     }
 

@@ -7,6 +7,7 @@ use lisafs::Errno;
 use lisafs::host::SetupError;
 
 use crate::inherited::Unfit;
+use crate::runsc::Malformed;
 
 /// Why the gofer cannot serve, as its user reads it.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,22 @@ pub(crate) enum Failure {
     Listen { path: PathBuf, source: Errno },
     #[error("--fd {number}: {why}")]
     Fd { number: i32, why: Unfit },
+    #[error("{0}")]
+    Argv(#[from] Malformed),
+    #[error("--{flag}={number}: {source}: start this from a runsc, which donates descriptors")]
+    Donated {
+        flag: &'static str,
+        number: i32,
+        source: Errno,
+    },
+    #[error("--{flag}={number}: {why}")]
+    Unfit {
+        flag: &'static str,
+        number: i32,
+        why: Unfit,
+    },
+    #[error("runsc has something to say about {what}, where it should only close: is it newer?")]
+    Unsynced { what: &'static str },
     #[error("cannot serve the connection: {0}")]
     Connection(Errno),
     #[error("{what}: {source}")]

@@ -15,6 +15,7 @@
 //! | `panics` | what is said of a bug |
 //! | `signals` | SIGTERM and SIGINT as events |
 //! | `serve` | accepting, serving, draining |
+//! | `runsc` | being the gofer of a stock runsc |
 //! | `failure` | what can be in the way |
 //! | `sys` | system calls that nix has no safe call for |
 
@@ -24,6 +25,7 @@ mod inherited;
 mod listener;
 mod panics;
 mod process;
+mod runsc;
 mod serve;
 mod signals;
 mod sys;
@@ -41,7 +43,8 @@ pub use self::inherited::{Unfit, take as take_inherited};
 /// Runs the gofer with a command line, the name of the program included.
 ///
 /// Exits with 0 when all clients were served to the end, with 1 when a request was still running
-/// at the end of a drain, and with 2 when it cannot serve.
+/// at the end of a drain, and with 2 when it cannot serve. Under runsc, which has a number of its own
+/// for that, with 128 when it cannot serve.
 #[must_use]
 pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match Args::try_parse_from(command_line) {
@@ -56,7 +59,10 @@ pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
-    let Verb::Serve(options) = args.verb;
+    let options = match args.verb {
+        Verb::Serve(options) => options,
+        Verb::Runsc(options) => return runsc::run(options.argv),
+    };
     // A log that nobody reads any more is no reason to end: no word about what cannot be written,
     // and none if this process logs elsewhere already.
     let _ = tracing_subscriber::fmt()

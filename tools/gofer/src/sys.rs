@@ -40,3 +40,40 @@ pub(crate) fn ignore(ignored: Signal) -> Result<(), Errno> {
     // not. There is no handler here.
     unsafe { signal(ignored, SigHandler::SigIgn) }.map(drop)
 }
+
+/// A moment in the time zone of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LocalTime {
+    pub(crate) year: i32,
+    /// 1 to 12.
+    pub(crate) month: i32,
+    /// 1 to 31.
+    pub(crate) day: i32,
+    pub(crate) hour: i32,
+    pub(crate) minute: i32,
+    pub(crate) second: i32,
+    /// East of Greenwich, in seconds.
+    pub(crate) offset: i64,
+}
+
+/// What clocks on the wall show, so many seconds after 1970 began. The zone is read when this is
+/// first called. All zeros where the year has too many digits.
+pub(crate) fn local_time(seconds: i64) -> LocalTime {
+    // SAFETY: a `tm` is integers and a pointer that nobody follows here, so all zeros are one.
+    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: localtime_r(3) wants two pointers, to a time to read and to a `tm` to write. Both come
+    // from references to variables that outlive the call. It reads the environment, as `getenv` of
+    // the standard library does, and nothing of this program changes that.
+    if unsafe { libc::localtime_r(&seconds, &mut tm) }.is_null() {
+        return LocalTime::default();
+    }
+    LocalTime {
+        year: tm.tm_year.saturating_add(1900),
+        month: tm.tm_mon.saturating_add(1),
+        day: tm.tm_mday,
+        hour: tm.tm_hour,
+        minute: tm.tm_min,
+        second: tm.tm_sec,
+        offset: tm.tm_gmtoff,
+    }
+}
