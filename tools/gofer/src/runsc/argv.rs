@@ -18,6 +18,7 @@ use std::vec;
 use lisafs::host::{CharacterDevices, HostFifo, HostUds};
 
 use super::log::Format;
+use super::mount_confs::{self, MountConf};
 
 /// Why a command line cannot be understood.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +40,6 @@ pub(crate) enum Malformed {
     },
     #[error("--{0} is missing: this runsc starts gofers in a way that is not known here")]
     Missing(&'static str),
-    #[error("{0} io-fds for {1} mounts that are served: this runsc counts mounts in another way")]
-    Mounts(usize, usize),
     #[error("descriptor {0} is named twice")]
     Twice(RawFd),
 }
@@ -136,40 +135,6 @@ pub(crate) enum Overlay {
     Root,
     /// The root and all mounts.
     All,
-}
-
-/// How the sandbox uses a mount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MountConf {
-    /// A gofer serves it.
-    pub(crate) served: bool,
-    /// The sandbox lays something over it, and so only reads it.
-    pub(crate) overlaid: bool,
-}
-
-impl FromStr for MountConf {
-    type Err = String;
-
-    /// Parses `LOWER:UPPER`, and passes over what may follow.
-    fn from_str(text: &str) -> Result<MountConf, String> {
-        let mut parts = text.split(':');
-        let served = match parts.next() {
-            Some("lisafs") => true,
-            Some("none" | "erofs") => false,
-            _ => {
-                return Err(format!(
-                    "`{text}` begins with none of none, lisafs and erofs"
-                ));
-            }
-        };
-        match parts.next() {
-            None | Some("") => Err(format!("`{text}` does not say what is laid over it")),
-            Some(upper) => Ok(MountConf {
-                served,
-                overlaid: upper != "none",
-            }),
-        }
-    }
 }
 
 /// Where to report what is wrong with a command line that has not been understood yet.
@@ -402,8 +367,10 @@ impl Given {
             "uid" => self.uid = value.parse()?,
             "gid" => self.gid = value.parse()?,
             "gofer-mount-confs" => {
-                let confs = value.list::<MountConf>()?;
-                self.confs.get_or_insert_default().extend(confs);
+                let (name, value) = value.text()?;
+                let confs = mount_confs::parse(&value)
+                    .map_err(|why| malformed(&name, &value, &why.to_string()))?;
+                self.confs = Some(confs);
             }
             _ => {}
         }
@@ -422,11 +389,7 @@ impl Given {
         if let Some(twice) = twice(fds.all()) {
             return Err(Malformed::Twice(twice));
         }
-        let served = |confs: &[MountConf]| confs.iter().filter(|conf| conf.served).count();
         let (dialect, mounts) = match self.confs {
-            Some(confs) if served(&confs) != fds.io.len() => {
-                return Err(Malformed::Mounts(fds.io.len(), served(&confs)));
-            }
             Some(confs) => (Dialect::Today, Mounts::Listed(confs)),
             None if self.overlay => (Dialect::Of2022, Mounts::All(Overlay::All)),
             None => (Dialect::Of2022, Mounts::All(self.overlay2)),

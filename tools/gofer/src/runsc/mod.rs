@@ -7,8 +7,11 @@
 //! | | |
 //! |---|---|
 //! | `argv` | the command line, in both dialects |
+//! | `mount_confs` | the flag that says what each mount consists of |
 //! | `donated` | the descriptors that come with it |
 //! | `log` | what is logged, and why it ends, in runsc's formats |
+//! | `spec` | what a gofer needs of `config.json` |
+//! | `mounts` | which mounts are served on which socket, and the list that tells the sandbox |
 //! | `handshake` | waiting for runsc, and for the sandbox |
 //! | `serve` | the order of it all |
 #![forbid(unsafe_code)]
@@ -17,7 +20,18 @@ mod argv;
 mod donated;
 mod handshake;
 mod log;
+mod mount_confs;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "what mounts comes with the next changes")
+)]
+mod mounts;
 mod serve;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "what mounts comes with the next changes")
+)]
+mod spec;
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -69,10 +69,6 @@ fn the_dialect_of_2022_is_understood() {
 
 #[test]
 fn the_dialect_of_today_is_understood() {
-    let overlaid = MountConf {
-        served: true,
-        overlaid: true,
-    };
     let expected = Invocation {
         dialect: Dialect::Today,
         bundle: PathBuf::from("/tmp/runsc-do3605127834"),
@@ -92,7 +88,7 @@ fn the_dialect_of_today_is_understood() {
         },
         uid: 0,
         gid: 0,
-        mounts: Mounts::Listed(vec![overlaid]),
+        mounts: Mounts::Listed(mount_confs::parse("lisafs:memory").unwrap()),
         host_uds: HostUds::All,
         host_fifo: HostFifo::None,
         character_devices: CharacterDevices::None,
@@ -107,19 +103,12 @@ fn the_dialect_of_today_is_understood() {
 
 #[test]
 fn mounts_are_served_as_listed() {
-    let text = then(
-        "--gofer-mount-confs=lisafs:self:size=1m,none:memory,erofs:none,lisafs:none \
-         --io-fds=6 --io-fds=9",
-    );
-    let invocation = parsed(&text);
-    let conf = |served, overlaid| MountConf { served, overlaid };
-    let expected = [
-        conf(true, true),
-        conf(false, true),
-        conf(false, false),
-        conf(true, false),
-    ];
-    assert_eq!(invocation.mounts, Mounts::Listed(expected.to_vec()));
+    let confs = "lisafs:self:size=1m,none:memory,erofs:none,lisafs:none";
+    let invocation = parsed(&then(&format!(
+        "--gofer-mount-confs={confs} --io-fds=6 --io-fds=9"
+    )));
+    let expected = mount_confs::parse(confs).unwrap();
+    assert_eq!(invocation.mounts, Mounts::Listed(expected));
     assert_eq!(invocation.fds.io, [6, 9]);
     assert!(invocation.directfs);
 }
@@ -193,11 +182,6 @@ fn what_is_malformed_is_named() {
         (
             &then("--io-fds=6 --gofer-mount-confs=gcfs:none"),
             "gcfs:none",
-        ),
-        (&then("--io-fds=6 --gofer-mount-confs=lisafs"), "laid over"),
-        (
-            &then("--io-fds=6,7 --gofer-mount-confs=lisafs:none"),
-            "2 io-fds for 1 mounts",
         ),
         (&with("--debug=maybe"), "--debug=maybe: "),
         (&with("--host-uds=some"), "--host-uds=some: `some`"),
