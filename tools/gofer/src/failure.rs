@@ -7,7 +7,7 @@ use lisafs::Errno;
 use lisafs::host::SetupError;
 
 use crate::inherited::Unfit;
-use crate::runsc::Malformed;
+use crate::runsc::{HookError, Malformed};
 
 /// Why the gofer cannot serve, as its user reads it.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,7 @@ pub(crate) enum Failure {
     Listen { path: PathBuf, source: Errno },
     #[error("--fd {number}: {why}")]
     Fd { number: i32, why: Unfit },
-    #[error("{0}")]
+    #[error(transparent)]
     Argv(#[from] Malformed),
     #[error("--{flag}={number}: {source}: start this from a runsc, which donates descriptors")]
     Donated {
@@ -49,6 +49,8 @@ pub(crate) enum Failure {
     },
     #[error("runsc has something to say about {what}, where it should only close: is it newer?")]
     Unsynced { what: &'static str },
+    #[error(transparent)]
+    Hook(#[from] HookError),
     #[error("cannot serve the connection: {0}")]
     Connection(Errno),
     #[error("{what}: {source}")]

@@ -77,3 +77,18 @@ pub(crate) fn local_time(seconds: i64) -> LocalTime {
         offset: tm.tm_gmtoff,
     }
 }
+
+/// pidfd_open(2): a descriptor that can be read, as far as poll(2) is concerned, once the process has
+/// ended. Close-on-exec.
+///
+/// # Errors
+/// As pidfd_open(2).
+pub(crate) fn open_process(process: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: pidfd_open takes two numbers, and so no memory is involved.
+    let number = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
+    let number = Errno::result(number)?;
+    let number = RawFd::try_from(number).map_err(|_| Errno::EBADF)?;
+    // SAFETY: `from_raw_fd` wants an open descriptor that nobody else owns. The call above has just
+    // made it, and this is the only copy of its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

@@ -12,6 +12,7 @@
 //! | `log` | what is logged, and why it ends, in runsc's formats |
 //! | `spec` | what a gofer needs of `config.json` |
 //! | `mounts` | which mounts are served on which socket, and the list that tells the sandbox |
+//! | `hooks` | programs that are run when the mounts are there |
 //! | `handshake` | waiting for runsc, and for the sandbox |
 //! | `serve` | the order of it all |
 #![forbid(unsafe_code)]
@@ -19,6 +20,11 @@
 mod argv;
 mod donated;
 mod handshake;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "what mounts comes with the next changes")
+)]
+mod hooks;
 mod log;
 mod mount_confs;
 #[cfg_attr(
@@ -38,6 +44,7 @@ use std::fs::File;
 use std::process::ExitCode;
 
 pub(crate) use self::argv::Malformed;
+pub(crate) use self::hooks::HookError;
 use crate::failure::Failure;
 
 /// With what a gofer ends that cannot serve. An application would hardly choose it.
