@@ -17,11 +17,13 @@
 //! | `serve` | accepting, serving, draining |
 //! | `runsc` | being the gofer of a stock runsc |
 //! | `failure` | what can be in the way |
+//! | `jail` | the mounts and capabilities that are left to it |
 //! | `sys` | system calls that nix has no safe call for |
 
 mod args;
 mod failure;
 mod inherited;
+mod jail;
 mod listener;
 mod panics;
 mod process;

@@ -1,6 +1,7 @@
 //! The system calls that have no safe form elsewhere.
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -91,4 +92,85 @@ pub(crate) fn open_process(process: u32) -> Result<OwnedFd, Errno> {
     // SAFETY: `from_raw_fd` wants an open descriptor that nobody else owns. The call above has just
     // made it, and this is the only copy of its number.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// open_tree(directory, path, OPEN_TREE_CLONE): a mount of its own, attached nowhere, of what `path`
+/// leads to, symlinks followed. With an empty path it is `directory` itself, which can be a file.
+/// What is mounted below comes along if `recursive`. Linux 5.2.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN over the mount namespace. EINVAL for a mount of another namespace, an
+/// unbindable one, and if mounts below must not be taken away but are not to come along.
+pub(crate) fn clone_mount(
+    directory: Option<BorrowedFd<'_>>,
+    path: &CStr,
+    recursive: bool,
+) -> Result<OwnedFd, Errno> {
+    const OPEN_TREE_CLONE: libc::c_int = 1;
+    let below = if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: open_tree wants a path that ends with a NUL, which a `CStr` does, and writes to no
+    // memory of ours.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_open_tree,
+            directory.map_or(libc::AT_FDCWD, |directory| directory.as_raw_fd()),
+            path.as_ptr(),
+            OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_EMPTY_PATH | below,
+        )
+    };
+    let number = RawFd::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: `from_raw_fd` wants an open descriptor that nobody else owns. The kernel has just
+    // made this one for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// move_mount(mount, "", onto, ""): attaches a mount, with all that is mounted below it, above the
+/// file behind `onto`; if that has a mount above it already, above the topmost. Linux 5.2.
+///
+/// # Errors
+/// EINVAL if one is a directory and the other is not, or `mount` is not the root of a mount, or it is
+/// attached below a shared one.
+pub(crate) fn attach_mount(mount: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> Result<(), Errno> {
+    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x04;
+    const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
+    // SAFETY: move_mount wants two paths that end with a NUL: they are literals. It writes to no
+    // memory of ours.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            onto.as_raw_fd(),
+            c"".as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// mount_setattr(mount, "", …): changes the attributes of a mount, and of those below it if
+/// `recursive`. Linux 5.12.
+///
+/// # Errors
+/// EINVAL if `mount` is not the root of a mount; EPERM if something is to be taken away that the
+/// owner of a user namespace further out has locked. Nothing has changed then.
+pub(crate) fn set_mount_attributes(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    attributes: &libc::mount_attr,
+) -> Result<(), Errno> {
+    let below = if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: mount_setattr wants a path that ends with a NUL: it is a literal; and a structure of
+    // the size that is given, which it only reads: it comes from a reference, with its size.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | below,
+            std::ptr::from_ref(attributes),
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    Errno::result(result).map(drop)
 }

@@ -1,0 +1,124 @@
+//! Giving capabilities up.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use caps::errors::CapsError;
+use caps::{CapSet, Capability, CapsHashSet};
+
+/// The capabilities are not what they should be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CapsFailure {
+    #[error("cannot change the {set:?} capabilities: {source}")]
+    Change { set: Set, source: CapsError },
+    #[error("the {set:?} capabilities are {found:?} instead of {expected:?}")]
+    Other {
+        set: Set,
+        found: CapsHashSet,
+        expected: CapsHashSet,
+    },
+}
+
+/// One of the sets of capabilities that a thread has.
+#[derive(Clone, Copy)]
+pub(crate) struct Set(CapSet);
+
+impl fmt::Debug for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            CapSet::Ambient => "ambient",
+            CapSet::Bounding => "bounding",
+            CapSet::Effective => "effective",
+            CapSet::Inheritable => "inheritable",
+            CapSet::Permitted => "permitted",
+        })
+    }
+}
+
+/// Has the calling thread keep no more than `kept`, and makes sure of it. To be called while it is
+/// the only one: others keep what they have, and new ones start with what it has then.
+///
+/// Effective, permitted and bounding are `kept` afterwards, less what the thread does not have;
+/// inheritable and ambient are empty, because no program is executed any more.
+///
+/// # Errors
+/// If the bounding set has to shrink but CAP_SETPCAP is missing, or something is left.
+pub(crate) fn keep_only(kept: &[Capability]) -> Result<(), CapsFailure> {
+    let kept: CapsHashSet = kept.iter().copied().collect();
+    // As long as CAP_SETPCAP is there.
+    let bounding = read(CapSet::Bounding)?;
+    for capability in bounding.difference(&kept) {
+        caps::drop(None, CapSet::Bounding, *capability).map_err(change(CapSet::Bounding))?;
+    }
+    let had = read(CapSet::Permitted)?;
+    let left: CapsHashSet = had.intersection(&kept).copied().collect();
+    let none = CapsHashSet::new();
+    caps::clear(None, CapSet::Ambient).map_err(change(CapSet::Ambient))?;
+    // Effective before permitted: it can never be more.
+    for (set, value) in [
+        (CapSet::Effective, &left),
+        (CapSet::Permitted, &left),
+        (CapSet::Inheritable, &none),
+    ] {
+        caps::set(None, set, value).map_err(change(set))?;
+    }
+    let bound: CapsHashSet = bounding.intersection(&kept).copied().collect();
+    for (set, expected) in [
+        (CapSet::Bounding, &bound),
+        (CapSet::Effective, &left),
+        (CapSet::Permitted, &left),
+        (CapSet::Inheritable, &none),
+        (CapSet::Ambient, &none),
+    ] {
+        let found = read(set)?;
+        if found != *expected {
+            return Err(CapsFailure::Other {
+                set: Set(set),
+                found,
+                expected: expected.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn read(set: CapSet) -> Result<CapsHashSet, CapsFailure> {
+    caps::read(None, set).map_err(change(set))
+}
+
+fn change(set: CapSet) -> impl Fn(CapsError) -> CapsFailure {
+    move |source| CapsFailure::Change {
+        set: Set(set),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use caps::{CapSet, Capability, CapsHashSet};
+
+    use super::keep_only;
+    use crate::jail::namespaces::{Isolated, isolated};
+
+    #[test]
+    fn only_what_is_kept_is_left() {
+        let Isolated::Inside = isolated("jail::caps::tests::only_what_is_kept_is_left", "") else {
+            return;
+        };
+        let kept = [Capability::CAP_CHOWN, Capability::CAP_FOWNER];
+        keep_only(&kept).unwrap();
+        let all: CapsHashSet = kept.into_iter().collect();
+        for (set, expected) in [
+            (CapSet::Bounding, all.clone()),
+            (CapSet::Effective, all.clone()),
+            (CapSet::Permitted, all),
+            (CapSet::Inheritable, CapsHashSet::new()),
+            (CapSet::Ambient, CapsHashSet::new()),
+        ] {
+            assert_eq!(caps::read(None, set).unwrap(), expected, "{set:?}");
+        }
+        // There is no way back, and what is not there cannot be kept.
+        keep_only(&[Capability::CAP_SYS_ADMIN]).unwrap_err();
+        assert!(!caps::has_cap(None, CapSet::Permitted, Capability::CAP_SYS_ADMIN).unwrap());
+    }
+}

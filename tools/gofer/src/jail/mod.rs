@@ -1,0 +1,22 @@
+//! What is left to the process when clients come: a mount tree that holds what it serves and nothing
+//! else, and few capabilities.
+//!
+//! | | |
+//! |---|---|
+//! | `mount_tree` | a tree is put together aside, then becomes all there is |
+//! | `resolve` | paths inside of it, made and found without ever leaving it |
+//! | `attributes` | read-only, nosuid and the like; propagation |
+//! | `caps` | capabilities |
+//!
+//! Mounts are handled by descriptor, so no name can be exchanged between two looks at it. This takes
+//! open_tree(2), move_mount(2), openat2(2) and mount_setattr(2): **Linux 5.12**.
+#![forbid(unsafe_code)]
+#![allow(dead_code, reason = "the verb that uses it comes with the next change")]
+
+pub(crate) mod attributes;
+pub(crate) mod caps;
+pub(crate) mod mount_tree;
+pub(crate) mod resolve;
+
+#[cfg(test)]
+mod namespaces;

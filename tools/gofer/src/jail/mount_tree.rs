@@ -1,0 +1,344 @@
+//! A tree of mounts that is put together aside, and then becomes all there is.
+//!
+//! The order is: [`isolate`]; [`MountTree::stage`]; any number of [`MountTree::bind`]s;
+//! [`MountTree::settle`]; if others were to see the tree at its own place first,
+//! [`MountTree::move_to`]; [`MountTree::restrict`]; whatever needs `/proc` and the host's files; and
+//! [`MountTree::enter`]. Descriptors that were opened on the way lead to the same files afterwards.
+#![forbid(unsafe_code)]
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statfs::{FsType, fstatfs};
+use nix::unistd::{chdir, fchdir, pivot_root};
+
+use super::attributes::{self, AccessTimes, Attributes, AttributesError, Propagation};
+use super::resolve::{self, Kind};
+use crate::sys;
+
+/// Where a tree can be put together: a directory that every procfs has, that nobody serves, and that
+/// is never the tree's own source.
+pub(crate) const STAGING: &str = "/proc/fs";
+
+/// The mounts of the process could not be arranged.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MountError {
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: Errno },
+    #[error("{}: {what}: {source}", path.display())]
+    File {
+        what: &'static str,
+        path: PathBuf,
+        source: Errno,
+    },
+    #[error("{}: {source}", path.display())]
+    Attributes {
+        path: PathBuf,
+        source: AttributesError,
+    },
+    #[error(
+        "{}: cannot be bound without what is mounted below it: the user namespace does not permit \
+         uncovering that; use rbind", path.display()
+    )]
+    Covering { path: PathBuf },
+    #[error("the root of the host cannot be prepared in its own place: nobody would see that")]
+    HostRoot,
+}
+
+fn system(what: &'static str) -> impl Fn(Errno) -> MountError {
+    move |source| MountError::System { what, source }
+}
+
+fn at(path: &Path, what: &'static str) -> impl Fn(Errno) -> MountError {
+    move |source| MountError::File {
+        what,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Has no mount that is made from here on be seen in another namespace. Mounts that are made there
+/// still come here.
+///
+/// The process must be in a mount namespace of its own.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN over the namespace.
+pub(crate) fn isolate() -> Result<(), MountError> {
+    let none = None::<&Path>;
+    mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)
+        .map_err(system("cannot keep mounts from other namespaces"))
+}
+
+/// What is to be bound.
+#[derive(Debug)]
+pub(crate) enum Source<'a> {
+    /// What a path leads to, symlinks followed.
+    Path(&'a Path),
+    /// A file of this mount namespace.
+    File(BorrowedFd<'a>),
+    /// A mount that is attached nowhere, as open_tree(2) makes it. It is attached as it is.
+    Detached(OwnedFd),
+}
+
+/// How something is to be bound.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// With what is mounted below.
+    pub(crate) recursive: bool,
+    pub(crate) attributes: Attributes,
+    pub(crate) access_times: AccessTimes,
+    pub(crate) propagation: Option<Propagation>,
+}
+
+/// Something that has been bound.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// An O_PATH descriptor of its root. It stays valid, whatever is mounted above it, and after the
+    /// tree was moved or entered.
+    pub(crate) root: OwnedFd,
+    /// Where it is in the tree: absolute, without `.`, `..` and symlinks.
+    pub(crate) path: PathBuf,
+}
+
+impl Bound {
+    /// Which file system it is of.
+    ///
+    /// # Errors
+    /// As fstatfs(2).
+    pub(crate) fn filesystem(&self) -> Result<FsType, Errno> {
+        Ok(fstatfs(&self.root)?.filesystem_type())
+    }
+}
+
+/// A tree of mounts with a root of its own.
+#[derive(Debug)]
+pub(crate) struct MountTree {
+    root: OwnedFd,
+    /// What still has to get its attributes.
+    unsettled: Vec<Unsettled>,
+}
+
+#[derive(Debug)]
+struct Unsettled {
+    root: OwnedFd,
+    path: PathBuf,
+    attributes: Attributes,
+    access_times: AccessTimes,
+}
+
+impl MountTree {
+    /// Makes a tree of the directory `source` and all that is mounted below it, and attaches it at
+    /// `place`: aside ([`STAGING`]), or at `source` itself, for programs that are to see it there.
+    ///
+    /// # Errors
+    /// [`MountError::HostRoot`] if the root directory of this process is to be prepared in its own
+    /// place; or if a system call fails.
+    pub(crate) fn stage(
+        source: &Path,
+        propagation: Propagation,
+        place: &Path,
+    ) -> Result<MountTree, MountError> {
+        let name = c_string(source)?;
+        let root = sys::clone_mount(None, &name, true).map_err(at(source, "cannot be bound"))?;
+        attributes::propagate(root.as_fd(), propagation)
+            .map_err(at(source, "cannot be kept from other mounts"))?;
+        let tree = MountTree {
+            root,
+            unsettled: Vec::new(),
+        };
+        tree.move_to(place)?;
+        Ok(tree)
+    }
+
+    /// Makes a tree that is an empty directory, and attaches it at `place`.
+    ///
+    /// # Errors
+    /// If a system call fails.
+    pub(crate) fn stage_empty(place: &Path) -> Result<MountTree, MountError> {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(
+            Some("lisafs-gofer"),
+            place,
+            Some("tmpfs"),
+            flags,
+            Some("mode=0755"),
+        )
+        .map_err(at(place, "cannot have a tmpfs mounted"))?;
+        Ok(MountTree {
+            root: open_directory(place)?,
+            unsettled: Vec::new(),
+        })
+    }
+
+    /// Binds `source` at `destination`, a path inside the tree, where all that is missing is made.
+    /// Symlinks are followed as they would be with the tree as the root directory.
+    ///
+    /// The attributes come with [`settle`](MountTree::settle): later mounts may need directories in
+    /// this one.
+    ///
+    /// # Errors
+    /// [`MountError::Covering`] if mounts below `source` must not be left out but are to be; or if a
+    /// system call fails.
+    pub(crate) fn bind(
+        &mut self,
+        source: Source<'_>,
+        destination: &Path,
+        manner: Manner,
+    ) -> Result<Bound, MountError> {
+        let root = match source {
+            Source::Path(path) => {
+                let name = c_string(path)?;
+                clone(path, manner, |recursive| {
+                    sys::clone_mount(None, &name, recursive)
+                })?
+            }
+            Source::File(file) => clone(destination, manner, |recursive| {
+                sys::clone_mount(Some(file), c"", recursive)
+            })?,
+            Source::Detached(root) => root,
+        };
+        if let Some(propagation) = manner.propagation {
+            attributes::propagate(root.as_fd(), propagation)
+                .map_err(at(destination, "cannot be given its propagation"))?;
+        }
+        let stat =
+            fstat(&root).map_err(at(destination, "has a source that cannot be looked at"))?;
+        let file_type = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        let kind = if file_type == SFlag::S_IFDIR {
+            Kind::Directory
+        } else {
+            Kind::File
+        };
+        let place = resolve::find_or_make(self.root.as_fd(), destination, kind)
+            .map_err(at(destination, "cannot be found or made in the root"))?;
+        sys::attach_mount(root.as_fd(), place.file.as_fd())
+            .map_err(at(destination, "cannot be mounted on"))?;
+        self.unsettled.push(Unsettled {
+            root: root
+                .try_clone()
+                .map_err(|why| at(destination, "cannot be remembered")(errno_of(why)))?,
+            path: place.path.clone(),
+            attributes: manner.attributes,
+            access_times: manner.access_times,
+        });
+        Ok(Bound {
+            root,
+            path: place.path,
+        })
+    }
+
+    /// Gives what was bound its attributes, and looks whether they are in force.
+    ///
+    /// # Errors
+    /// If some are not.
+    pub(crate) fn settle(&mut self) -> Result<(), MountError> {
+        for mount in self.unsettled.drain(..) {
+            attributes::add(mount.root.as_fd(), mount.attributes, mount.access_times).map_err(
+                |source| MountError::Attributes {
+                    path: mount.path,
+                    source,
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Moves the tree, with all that is mounted in it, to another directory.
+    ///
+    /// # Errors
+    /// [`MountError::HostRoot`] if that is the root directory of this process; or if a system call
+    /// fails.
+    pub(crate) fn move_to(&self, place: &Path) -> Result<(), MountError> {
+        let directory = open_directory(place)?;
+        if is_own_root(&directory).map_err(at(place, "cannot be compared with the root"))? {
+            return Err(MountError::HostRoot);
+        }
+        sys::attach_mount(self.root.as_fd(), directory.as_fd())
+            .map_err(at(place, "cannot have the tree mounted"))
+    }
+
+    /// Adds attributes to the root, what is bound in it not included.
+    ///
+    /// # Errors
+    /// If they are not in force afterwards.
+    pub(crate) fn restrict(&self, added: Attributes) -> Result<(), MountError> {
+        attributes::add(self.root.as_fd(), added, AccessTimes::default()).map_err(|source| {
+            MountError::Attributes {
+                path: PathBuf::from("/"),
+                source,
+            }
+        })
+    }
+
+    /// The root, as an O_PATH descriptor. It stays valid when the tree was entered.
+    ///
+    /// # Errors
+    /// EMFILE if there are too many descriptors.
+    pub(crate) fn root(&self) -> Result<OwnedFd, MountError> {
+        let root = self.root.try_clone();
+        root.map_err(|why| system("cannot open the root again")(errno_of(why)))
+    }
+
+    /// Makes the tree the root and working directory of this process, and lets go of all else.
+    ///
+    /// # Errors
+    /// EINVAL if the present root is not a mount, which nobody can leave; or if another system call
+    /// fails.
+    pub(crate) fn enter(self) -> Result<(), MountError> {
+        fchdir(&self.root).map_err(system("cannot enter the tree"))?;
+        pivot_root(".", ".").map_err(system("cannot make the tree the root"))?;
+        // The old root is now above the new one, so this path leads to the old one.
+        umount2(".", MntFlags::MNT_DETACH).map_err(system("cannot let go of the old root"))?;
+        chdir("/").map_err(system("cannot enter the new root"))
+    }
+}
+
+/// Makes a mount in this manner; `shown` is the path that an error is about.
+fn clone(
+    shown: &Path,
+    manner: Manner,
+    make: impl Fn(bool) -> Result<OwnedFd, Errno>,
+) -> Result<OwnedFd, MountError> {
+    make(manner.recursive).map_err(|errno| {
+        // There are other reasons for this error, but they do not go away with recursion.
+        if errno == Errno::EINVAL && !manner.recursive && make(true).is_ok() {
+            MountError::Covering {
+                path: shown.to_owned(),
+            }
+        } else {
+            at(shown, "cannot be bound")(errno)
+        }
+    })
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, MountError> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty()).map_err(at(path, "cannot be opened"))
+}
+
+/// A mount on the own root is above it, where no path leads.
+fn is_own_root(directory: &OwnedFd) -> Result<bool, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let own = fstat(open("/", flags, Mode::empty())?)?;
+    let other = fstat(directory)?;
+    Ok((own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
+}
+
+fn c_string(path: &Path) -> Result<CString, MountError> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| at(path, "has a NUL in it")(Errno::EINVAL))
+}
+
+fn errno_of(why: std::io::Error) -> Errno {
+    Errno::try_from(why).unwrap_or(Errno::EIO)
+}
+
+#[cfg(test)]
+mod tests;
