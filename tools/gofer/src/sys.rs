@@ -1,10 +1,14 @@
 //! The system calls that have no safe form elsewhere.
 
 use std::ffi::CStr;
+use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
+use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 /// Takes over a descriptor that this process was started with.
 ///
@@ -173,4 +177,32 @@ pub(crate) fn set_mount_attributes(
         )
     };
     Errno::result(result).map(drop)
+}
+
+/// recvmsg(socket, MSG_CMSG_CLOEXEC): returns how many bytes came, none at the end, and the
+/// descriptor that came with them. There is room for one; the kernel keeps what else is sent, and what
+/// it makes of more than one that fit is closed here.
+///
+/// # Errors
+/// As recvmsg(2); ENOBUFS if descriptors were cut off.
+pub(crate) fn receive(
+    socket: &UnixStream,
+    buffer: &mut [u8],
+) -> Result<(usize, Option<OwnedFd>), Errno> {
+    let mut room = cmsg_space!(RawFd);
+    let mut buffers = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut room), flags)?;
+    let mut descriptor = None;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            for number in numbers {
+                // SAFETY: `from_raw_fd` wants an open descriptor that nobody else owns. The kernel
+                // has just made this one for us, and each is named once in what it has written.
+                let received = unsafe { OwnedFd::from_raw_fd(number) };
+                descriptor = descriptor.or(Some(received));
+            }
+        }
+    }
+    Ok((message.bytes, descriptor))
 }

@@ -12,6 +12,8 @@
 //! | `log` | what is logged, and why it ends, in runsc's formats |
 //! | `spec` | what a gofer needs of `config.json` |
 //! | `mounts` | which mounts are served on which socket, and the list that tells the sandbox |
+//! | `mount_options` | what the options of a mount amount to |
+//! | `open_mount` | sources that `runsc` has to open |
 //! | `hooks` | programs that are run when the mounts are there |
 //! | `handshake` | waiting for runsc, and for the sandbox |
 //! | `serve` | the order of it all |
@@ -31,7 +33,17 @@ mod mount_confs;
     not(test),
     expect(dead_code, reason = "what mounts comes with the next changes")
 )]
+mod mount_options;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "what mounts comes with the next changes")
+)]
 mod mounts;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "what mounts comes with the next changes")
+)]
+mod open_mount;
 mod serve;
 #[cfg_attr(
     not(test),
