@@ -7,7 +7,11 @@ use lisafs::Errno;
 use lisafs::host::SetupError;
 
 use crate::inherited::Unfit;
-use crate::runsc::{HookError, Malformed};
+use crate::jail::caps::CapsFailure;
+use crate::jail::mount_tree::MountError;
+use crate::runsc::{
+    HookError, Malformed, OpenMountError, PlanError, RootPropagationError, Shared, SpecError,
+};
 
 /// Why the gofer cannot serve, as its user reads it.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,20 @@ pub(crate) enum Failure {
     },
     #[error("runsc has something to say about {what}, where it should only close: is it newer?")]
     Unsynced { what: &'static str },
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error("{}: {why}: mend config.json", path.display())]
+    MountOptions { path: PathBuf, why: Shared },
+    #[error(transparent)]
+    Propagation(#[from] RootPropagationError),
+    #[error("{}: {why}", path.display())]
+    OpenMount { path: PathBuf, why: OpenMountError },
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    #[error(transparent)]
+    Caps(#[from] CapsFailure),
     #[error(transparent)]
     Hook(#[from] HookError),
     #[error("cannot serve the connection: {0}")]

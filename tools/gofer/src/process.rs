@@ -16,6 +16,12 @@ use crate::sys;
 /// are other threads.
 pub(crate) fn prepare() -> Result<usize, Failure> {
     close_on_exec().map_err(cannot("cannot look at the inherited descriptors"))?;
+    settle()
+}
+
+/// Sets up what programs that are executed are not to inherit, and returns how many descriptors the
+/// process may have. To be called before there are other threads.
+pub(crate) fn settle() -> Result<usize, Failure> {
     // Clients say which mode a new file gets, and mean it.
     umask(Mode::empty());
     let descriptors =

@@ -11,7 +11,6 @@
 //! Mounts are handled by descriptor, so no name can be exchanged between two looks at it. This takes
 //! open_tree(2), move_mount(2), openat2(2) and mount_setattr(2): **Linux 5.12**.
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "the verb that uses it comes with the next change")]
 
 pub(crate) mod attributes;
 pub(crate) mod caps;

@@ -14,7 +14,6 @@ use crate::{inherited, sys};
 
 /// What `runsc` has donated, under its names.
 #[derive(Debug)]
-#[expect(dead_code, reason = "what serves them comes with the next changes")]
 pub(crate) struct Donated {
     pub(crate) debug_log: Option<OwnedFd>,
     pub(crate) spec: File,

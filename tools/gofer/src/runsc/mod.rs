@@ -15,40 +15,24 @@
 //! | `mount_options` | what the options of a mount amount to |
 //! | `open_mount` | sources that `runsc` has to open |
 //! | `hooks` | programs that are run when the mounts are there |
+//! | `container` | its mounts, put together |
 //! | `handshake` | waiting for runsc, and for the sandbox |
+//! | `connections` | serving |
 //! | `serve` | the order of it all |
 #![forbid(unsafe_code)]
 
 mod argv;
+mod connections;
+mod container;
 mod donated;
 mod handshake;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "what mounts comes with the next changes")
-)]
 mod hooks;
 mod log;
 mod mount_confs;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "what mounts comes with the next changes")
-)]
 mod mount_options;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "what mounts comes with the next changes")
-)]
 mod mounts;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "what mounts comes with the next changes")
-)]
 mod open_mount;
 mod serve;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "what mounts comes with the next changes")
-)]
 mod spec;
 
 use std::ffi::OsString;
@@ -57,6 +41,10 @@ use std::process::ExitCode;
 
 pub(crate) use self::argv::Malformed;
 pub(crate) use self::hooks::HookError;
+pub(crate) use self::mount_options::{RootPropagationError, Shared};
+pub(crate) use self::mounts::PlanError;
+pub(crate) use self::open_mount::OpenMountError;
+pub(crate) use self::spec::SpecError;
 use crate::failure::Failure;
 
 /// With what a gofer ends that cannot serve. An application would hardly choose it.

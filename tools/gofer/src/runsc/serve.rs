@@ -1,13 +1,42 @@
 //! The order in which the gofer does what `runsc` expects.
 #![forbid(unsafe_code)]
 
-use nix::unistd::getpid;
-use tracing::info;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
-use super::argv::Invocation;
+use caps::Capability;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::Mode;
+use nix::unistd::getpid;
+use tracing::{info, warn};
+
+use super::argv::{Dialect, Invocation, Mounts, Overlay};
+use super::connections::{Connection, Files};
+use super::container::Container;
 use super::donated::Donated;
+use super::mounts::{self, Layers, Plan};
+use super::open_mount::MountOpener;
+use super::spec::{Mount, Spec};
 use super::{handshake, log};
 use crate::failure::{Failure, cannot};
+use crate::{jail, panics, process};
+
+/// What takes care of files of all owners. Nothing of it gets at another process, or changes mounts.
+const KEPT: [Capability; 6] = [
+    Capability::CAP_CHOWN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_DAC_READ_SEARCH,
+    Capability::CAP_FOWNER,
+    Capability::CAP_FSETID,
+    Capability::CAP_SYS_CHROOT,
+];
+
+/// What it takes besides to connect to sockets as somebody else.
+const KEPT_TO_CONNECT: [Capability; 2] = [Capability::CAP_SETGID, Capability::CAP_SETUID];
 
 /// Serves until the sandbox has hung up everywhere.
 pub(crate) fn run(invocation: Invocation) -> Result<(), Failure> {
@@ -17,21 +46,127 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Failure> {
         log::start(target, format, invocation.dialect, invocation.debug)
             .map_err(cannot("cannot log to --debug-log-fd"))?;
     }
-    crate::panics::log();
+    panics::log();
     info!(
         version = env!("CARGO_PKG_VERSION"),
         pid = getpid().as_raw(),
         ?invocation,
         "lisafs-gofer"
     );
+    let spec = Spec::read(&donated.spec)?;
+    let plan = Plan::new(&spec, layers(&invocation), mem::take(&mut donated.io))?;
+    // Until then, files are made for the sandbox through the root of this process.
     if let Some(fd) = donated.sync_chroot.take() {
         handshake::wait_for_close(fd, "the container's file systems")?;
     }
     if let Some(fd) = donated.sync_userns.take() {
         handshake::enter_user_namespace(fd, invocation.uid, invocation.gid)?;
     }
+    let (files, resolved, descriptors) = if invocation.unsafe_nonroot {
+        warn!("--TESTONLY-unsafe-nonroot: the container is kept in by the checks of this process");
+        let root = open_root(&mounts::in_bundle(&invocation.bundle, &spec.root.path))?;
+        (
+            Files::new(root, &invocation)?,
+            Default::default(),
+            process::settle()?,
+        )
+    } else {
+        let opener = opener(donated.rpc.take())?;
+        let container = Container::prepare(&invocation, &spec, &plan, opener)?;
+        let root = container.tree.root()?;
+        let files = Files::new(root, &invocation)?;
+        let descriptors = process::settle()?;
+        container.tree.enter()?;
+        (files, container.resolved, descriptors)
+    };
+    let list = mounts::list(&spec.mounts, &invocation.bundle, &resolved)
+        .map_err(cannot("cannot write down the mounts"))?;
+    mounts::send(&list, donated.mounts.into())
+        .map_err(cannot("cannot tell the sandbox of the mounts"))?;
+    if !invocation.unsafe_nonroot {
+        jail::caps::keep_only(&kept(&invocation))?;
+    }
+    let descriptors = limit_descriptors(&invocation, descriptors)?;
+    let mut connections = connections(plan, &list);
+    connections.extend(donated.dev_io.take().map(|socket| Connection {
+        socket,
+        path: PathBuf::from("/dev"),
+        readonly: false,
+        devices: true,
+    }));
+    files.serve(connections, descriptors)?;
     if let Some(socket) = donated.sentry_exit.take() {
         handshake::wait_for_sandbox(socket);
     }
+    // Until here, so that whoever ends last is not the sandbox.
+    drop(donated.pin_ring);
     Ok(())
+}
+
+fn layers(invocation: &Invocation) -> Layers<'_> {
+    match &invocation.mounts {
+        Mounts::All(overlay) => Layers::Flags {
+            root: *overlay != Overlay::None,
+            mounts: *overlay == Overlay::All,
+        },
+        Mounts::Listed(confs) => Layers::Confs(confs),
+    }
+}
+
+fn opener(socket: Option<UnixStream>) -> Result<Option<MountOpener>, Failure> {
+    socket
+        .map(|socket| MountOpener::new(socket.into()))
+        .transpose()
+        .map_err(cannot("cannot ask runsc to open mounts"))
+}
+
+fn open_root(path: &Path) -> Result<OwnedFd, Failure> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty()).map_err(|source| Failure::Root {
+        dir: path.to_owned(),
+        source: source.into(),
+    })
+}
+
+fn kept(invocation: &Invocation) -> Vec<Capability> {
+    let mut kept = KEPT.to_vec();
+    // The runsc of 2022 connects as the gofer.
+    if invocation.dialect == Dialect::Today && invocation.host_uds.opens() {
+        kept.extend(KEPT_TO_CONNECT);
+    }
+    kept
+}
+
+/// Lowers the number of descriptors that the process may have, if the user of runsc says so. Returns
+/// how many it may have.
+fn limit_descriptors(invocation: &Invocation, most: usize) -> Result<usize, Failure> {
+    let Some(limit) = invocation.fd_limit else {
+        return Ok(most);
+    };
+    match setrlimit(Resource::RLIMIT_NOFILE, limit, limit) {
+        Ok(()) => Ok(usize::try_from(limit).unwrap_or(most)),
+        Err(Errno::EPERM) => {
+            warn!(limit, most, "--fdlimit is more than this process may have");
+            Ok(most)
+        }
+        Err(why) => Err(cannot("cannot limit the number of open files")(why)),
+    }
+}
+
+/// The connections to what is planned, once it is known where that is.
+fn connections(plan: Plan<UnixStream>, list: &[Mount]) -> Vec<Connection> {
+    let root = plan.root.map(|served| (PathBuf::from("/"), served));
+    let mounts = plan.mounts.into_iter().filter_map(|(index, served)| {
+        let mount = list.get(index)?;
+        Some((PathBuf::from(&mount.destination), served))
+    });
+    root.into_iter()
+        .chain(mounts)
+        .map(|(path, served)| Connection {
+            socket: served.socket,
+            path,
+            readonly: served.readonly,
+            devices: false,
+        })
+        .collect()
 }

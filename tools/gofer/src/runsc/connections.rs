@@ -1,0 +1,110 @@
+//! Serving the sandbox, once there is nothing else to be reached.
+#![forbid(unsafe_code)]
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use lisafs::host::{CharacterDevices, HostFs, HostOptions};
+use lisafs::server::{ConnectionOpts, Server};
+use tracing::info;
+
+use super::argv::Invocation;
+use crate::failure::Failure;
+
+/// How many descriptors a connection gets at most, however many there are.
+const MOST_FDS: usize = 1 << 20;
+
+/// A connection to be.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) socket: UnixStream,
+    /// Which path of the tree is its root.
+    pub(crate) path: PathBuf,
+    pub(crate) readonly: bool,
+    /// It is for devices, whatever the policy says: what the sandbox does with them is between its
+    /// kernel and the device.
+    pub(crate) devices: bool,
+}
+
+/// The tree that is served, reached through descriptors alone.
+#[derive(Debug)]
+pub(crate) struct Files {
+    ordinary: HostFs,
+    with_devices: HostFs,
+}
+
+impl Files {
+    /// The tree below `root`. To be made while there is a procfs.
+    pub(crate) fn new(root: OwnedFd, invocation: &Invocation) -> Result<Files, Failure> {
+        let options = HostOptions {
+            host_uds: invocation.host_uds,
+            host_fifo: invocation.host_fifo,
+            character_devices: invocation.character_devices,
+            donate_root: invocation.directfs,
+            ..HostOptions::default()
+        };
+        let failed = |why| Failure::Setup {
+            dir: PathBuf::from("/"),
+            why,
+        };
+        let again = root
+            .try_clone()
+            .map_err(crate::failure::cannot("cannot open the root again"))?;
+        Ok(Files {
+            ordinary: HostFs::new(root, options).map_err(failed)?,
+            with_devices: HostFs::new(
+                again,
+                HostOptions {
+                    character_devices: CharacterDevices::Open,
+                    ..options
+                },
+            )
+            .map_err(failed)?,
+        })
+    }
+
+    /// Serves until all connections have ended, with so many descriptors to share out.
+    pub(crate) fn serve(
+        self,
+        connections: Vec<Connection>,
+        descriptors: usize,
+    ) -> Result<(), Failure> {
+        let count = connections.len().max(1);
+        let server = Server::new(count);
+        let limits = ConnectionOpts {
+            // The rest is for sockets and channels.
+            max_fds: ((descriptors - descriptors / 4) / count).clamp(1, MOST_FDS),
+            ..ConnectionOpts::default()
+        };
+        for connection in connections {
+            info!(
+                path = %connection.path.display(),
+                readonly = connection.readonly,
+                devices = connection.devices,
+                "serving"
+            );
+            let files = if connection.devices {
+                &self.with_devices
+            } else {
+                &self.ordinary
+            };
+            let opts = ConnectionOpts {
+                mount_path: path_bytes(&connection.path),
+                readonly: connection.readonly,
+                ..limits.clone()
+            };
+            server
+                .start_connection(connection.socket, files.clone(), opts)
+                .map_err(Failure::Connection)?;
+        }
+        server.wait();
+        info!("the sandbox has hung up");
+        Ok(())
+    }
+}
+
+fn path_bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
