@@ -180,11 +180,11 @@ pub(crate) fn set_mount_attributes(
 }
 
 /// recvmsg(socket, MSG_CMSG_CLOEXEC): returns how many bytes came, none at the end, and the
-/// descriptor that came with them. There is room for one; the kernel keeps what else is sent, and what
-/// it makes of more than one that fit is closed here.
+/// descriptor that came with them. For peers that send no more than one; if there are two, the second
+/// is closed.
 ///
 /// # Errors
-/// As recvmsg(2); ENOBUFS if descriptors were cut off.
+/// As recvmsg(2); ENOBUFS if more came, and then some of them stay open.
 pub(crate) fn receive(
     socket: &UnixStream,
     buffer: &mut [u8],

@@ -49,6 +49,10 @@ pub(crate) enum MountError {
     Covering { path: PathBuf },
     #[error("the root of the host cannot be prepared in its own place: nobody would see that")]
     HostRoot,
+    #[error(
+        "mounts are handled by system calls that this kernel does not have: Linux 5.12 has them"
+    )]
+    OldKernel,
 }
 
 fn system(what: &'static str) -> impl Fn(Errno) -> MountError {
@@ -56,10 +60,13 @@ fn system(what: &'static str) -> impl Fn(Errno) -> MountError {
 }
 
 fn at(path: &Path, what: &'static str) -> impl Fn(Errno) -> MountError {
-    move |source| MountError::File {
-        what,
-        path: path.to_owned(),
-        source,
+    move |source| match source {
+        Errno::ENOSYS => MountError::OldKernel,
+        source => MountError::File {
+            what,
+            path: path.to_owned(),
+            source,
+        },
     }
 }
 

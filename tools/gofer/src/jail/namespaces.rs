@@ -28,6 +28,8 @@ pub(super) fn isolated(name: &str, before: &str) -> Isolated {
         eprintln!("{name} is skipped: there is no permission to make user namespaces");
         return Isolated::Outside;
     }
+    // A test that has left the root of the host cannot remove what it has made there.
+    let scratch = tempfile::tempdir().unwrap();
     // Without `exec`: with its last process, the outer namespace would go.
     let script = format!(
         "set -e; {before}\nunshare --user --map-root-user --mount --propagation unchanged \"$@\""
@@ -37,6 +39,7 @@ pub(super) fn isolated(name: &str, before: &str) -> Isolated {
         .arg(env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(INSIDE, "yes")
+        .env("TMPDIR", scratch.path())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

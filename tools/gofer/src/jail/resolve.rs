@@ -202,8 +202,11 @@ mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::fs::{MetadataExt, symlink};
     use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
 
     use nix::errno::Errno;
+    use nix::fcntl::{RenameFlags, renameat2};
     use nix::sys::stat::fstat;
     use tempfile::TempDir;
 
@@ -315,5 +318,36 @@ mod tests {
         walk.make_missing(Kind::Directory).unwrap();
         let opened = open_unlinked(directory.as_fd(), Path::new("old/e/new"));
         assert_eq!(opened.unwrap_err(), Errno::ENOENT);
+    }
+
+    #[test]
+    fn what_is_exchanged_all_the_time_never_leads_out() {
+        let (outside, root) = root();
+        let target = Path::new("../e");
+        symlink(target, root.path().join("link")).unwrap();
+        fs::create_dir(root.path().join("e")).unwrap();
+        let directory = File::open(root.path()).unwrap();
+        let done = AtomicBool::new(false);
+        let results: Vec<_> = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let flags = RenameFlags::RENAME_EXCHANGE;
+                    renameat2(&directory, "d", &directory, "link", flags).unwrap();
+                }
+            });
+            let results = (0..1000).map(|number| {
+                let path = format!("/d/{number}");
+                find_or_make(directory.as_fd(), Path::new(&path), Kind::Directory)
+            });
+            let results = results.collect();
+            done.store(true, Ordering::Relaxed);
+            results
+        });
+        assert!(results.iter().any(Result::is_ok));
+        for why in results.into_iter().filter_map(Result::err) {
+            assert!(matches!(why, Errno::ELOOP | Errno::ENOENT), "{why}");
+        }
+        let entries = fs::read_dir(outside.path().join("e")).unwrap();
+        assert_eq!(entries.count(), 0);
     }
 }
