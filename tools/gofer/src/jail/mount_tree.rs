@@ -241,6 +241,16 @@ impl MountTree {
         })
     }
 
+    /// Makes a directory inside the tree, with all that is missing on the way, unless it is there.
+    ///
+    /// # Errors
+    /// If something else is in the way; or if a system call fails.
+    pub(crate) fn make_directory(&self, path: &Path) -> Result<(), MountError> {
+        resolve::find_or_make(self.root.as_fd(), path, Kind::Directory)
+            .map(drop)
+            .map_err(at(path, "cannot be found or made in the root"))
+    }
+
     /// Gives what was bound its attributes, and looks whether they are in force.
     ///
     /// # Errors

@@ -56,6 +56,11 @@ impl Container {
             let bound = bind(&mut tree, bundle, mount, options, opener.as_mut())?;
             resolved.insert(index, bound);
         }
+        // Today's sandboxes make it themselves.
+        let cwd = &spec.process.cwd;
+        if invocation.dialect == Dialect::Of2022 && !cwd.as_os_str().is_empty() {
+            tree.make_directory(cwd)?;
+        }
         if invocation.fds.dev_io.is_some() {
             bind_devices(&mut tree, spec)?;
         }

@@ -23,6 +23,8 @@ pub(crate) struct Spec {
     pub(crate) oci_version: String,
     pub(crate) root: Root,
     #[serde(default, deserialize_with = "or_null")]
+    pub(crate) process: Process,
+    #[serde(default, deserialize_with = "or_null")]
     pub(crate) mounts: Vec<Mount>,
     #[serde(default, deserialize_with = "or_null")]
     pub(crate) hooks: Hooks,
@@ -30,6 +32,14 @@ pub(crate) struct Spec {
     pub(crate) annotations: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "or_null")]
     pub(crate) linux: Linux,
+}
+
+/// The first process of the container.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Process {
+    /// Where it starts; empty if nobody says.
+    #[serde(default, deserialize_with = "or_null")]
+    pub(crate) cwd: PathBuf,
 }
 
 /// The root directory of the container.
@@ -189,7 +199,7 @@ mod tests {
     #[test]
     fn a_full_specification_is_read() {
         let spec = Spec::read(
-            br#"{"ociVersion":"1.0.0","process":{"args":["sh"]},"root":{"path":"rootfs","readonly":true},
+            br#"{"ociVersion":"1.0.0","process":{"args":["sh"],"cwd":"/w"},"root":{"path":"rootfs","readonly":true},
             "mounts":[{"destination":"/m","type":"bind","source":"/s","options":["rbind","ro"],
               "uidMappings":[{"containerID":0,"hostID":1000,"size":10}],
               "gidMappings":[{"containerID":0,"hostID":2000,"size":20}]}],
@@ -201,6 +211,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(spec.oci_version, "1.0.0");
+        assert_eq!(spec.process.cwd, Path::new("/w"));
         assert_eq!(spec.root.path, Path::new("rootfs"));
         assert!(spec.root.readonly);
         assert!(spec.mounts[0].has("ro") && !spec.mounts[0].has("rw"));
@@ -222,7 +233,7 @@ mod tests {
     fn what_is_absent_and_what_is_null_is_empty() {
         for text in [
             r#"{"root":{"path":"/"}}"#,
-            r#"{"ociVersion":null,"root":{"path":"/","readonly":null},"mounts":null,"hooks":null,
+            r#"{"ociVersion":null,"root":{"path":"/","readonly":null},"mounts":null,"hooks":null,"process":null,
                 "annotations":null,"linux":{"rootfsPropagation":null,"devices":null}}"#,
             r#"{"root":{"path":"/"},"hooks":{"createContainer":null},"linux":null}"#,
         ] {
