@@ -185,13 +185,19 @@ impl HostFs {
     }
 
     fn root_donation(&self, root: &Handle) -> Result<Option<OwnedFd>, Errno> {
-        if !self.options.donate_root || root.file_type() != FileType::Directory {
+        if !self.options.donate_root {
             return Ok(None);
         }
+        let flags = match root.file_type() {
+            FileType::Directory => OFlag::O_RDONLY | OFlag::O_DIRECTORY,
+            FileType::Regular => OFlag::O_RDONLY | OFlag::O_NONBLOCK,
+            // Opening another one does something to it, or to somebody.
+            _ => OFlag::O_PATH,
+        };
         root.with_fd(|fd| {
             // One that can be read does more for the client, but a directory that this process may
             // only search must work as well.
-            match self.procfd.reopen(fd, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+            match self.procfd.reopen(fd, flags) {
                 Err(Errno::EACCES) => self.procfd.reopen(fd, OFlag::O_PATH),
                 opened => opened,
             }

@@ -16,6 +16,9 @@ pub struct ConnectionOpts {
     /// reading can be opened again for writing by a client that reaches it through a procfs, unless
     /// the directory is mounted read-only as well.
     pub readonly: bool,
+    /// Whether the tree is mounted read-only wherever `readonly` says that nothing changes, so that a
+    /// client of such a connection may have a descriptor of its root as well.
+    pub mounted_readonly: bool,
     /// How many channels the client can have at a time; ENOMEM above. At least 1.
     pub max_channels: usize,
     /// How many ids the client can have at a time; EMFILE above.
@@ -32,6 +35,7 @@ impl Default for ConnectionOpts {
         ConnectionOpts {
             mount_path: b"/".to_vec(),
             readonly: false,
+            mounted_readonly: false,
             max_channels: 4,
             max_ids: 1 << 20,
             max_fds: 1 << 16,

@@ -42,8 +42,9 @@ impl Serve for MountReq {
         })?;
         drop(stable);
         pending.fill(id, Fd::Control(root));
-        // Nobody checks what a client does with it.
-        let root_fd = donation.filter(|_| !connection.is_readonly());
+        // Nobody but the kernel checks what a client does with it.
+        let is_safe = !connection.is_readonly() || connection.opts().mounted_readonly;
+        let root_fd = donation.filter(|_| is_safe);
         let answer = call.reply::<Self>(&MountResp {
             root: Inode {
                 control_fd: id,

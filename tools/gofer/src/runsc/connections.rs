@@ -93,6 +93,8 @@ impl Files {
             let opts = ConnectionOpts {
                 mount_path: path_bytes(&connection.path),
                 readonly: connection.readonly,
+                // That is how they are bound.
+                mounted_readonly: true,
                 ..limits.clone()
             };
             server
