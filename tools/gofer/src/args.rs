@@ -23,6 +23,8 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Serve(ServeOptions),
+    Install(InstallOptions),
+    Uninstall(UninstallOptions),
     Runsc(RunscOptions),
 }
 
@@ -43,6 +45,51 @@ pub(crate) struct RunscOptions {
     /// The command line of the gofer that runsc starts: `runsc-gofer ... gofer ...`
     #[arg(last = true, required = true, value_name = "ARGV")]
     pub(crate) argv: Vec<OsString>,
+}
+
+/// Make a runsc that uses this gofer
+///
+/// Puts a copy of a runsc into PREFIX/bin, as `runsc-lisafs`, that is like it in everything but in
+/// the gofers that it starts. What it needs for that is put into PREFIX/libexec/lisafs. The runsc
+/// itself stays as it is. Prints how to use the copy: directly, or from Docker, containerd or
+/// Kubernetes.
+///
+/// To be repeated when runsc or this program was upgraded: both are copied.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InstallOptions {
+    /// The runsc to copy
+    #[arg(long, value_name = "PATH")]
+    pub(crate) runsc: PathBuf,
+
+    /// The directory to install below, such as /usr/local; it is made if it is missing
+    #[arg(long, value_name = "DIR")]
+    pub(crate) prefix: PathBuf,
+
+    /// A path of at most 14 bytes for a symbolic link that the copy needs
+    ///
+    /// The copy reaches this gofer by a path that has to fit in where runsc has one of 14 bytes. By
+    /// default it is a new name in /etc/lisafs, which only root can make. Its directory has to be
+    /// there.
+    #[arg(long, value_name = "LINK")]
+    pub(crate) link: Option<PathBuf>,
+
+    /// A runsc that was built to use this gofer, to be taken instead of a changed copy
+    ///
+    /// It has to be of the same version, and built with PREFIX/libexec/lisafs/multiplexer as its
+    /// `specutils.ExePath`; it needs no link.
+    #[arg(long, value_name = "PATH", conflicts_with = "link")]
+    pub(crate) rebuilt: Option<PathBuf>,
+}
+
+/// Remove what `install` has made
+///
+/// Containers that run keep running, but no process can be started in them any more with the copy
+/// of runsc, and nothing can clean up after them: end them first.
+#[derive(Debug, clap::Args)]
+pub(crate) struct UninstallOptions {
+    /// The directory that was installed below
+    #[arg(long, value_name = "DIR")]
+    pub(crate) prefix: PathBuf,
 }
 
 /// Serve a directory

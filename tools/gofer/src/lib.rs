@@ -10,6 +10,8 @@
 //! | | |
 //! |---|---|
 //! | `args` | the command line |
+//! | `multiplexer` | the binary where `runsc` executes it instead of itself |
+//! | `install` | making a `runsc` do so, and undoing it |
 //! | `process` | what the process is set to before it serves |
 //! | `listener`, `inherited` | the socket: one to listen on, or one that is connected |
 //! | `panics` | what is said of a bug |
@@ -23,8 +25,10 @@
 mod args;
 mod failure;
 mod inherited;
+mod install;
 mod jail;
 mod listener;
+mod multiplexer;
 mod panics;
 mod process;
 mod runsc;
@@ -33,20 +37,22 @@ mod signals;
 mod sys;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use tracing::error;
 
-use self::args::{Args, Verb};
+use self::args::{Args, ServeOptions, Verb};
 pub use self::inherited::{Unfit, take as take_inherited};
+pub use self::multiplexer::start;
 
 /// Runs the gofer with a command line, the name of the program included.
 ///
 /// Exits with 0 when all clients were served to the end, with 1 when a request was still running
-/// at the end of a drain, and with 2 when it cannot serve. Under runsc, which has a number of its own
-/// for that, with 128 when it cannot serve.
+/// at the end of a drain, and with 2 when it cannot serve, or cannot do what else it was told.
+/// Under runsc, which has a number of its own for that, with 128 when it cannot serve.
 #[must_use]
 pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match Args::try_parse_from(command_line) {
@@ -61,10 +67,30 @@ pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
-    let options = match args.verb {
-        Verb::Serve(options) => options,
-        Verb::Runsc(options) => return runsc::run(options.argv),
-    };
+    match args.verb {
+        Verb::Serve(options) => serve(&options),
+        Verb::Runsc(options) => runsc::run(options.argv),
+        Verb::Install(options) => report(install::install(&options)),
+        Verb::Uninstall(options) => report(install::uninstall(&options)),
+    }
+}
+
+/// Prints what was done, or why it was not.
+fn report(outcome: Result<impl Display, impl Display>) -> ExitCode {
+    // Nobody is left to tell if these fail.
+    match outcome {
+        Ok(done) => {
+            let _ = write!(io::stdout(), "{done}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            let _ = writeln!(io::stderr(), "lisafs-gofer: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn serve(options: &ServeOptions) -> ExitCode {
     // A log that nobody reads any more is no reason to end: no word about what cannot be written,
     // and none if this process logs elsewhere already.
     let _ = tracing_subscriber::fmt()
@@ -73,7 +99,7 @@ pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
         .log_internal_errors(false)
         .try_init();
     panics::log();
-    match serve::run(&options) {
+    match serve::run(options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             error!("a request was still running when the time for it was up");

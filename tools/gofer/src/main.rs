@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    lisafs_gofer::main(std::env::args_os())
+    lisafs_gofer::start(std::env::args_os())
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // outside of test functions, too
 
 mod census;
+mod install;
 mod mixed;
 mod process;
 mod refuse;
