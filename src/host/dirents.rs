@@ -2,9 +2,13 @@
 //!
 //! The protocol wants the device of each entry, which getdents64(2) does not tell. An entry is on the
 //! device of its directory unless something is mounted on it, or the file system has several devices
-//! (as btrfs and overlayfs do). Where neither can be, no entry needs a system call; elsewhere each is
-//! looked at, and what that says counts: below a mount point the inode number of the directory entry
-//! is that of the file that is covered.
+//! (as btrfs and overlayfs do). So on the common file systems only the entries are looked at that have
+//! the name of a mount point (`mounts.rs`), elsewhere all of them, and what that says counts: the inode
+//! number and type that a directory has for a mount point are those of the file that is covered.
+//!
+//! Mounts come and go at any time. What a listing tells of an entry was true at some time between the
+//! request and its answer for mounts that have come or gone; one that is moved, or whose mount point is
+//! renamed in another mount name space, is found at its new place by listings that begin afterwards.
 #![forbid(unsafe_code)]
 
 use std::ffi::CStr;
@@ -18,6 +22,7 @@ use nix::unistd::{Whence, lseek};
 use parking_lot::Mutex;
 
 use super::kernel::Kernel;
+use super::mounts::MountPoints;
 use super::{scratch, sys};
 use crate::Errno;
 use crate::server::DirentRequest;
@@ -51,11 +56,12 @@ struct Cursor {
     /// Behind the last entry that was delivered or left out; a cookie of the host.
     position: i64,
     home: Option<Home>,
+    mount_points: MountPoints,
 }
 
 /// What entries have in common with their directory.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Home {
+struct Home {
     device: (u32, u32),
     /// The unique id of the mount, if all files of the mount are on `device`.
     uniform_mount: Option<u64>,
@@ -75,6 +81,7 @@ impl Directory {
         entries: &mut DirentWriter<'_>,
     ) -> Result<(), Errno> {
         let mut cursor = self.cursor.lock();
+        let cursor = &mut *cursor;
         if request.rewind {
             cursor.move_to(directory, 0)?;
         }
@@ -82,10 +89,13 @@ impl Directory {
             Some(home) => home,
             None => *cursor.home.insert(Home::of(directory)?),
         };
+        let begins = cursor.position == 0;
+        let mount = home.uniform_mount.filter(|_| kernel.list_mounts);
+        let known = mount.is_some_and(|mount| cursor.mount_points.refresh(mount, begins).is_ok());
         let places = Places {
             directory,
             home,
-            uniform: home.is_uniform(kernel),
+            mount_points: known.then_some(&cursor.mount_points),
         };
         let mut room = usize::try_from(request.count).unwrap_or(usize::MAX);
         scratch::with(|buffer| {
@@ -102,11 +112,11 @@ impl Directory {
                 while let Some((record, rest)) = Record::split_first(records) {
                     records = rest;
                     if !record.is_dot() && record.size > room {
-                        return cursor.stop_before(directory, entries);
+                        return stop_at(cursor.position, directory, entries);
                     }
                     if let Some(entry) = places.entry(&record) {
                         if entries.push(&entry).is_err() {
-                            return cursor.stop_before(directory, entries);
+                            return stop_at(cursor.position, directory, entries);
                         }
                         room -= record.size;
                     }
@@ -126,25 +136,25 @@ impl Cursor {
         self.position = position;
         Ok(())
     }
+}
 
-    /// Gives back the records that were read but not delivered.
-    fn stop_before(
-        &mut self,
-        directory: BorrowedFd<'_>,
-        entries: &DirentWriter<'_>,
-    ) -> Result<(), Errno> {
-        self.move_to(directory, self.position)?;
-        // Success without entries means the end, and this is not the end.
-        if entries.is_empty() {
-            Err(Errno::EINVAL)
-        } else {
-            Ok(())
-        }
+/// Gives back the records behind `position`, which were read but not delivered.
+fn stop_at(
+    position: i64,
+    directory: BorrowedFd<'_>,
+    entries: &DirentWriter<'_>,
+) -> Result<(), Errno> {
+    lseek(directory, position, Whence::SeekSet)?;
+    // Success without entries means the end, and this is not the end.
+    if entries.is_empty() {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(())
     }
 }
 
 impl Home {
-    pub(super) fn of(directory: BorrowedFd<'_>) -> Result<Home, Errno> {
+    fn of(directory: BorrowedFd<'_>) -> Result<Home, Errno> {
         let mask = libc::STATX_INO | libc::STATX_MNT_ID_UNIQUE;
         let attributes = sys::statx(directory, c"", libc::AT_EMPTY_PATH, mask)?;
         let stat = attributes.stat;
@@ -155,22 +165,14 @@ impl Home {
             uniform_mount: (single_device && mount_known).then_some(attributes.mount),
         })
     }
-
-    /// Whether all entries are on the device of the directory, as things are now. Mounts anywhere
-    /// below the directory's mount count: where exactly they are would take longer to find out.
-    pub(super) fn is_uniform(&self, kernel: Kernel) -> bool {
-        kernel.list_mounts
-            && self
-                .uniform_mount
-                .is_some_and(|mount| matches!(sys::has_mounts_below(mount), Ok(false)))
-    }
 }
 
 /// Where the entries of a directory are.
 struct Places<'d> {
     directory: BorrowedFd<'d>,
     home: Home,
-    uniform: bool,
+    /// Where entries are that are not on the device of the directory, or `None` if that is not known.
+    mount_points: Option<&'d MountPoints>,
 }
 
 impl Places<'_> {
@@ -187,7 +189,10 @@ impl Places<'_> {
             d_type: record.d_type,
             name: record.name.to_bytes(),
         };
-        if self.uniform && record.d_type != libc::DT_UNKNOWN {
+        let at_home = self
+            .mount_points
+            .is_some_and(|points| !points.contain(entry.name));
+        if at_home && record.d_type != libc::DT_UNKNOWN {
             return Some(entry);
         }
         let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_DONT_SYNC;

@@ -12,7 +12,7 @@ use super::sys;
 pub(super) struct Kernel {
     /// open_tree(2) (5.2), and CAP_SYS_ADMIN for it.
     pub(super) open_tree: bool,
-    /// listmount(2) (6.8).
+    /// listmount(2) and statmount(2) (6.8).
     pub(super) list_mounts: bool,
 }
 
@@ -27,7 +27,9 @@ impl Kernel {
     /// Asks the kernel.
     pub(super) fn probe() -> Kernel {
         // No mount has the id 0. A sandbox may answer EPERM to calls that it does not know.
-        let list_mounts = !matches!(sys::has_mounts_below(0), Err(Errno::ENOSYS | Errno::EPERM));
+        let lacks = |result| matches!(result, Err(Errno::ENOSYS | Errno::EPERM));
+        let list_mounts =
+            !lacks(sys::listmount(0, &mut []).map(drop)) && !lacks(sys::statmount(0).map(drop));
         let open_tree = !matches!(sys::clone_tree(c""), Err(Errno::ENOSYS | Errno::EPERM));
         Kernel {
             open_tree,

@@ -157,43 +157,136 @@ pub(super) fn clone_tree(path: &CStr) -> nix::Result<OwnedFd> {
     owned(Errno::result(result)?)
 }
 
-/// listmount(2) (6.8), asked for one id only: whether anything is mounted below the mount with the
-/// unique id `mount`.
-pub(super) fn has_mounts_below(mount: u64) -> nix::Result<bool> {
+/// `struct mnt_id_req`: which mount, and what of it.
+#[repr(C)]
+struct MountRequest {
+    size: u32,
+    spare: u32,
+    mount: u64,
+    parameter: u64,
+}
+
+impl MountRequest {
+    const SIZE: u32 = 24;
+
+    fn new(mount: u64, parameter: u64) -> MountRequest {
+        MountRequest {
+            size: MountRequest::SIZE,
+            spare: 0,
+            mount,
+            parameter,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<MountRequest>() == MountRequest::SIZE as usize);
+
+/// listmount(2) (6.8): the unique ids of the mounts below the one with the unique id `mount`, at
+/// whatever depth. Returns how many there are, but no more than `ids` has room for.
+pub(super) fn listmount(mount: u64, ids: &mut [u64]) -> nix::Result<usize> {
     /// The same number on all architectures but MIPS, which adds a base of its own: there it stands
-    /// for no call at all and is answered with ENOSYS, as by an older kernel.
+    /// for no call at all and is answered with ENOSYS, as by an older kernel. So does the next.
     const SYS_LISTMOUNT: libc::c_long = 458;
 
-    #[repr(C)]
-    struct Request {
-        size: u32,
-        spare: u32,
-        mount: u64,
-        after: u64,
-    }
-    const SIZE: u32 = 24;
-    const _: () = assert!(size_of::<Request>() == SIZE as usize);
-
-    let request = Request {
-        size: SIZE,
-        spare: 0,
-        mount,
-        after: 0,
-    };
-    let mut found = 0_u64;
+    let request = MountRequest::new(mount, 0);
     // SAFETY: listmount wants
     // - a request of the size that it says: asserted above;
-    // - room for as many ids as the third argument says, one: a `u64`.
+    // - room for as many ids as the third argument says: an exclusive slice of that length.
     let result = unsafe {
         libc::syscall(
             SYS_LISTMOUNT,
             &raw const request,
-            &raw mut found,
-            1_usize,
+            ids.as_mut_ptr(),
+            ids.len(),
             0_u32,
         )
     };
-    length(result).map(|count| count > 0)
+    length(result)
+}
+
+/// Where something is mounted, as statmount(2) tells it.
+#[repr(C)]
+pub(super) struct Mounted {
+    size: u32,
+    spare: u32,
+    mask: u64,
+    superblock: [u64; 3],
+    id: u64,
+    /// The unique id of the mount that it is mounted in.
+    pub(super) parent: u64,
+    propagation: [u64; 6],
+    root: u32,
+    /// Where in `strings` the path of the mount point begins.
+    point: u32,
+    rest: [u64; 50],
+    strings: [u8; libc::PATH_MAX as usize],
+}
+
+const _: () = assert!(std::mem::offset_of!(Mounted, parent) == 48);
+const _: () = assert!(std::mem::offset_of!(Mounted, point) == 108);
+const _: () = assert!(std::mem::offset_of!(Mounted, strings) == 512);
+
+impl Mounted {
+    /// The last component of the path of the mount point.
+    ///
+    /// # Errors
+    /// ENOENT if the place cannot be reached from the root of this process, or is that root.
+    pub(super) fn name(&self) -> nix::Result<&[u8]> {
+        let path = usize::try_from(self.point)
+            .ok()
+            .and_then(|point| self.strings.get(point..))
+            .and_then(|path| CStr::from_bytes_until_nul(path).ok());
+        path.and_then(|path| path.to_bytes().rsplit(|byte| *byte == b'/').next())
+            .filter(|name| !name.is_empty())
+            .ok_or(Errno::ENOENT)
+    }
+}
+
+/// statmount(2) (6.8): where the mount with the unique id `mount` is.
+///
+/// ENOENT if there is none (any more), EOVERFLOW for a path above PATH_MAX.
+pub(super) fn statmount(mount: u64) -> nix::Result<Mounted> {
+    const SYS_STATMOUNT: libc::c_long = 457;
+    const STATMOUNT_MNT_BASIC: u64 = 2;
+    const STATMOUNT_MNT_POINT: u64 = 0x10;
+
+    let request = MountRequest::new(mount, STATMOUNT_MNT_BASIC | STATMOUNT_MNT_POINT);
+    let mut found = Mounted {
+        size: 0,
+        spare: 0,
+        mask: 0,
+        superblock: [0; 3],
+        id: 0,
+        parent: 0,
+        propagation: [0; 6],
+        root: 0,
+        point: 0,
+        rest: [0; 50],
+        strings: [0; libc::PATH_MAX as usize],
+    };
+    // SAFETY: statmount wants
+    // - a request of the size that it says: asserted above;
+    // - as many writable bytes as the third argument says: a local of that size; whatever the kernel
+    //   leaves there, integers are all it is made of.
+    let result = unsafe {
+        libc::syscall(
+            SYS_STATMOUNT,
+            &raw const request,
+            &raw mut found,
+            size_of::<Mounted>(),
+            0_u32,
+        )
+    };
+    Errno::result(result)?;
+    // Not all that is asked for is told of every mount; a path that is not told is "".
+    if found.mask & STATMOUNT_MNT_BASIC == 0 {
+        return Err(Errno::ENOENT);
+    }
+    if found.mask & STATMOUNT_MNT_POINT == 0 {
+        found.strings = [0; libc::PATH_MAX as usize];
+        found.point = 0;
+    }
+    Ok(found)
 }
 
 /// accept4(listener, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC).

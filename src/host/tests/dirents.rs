@@ -9,9 +9,10 @@ use nix::sys::stat::{major, minor};
 
 use super::{EVERYTHING, Served, flags, make_fifo};
 use crate::Errno;
-use crate::host::dirents::Home;
 use crate::host::kernel::Kernel;
+use crate::host::mounts::MountPoints;
 use crate::host::open::OpenFd;
+use crate::host::sys;
 use crate::server::DirentRequest;
 use crate::wire::DirentWriter;
 
@@ -211,28 +212,34 @@ fn a_directory_that_may_be_read_but_not_searched_is_listed() {
     assert_eq!(found, expected);
 }
 
+/// The unique id of the mount that `path` is in.
+fn mount_of(path: &str) -> u64 {
+    let directory = fs::File::open(path).unwrap();
+    let mask = libc::STATX_MNT_ID_UNIQUE;
+    let found = sys::statx(directory.as_fd(), c"", libc::AT_EMPTY_PATH, mask).unwrap();
+    assert!(found.stat.mask & mask != 0, "older than listmount");
+    found.mount
+}
+
 #[test]
-fn entries_are_looked_at_one_by_one_unless_that_is_known_to_be_needless() {
-    let uniform = |path: &str, kernel| {
-        let directory = fs::File::open(path).unwrap();
-        Home::of(directory.as_fd()).unwrap().is_uniform(kernel)
-    };
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mounted = |kind: &str, path: &str| {
-        let mut lines = mounts
-            .lines()
-            .map(|line| line.split(' ').collect::<Vec<_>>());
-        lines.any(|fields| fields[4].starts_with(path) && fields.contains(&kind))
-    };
-    let below = mounts.matches(" /dev/shm/").count();
-    if mounted("tmpfs", "/dev/shm") && below == 0 {
-        assert_eq!(
-            uniform("/dev/shm", Kernel::probe()),
-            Kernel::probe().list_mounts
-        );
+fn mount_points_are_known_by_name() {
+    if !Kernel::probe().list_mounts {
+        let old = sys::listmount(0, &mut []).unwrap_err();
+        assert!(matches!(
+            old,
+            nix::errno::Errno::ENOSYS | nix::errno::Errno::EPERM
+        ));
+        return;
     }
-    assert!(!uniform("/dev/shm", Kernel::OLDEST));
-    // A mount point lies below, and the type of file system is not a known one.
-    assert!(!uniform("/", Kernel::probe()));
-    assert!(!uniform("/proc/self", Kernel::probe()));
+    let mut points = MountPoints::default();
+    // Every process has /proc, and nothing is mounted on a file of that name in it.
+    for anew in [true, false, true] {
+        points.refresh(mount_of("/"), anew).unwrap();
+        assert!(points.contain(b"proc"));
+        assert!(!points.contain(b"pro"));
+        assert!(!points.contain(b"etc"));
+    }
+    points.refresh(mount_of("/proc"), false).unwrap();
+    assert!(!points.contain(b"proc"));
+    assert!(points.refresh(0, false).is_err());
 }
