@@ -7,12 +7,11 @@ use flipcall::{
     WaitStats, WindowDescriptor,
 };
 
-use super::communicator::{Bounds, Communicator, read_request};
+use super::communicator::{Bounds, Communicator, data_of, read_request, write_request, written};
 use super::{Error, FailureKind, Reply};
+use crate::Errno;
 use crate::comm::ChannelHeader;
-use crate::wire::{
-    ChannelResp, Decode, Encode, FdId, Mid, Overflow, PReadReq, PReadResp, Reader, Request, Writer,
-};
+use crate::wire::{ChannelResp, Encode, FdId, Mid, Overflow, PReadReq, PWriteReq, Request, Writer};
 
 /// A channel of a connection: shared memory for requests and replies, a socket for descriptors.
 ///
@@ -109,12 +108,13 @@ impl Channel {
         self.broken
     }
 
-    /// Encodes the request into the window, hands it over and waits. Returns the number of the
-    /// reply and its payload, still in the window.
+    /// Encodes the request into the window, hands it over, with `data_len` bytes that are behind it
+    /// already, and waits. Returns the number of the reply and its payload, still in the window.
     fn round_trip<E: Encode>(
         &mut self,
         mid: Mid,
         request: &E,
+        data_len: usize,
         bounds: Bounds,
         reply: &mut Reply,
     ) -> Result<(Mid, SharedBytes<'_>), Error> {
@@ -130,7 +130,7 @@ impl Channel {
         let mut out = WindowWriter::new(self.active.payload(), bounds.max_request);
         out.put_header(header)?;
         request.encode(&mut out)?;
-        let len = out.len;
+        let len = out.len.saturating_add(data_len);
         let len = match self.active.send_recv(len) {
             Ok(len) => len,
             Err(why) => {
@@ -183,47 +183,59 @@ impl Communicator for Channel {
         bounds: Bounds,
         reply: &mut Reply,
     ) -> Result<Mid, Error> {
-        let (got, payload) = self.round_trip(mid, request, bounds, reply)?;
+        let (got, payload) = self.round_trip(mid, request, 0, bounds, reply)?;
         reply.copy_from(payload);
         Ok(got)
     }
 
-    fn pread(
+    fn pread_with<T>(
         &mut self,
         fd: FdId,
         offset: u64,
-        buf: &mut [u8],
+        len: usize,
         reply: &mut Reply,
-    ) -> Result<usize, Error> {
-        let request = read_request(fd, offset, buf)?;
+        look: impl FnOnce(SharedBytes<'_>) -> T,
+    ) -> Result<T, Error> {
+        let request = read_request(fd, offset, len)?;
         let bounds = Bounds {
             max_request: self.max_message_size,
             max_fds: PReadReq::MAX_FDS,
         };
-        let (got, payload) = self.round_trip(PReadReq::MID, &request, bounds, reply)?;
+        let (got, payload) = self.round_trip(PReadReq::MID, &request, 0, bounds, reply)?;
         if got == PReadReq::MID {
-            take_data(payload, buf)
+            Ok(look(data_of(payload, len)?))
         } else {
             reply.copy_from(payload);
             reply.expect(PReadReq::MID, got)?;
             Err(Error::malformed())
         }
     }
-}
 
-/// Copies the data of a PRead's reply from the window to where it belongs.
-fn take_data(payload: SharedBytes<'_>, buf: &mut [u8]) -> Result<usize, Error> {
-    let mut count = [0; PReadResp::DATA_OFFSET as usize];
-    payload
-        .copy_to(0, &mut count)
-        .map_err(|_| Error::malformed())?;
-    let count = u64::decode(&mut Reader::new(&count))?;
-    let count = usize::try_from(count).map_err(|_| Error::malformed())?;
-    let wanted = buf.get_mut(..count).ok_or_else(Error::malformed)?;
-    payload
-        .copy_to(PReadResp::DATA_OFFSET as usize, wanted)
-        .map_err(|_| Error::malformed())?;
-    Ok(count)
+    fn pwrite_with(
+        &mut self,
+        fd: FdId,
+        offset: u64,
+        len: usize,
+        reply: &mut Reply,
+        fill: impl FnOnce(SharedBytes<'_>) -> usize,
+    ) -> Result<usize, Error> {
+        let mut request = write_request(fd, offset, len, self.max_message_size)?;
+        if self.broken {
+            return Err(Error::disconnected());
+        }
+        let before = ChannelHeader::SIZE + PWriteReq::DATA_OFFSET as usize;
+        let room = self.active.payload().slice(before, len);
+        let filled = fill(room.ok_or(Error::Local(Errno::EIO))?).min(len);
+        request.num_bytes = u32::try_from(filled).map_err(|_| Error::Local(Errno::EIO))?;
+        let bounds = Bounds {
+            max_request: self.max_message_size,
+            max_fds: PWriteReq::MAX_FDS,
+        };
+        let (got, payload) = self.round_trip(PWriteReq::MID, &request, filled, bounds, reply)?;
+        reply.copy_from(payload);
+        reply.expect(PWriteReq::MID, got)?;
+        written(&reply.decode()?, filled)
+    }
 }
 
 /// Writes a message into a window, bounded by the window and by the limit of the payload.

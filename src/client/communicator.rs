@@ -1,11 +1,12 @@
 //! What the socket and the channels have in common: one request, one reply.
 
-use flipcall::{Spinners, WaitPolicy};
+use flipcall::{SharedBytes, Spinners, WaitPolicy};
 
 use super::{Channel, Error, PendingChannel, Reply};
 use crate::Errno;
 use crate::wire::{
-    ChannelReq, Encode, FdId, Mid, Overflow, PReadReq, PWriteReq, PWriteResp, Request, Writer,
+    ChannelReq, Encode, FdId, Mid, Overflow, PReadReq, PReadResp, PWriteReq, PWriteResp, Request,
+    Writer,
 };
 
 /// How large a request may be and how many descriptors of its reply are kept.
@@ -45,18 +46,57 @@ pub trait Communicator {
         reply: &mut Reply,
     ) -> Result<Mid, Error>;
 
-    /// PRead: reads up to `buf.len()` bytes at `offset` into `buf`, and returns how many came; 0 is
-    /// the end of the file. The server answers ENOBUFS for more than the limit minus 8.
+    /// PRead of up to `len` bytes at `offset`: hands what came to `look`, in the memory in which it
+    /// came, and returns what that returns. No bytes are the end of the file. The server answers
+    /// ENOBUFS for more than the limit minus 8.
+    ///
+    /// On a channel the server can still change the bytes.
     ///
     /// # Errors
     /// [`Error::Remote`] with the server's errno, [`Error::Failed`], and [`Error::Local`] EINVAL
-    /// for a buffer above 4 GiB.
+    /// for more than 4 GiB.
+    fn pread_with<T>(
+        &mut self,
+        fd: FdId,
+        offset: u64,
+        len: usize,
+        reply: &mut Reply,
+        look: impl FnOnce(SharedBytes<'_>) -> T,
+    ) -> Result<T, Error>;
+
+    /// PRead: reads up to `buf.len()` bytes at `offset` into `buf`, and returns how many came; 0 is
+    /// the end of the file.
+    ///
+    /// # Errors
+    /// As for [`pread_with`](Self::pread_with).
     fn pread(
         &mut self,
         fd: FdId,
         offset: u64,
         buf: &mut [u8],
         reply: &mut Reply,
+    ) -> Result<usize, Error> {
+        self.pread_with(fd, offset, buf.len(), reply, |data| {
+            let len = data.len();
+            let read = buf.get_mut(..len)?;
+            data.copy_to(0, read).ok().map(|()| len)
+        })?
+        .ok_or_else(Error::malformed)
+    }
+
+    /// PWrite of up to `len` bytes at `offset`, which `fill` puts where they are sent from: it gets
+    /// `len` bytes of anything, and returns how many from the start are data. Returns how many of
+    /// these were written.
+    ///
+    /// # Errors
+    /// As for [`pwrite`](Self::pwrite).
+    fn pwrite_with(
+        &mut self,
+        fd: FdId,
+        offset: u64,
+        len: usize,
+        reply: &mut Reply,
+        fill: impl FnOnce(SharedBytes<'_>) -> usize,
     ) -> Result<usize, Error>;
 
     /// PWrite: writes `data` at `offset`, and returns how much was written.
@@ -71,19 +111,9 @@ pub trait Communicator {
         data: &[u8],
         reply: &mut Reply,
     ) -> Result<usize, Error> {
-        let request = PWrite {
-            fixed: PWriteReq {
-                offset,
-                fd,
-                num_bytes: u32::try_from(data.len()).map_err(|_| Error::Local(Errno::EIO))?,
-            },
-            data,
-        };
-        let PWriteResp { count } = call::<PWriteReq, PWrite<'_>>(self, &request, reply)?;
-        usize::try_from(count)
-            .ok()
-            .filter(|count| *count <= data.len())
-            .ok_or_else(Error::malformed)
+        self.pwrite_with(fd, offset, data.len(), reply, |room| {
+            room.copy_from(0, data).map_or(0, |()| data.len())
+        })
     }
 
     /// Sends `request` and decodes the reply to it. Descriptors that came along are in `reply`.
@@ -97,7 +127,13 @@ pub trait Communicator {
         request: &R,
         reply: &'b mut Reply,
     ) -> Result<R::Reply<'b>, Error> {
-        call::<R, R>(self, request, reply)
+        let bounds = Bounds {
+            max_request: self.max_message_size(),
+            max_fds: R::MAX_FDS,
+        };
+        let got = self.exchange(R::MID, request, bounds, reply)?;
+        reply.expect(R::MID, got)?;
+        reply.decode()
     }
 
     /// Sends any bytes as message `mid`, and leaves whatever comes back in `reply`, error replies
@@ -150,21 +186,6 @@ pub trait Communicator {
     }
 }
 
-/// Sends `payload` as the request `R` and decodes the reply to it.
-fn call<'b, R: Request, E: Encode>(
-    on: &mut (impl Communicator + ?Sized),
-    payload: &E,
-    reply: &'b mut Reply,
-) -> Result<R::Reply<'b>, Error> {
-    let bounds = Bounds {
-        max_request: on.max_message_size(),
-        max_fds: R::MAX_FDS,
-    };
-    let got = on.exchange(R::MID, payload, bounds, reply)?;
-    reply.expect(R::MID, got)?;
-    reply.decode()
-}
-
 /// A payload that is bytes already.
 struct Raw<'a>(&'a [u8]);
 
@@ -174,21 +195,48 @@ impl Encode for Raw<'_> {
     }
 }
 
-/// A PWrite with its data, which goes from the caller's memory to where it is sent from.
-struct PWrite<'a> {
-    fixed: PWriteReq,
-    data: &'a [u8],
-}
-
-impl Encode for PWrite<'_> {
-    fn encode<W: Writer + ?Sized>(&self, out: &mut W) -> Result<(), Overflow> {
-        self.fixed.encode(out)?;
-        out.put(self.data)
-    }
-}
-
-/// A PRead for as much as `buf` holds.
-pub(super) fn read_request(fd: FdId, offset: u64, buf: &[u8]) -> Result<PReadReq, Error> {
-    let count = u32::try_from(buf.len()).map_err(|_| Error::Local(Errno::EINVAL))?;
+/// A PRead of up to `len` bytes.
+pub(super) fn read_request(fd: FdId, offset: u64, len: usize) -> Result<PReadReq, Error> {
+    let count = u32::try_from(len).map_err(|_| Error::Local(Errno::EINVAL))?;
     Ok(PReadReq { offset, fd, count })
+}
+
+/// The data in the reply to a PRead of up to `len` bytes.
+pub(super) fn data_of(reply: SharedBytes<'_>, len: usize) -> Result<SharedBytes<'_>, Error> {
+    let (count, data) = reply
+        .split_at(PReadResp::DATA_OFFSET as usize)
+        .ok_or_else(Error::malformed)?;
+    let mut bytes = [0; PReadResp::DATA_OFFSET as usize];
+    count
+        .copy_to(0, &mut bytes)
+        .map_err(|_| Error::malformed())?;
+    usize::try_from(u64::from_le_bytes(bytes))
+        .ok()
+        .filter(|count| *count <= len)
+        .and_then(|count| data.slice(0, count))
+        .ok_or_else(Error::malformed)
+}
+
+/// A PWrite of `len` bytes, if so many fit behind it.
+pub(super) fn write_request(
+    fd: FdId,
+    offset: u64,
+    len: usize,
+    max_message_size: u32,
+) -> Result<PWriteReq, Error> {
+    let room = max_message_size.checked_sub(PWriteReq::DATA_OFFSET);
+    let num_bytes = u32::try_from(len).ok().filter(|len| Some(*len) <= room);
+    Ok(PWriteReq {
+        offset,
+        fd,
+        num_bytes: num_bytes.ok_or(Error::Local(Errno::EIO))?,
+    })
+}
+
+/// How much the server says it has written of `len` bytes.
+pub(super) fn written(answer: &PWriteResp, len: usize) -> Result<usize, Error> {
+    usize::try_from(answer.count)
+        .ok()
+        .filter(|count| *count <= len)
+        .ok_or_else(Error::malformed)
 }

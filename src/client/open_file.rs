@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
+use flipcall::SharedBytes;
+
 use super::handle::Handle;
 use super::{Client, Error, ReadDir};
 use crate::Errno;
@@ -136,6 +138,58 @@ impl OpenFile {
                 None => {}
             }
         }
+    }
+
+    /// Reads up to `len` bytes at `offset` without copying them: hands them to `look` where they came
+    /// in, which is memory of the connection, and returns what that returns. As many come as fit into
+    /// one message and the file has; none are the end of the file.
+    ///
+    /// Always asks the server, also where it has donated a descriptor. Over a channel the server can
+    /// change the bytes while they are looked at, and no other call gets the channel before `look`
+    /// returns.
+    ///
+    /// ```no_run
+    /// # use lisafs::client::{Error, OpenFile};
+    /// # fn demo(file: &OpenFile) -> Result<(), Error> {
+    /// let mut start = [0; 16];
+    /// let len = file.read_with(1 << 20, 0, |data| {
+    ///     let _ = data.slice(0, 16).map(|data| data.copy_to(0, &mut start));
+    ///     data.len()
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// EBADF if the file is not open for reading; what else the server says.
+    pub fn read_with<T>(
+        &self,
+        len: usize,
+        offset: u64,
+        look: impl FnOnce(SharedBytes<'_>) -> T,
+    ) -> Result<T, Error> {
+        let len = len.min(self.room(PReadResp::DATA_OFFSET));
+        let mut lease = self.handle.client().lease();
+        lease.pread_with(self.id(), offset, len, look)
+    }
+
+    /// Writes up to `len` bytes at `offset` without copying them: `fill` gets the memory that they are
+    /// sent from, of `len` bytes or as many as fit into one message, which holds anything, and returns
+    /// how many from its start are data. Returns how many of these were written.
+    ///
+    /// What is said of [`read_with`](Self::read_with) goes for this as well.
+    ///
+    /// # Errors
+    /// EBADF if the file is not open for writing; what else the server says.
+    pub fn write_with(
+        &self,
+        len: usize,
+        offset: u64,
+        fill: impl FnOnce(SharedBytes<'_>) -> usize,
+    ) -> Result<usize, Error> {
+        let len = len.min(self.room(PWriteReq::DATA_OFFSET));
+        let mut lease = self.handle.client().lease();
+        lease.pwrite_with(self.id(), offset, len, fill)
     }
 
     /// fsync(2).

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flipcall::{Closer, FrameSocket, Spinners, WaitPolicy, WaitStats};
+use flipcall::{Closer, FrameSocket, SharedBytes, Spinners, WaitPolicy, WaitStats};
 use parking_lot::{Mutex, MutexGuard};
 use tracing::debug;
 
@@ -279,6 +279,30 @@ impl Lease<'_> {
     pub(super) fn pwrite(&mut self, fd: FdId, at: u64, data: &[u8]) -> Result<usize, Error> {
         self.offers(PWriteReq::MID)?;
         on_line!(self, |on, reply| on.pwrite(fd, at, data, reply))
+    }
+
+    /// [`Communicator::pread_with`].
+    pub(super) fn pread_with<T>(
+        &mut self,
+        fd: FdId,
+        at: u64,
+        len: usize,
+        look: impl FnOnce(SharedBytes<'_>) -> T,
+    ) -> Result<T, Error> {
+        self.offers(PReadReq::MID)?;
+        on_line!(self, |on, reply| on.pread_with(fd, at, len, reply, look))
+    }
+
+    /// [`Communicator::pwrite_with`].
+    pub(super) fn pwrite_with(
+        &mut self,
+        fd: FdId,
+        at: u64,
+        len: usize,
+        fill: impl FnOnce(SharedBytes<'_>) -> usize,
+    ) -> Result<usize, Error> {
+        self.offers(PWriteReq::MID)?;
+        on_line!(self, |on, reply| on.pwrite_with(fd, at, len, reply, fill))
     }
 
     /// The limit of a payload in bytes.

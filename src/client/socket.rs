@@ -6,11 +6,16 @@ use std::sync::Arc;
 
 use flipcall::{FrameSocket, Received, SendError, SharedBytes};
 
-use super::communicator::{Bounds, Communicator, read_request};
+use super::communicator::{Bounds, Communicator, data_of, read_request, write_request, written};
 use super::{Error, MountReply, Reply};
+use crate::Errno;
 use crate::wire::{
-    Encode, FdId, MAX_MESSAGE_SIZE_BEFORE_MOUNT, Mid, MountReq, Overflow, PReadResp, Writer,
+    Encode, FdId, MAX_MESSAGE_SIZE_BEFORE_MOUNT, Mid, MountReq, Overflow, PReadReq, PWriteReq,
+    Request, Writer,
 };
+
+/// How much memory for requests is kept from call to call: more than the usual ones need.
+const KEPT: usize = 64 << 10;
 
 /// The socket of a connection. It carries every message, more slowly than a
 /// [`Channel`](super::Channel).
@@ -54,6 +59,17 @@ impl Socket {
     /// The socket, for watching it and for ending it from another thread.
     pub(super) fn frames(&self) -> Arc<FrameSocket> {
         Arc::clone(&self.frames)
+    }
+
+    /// Forgets the last reply and the last request, and memory that only a rare long one needs.
+    fn begin(&mut self, reply: &mut Reply) -> Result<(), Error> {
+        reply.clear();
+        self.request.clear();
+        self.request.shrink_to(KEPT);
+        if self.broken {
+            return Err(Error::disconnected());
+        }
+        Ok(())
     }
 
     fn send(&mut self, mid: Mid) -> Result<(), Error> {
@@ -121,11 +137,7 @@ impl Communicator for Socket {
         bounds: Bounds,
         reply: &mut Reply,
     ) -> Result<Mid, Error> {
-        reply.clear();
-        if self.broken {
-            return Err(Error::disconnected());
-        }
-        self.request.clear();
+        self.begin(reply)?;
         request.encode(&mut Bounded {
             bytes: &mut self.request,
             limit: bounds.max_request as usize,
@@ -134,18 +146,50 @@ impl Communicator for Socket {
         self.receive(bounds.max_fds, reply)
     }
 
-    fn pread(
+    fn pread_with<T>(
         &mut self,
         fd: FdId,
         offset: u64,
-        buf: &mut [u8],
+        len: usize,
         reply: &mut Reply,
+        look: impl FnOnce(SharedBytes<'_>) -> T,
+    ) -> Result<T, Error> {
+        let bounds = Bounds {
+            max_request: self.max_message_size,
+            max_fds: PReadReq::MAX_FDS,
+        };
+        let request = read_request(fd, offset, len)?;
+        let got = self.exchange(PReadReq::MID, &request, bounds, reply)?;
+        reply.expect(PReadReq::MID, got)?;
+        let (frame, _) = reply.frame();
+        Ok(look(data_of(frame.as_shared(), len)?))
+    }
+
+    fn pwrite_with(
+        &mut self,
+        fd: FdId,
+        offset: u64,
+        len: usize,
+        reply: &mut Reply,
+        fill: impl FnOnce(SharedBytes<'_>) -> usize,
     ) -> Result<usize, Error> {
-        let PReadResp { data } = self.call(&read_request(fd, offset, buf)?, reply)?;
-        buf.get_mut(..data.0.len())
-            .ok_or_else(Error::malformed)?
-            .copy_from_slice(data.0);
-        Ok(data.0.len())
+        let request = write_request(fd, offset, len, self.max_message_size)?;
+        self.begin(reply)?;
+        request.encode(&mut self.request)?;
+        let before = self.request.len();
+        self.request.resize(before.saturating_add(len), 0);
+        let (head, room) = self.request.split_at_mut(before);
+        let filled = fill(SharedBytes::from(room)).min(len);
+        let num_bytes = u32::try_from(filled).map_err(|_| Error::Local(Errno::EIO))?;
+        // The last field in front of the data.
+        if let Some(field) = head.last_chunk_mut() {
+            *field = num_bytes.to_le_bytes();
+        }
+        self.request.truncate(before.saturating_add(filled));
+        self.send(PWriteReq::MID)?;
+        let got = self.receive(PWriteReq::MAX_FDS, reply)?;
+        reply.expect(PWriteReq::MID, got)?;
+        written(&reply.decode()?, filled)
     }
 }
 

@@ -36,6 +36,7 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let both = tests! {
         five_mebibytes_go_there_and_back
+        data_is_read_and_written_in_place
         donated_descriptors_are_used_only_when_wanted
         files_read_and_write_like_any_other
         links_are_followed_on_this_side_and_stay_inside
@@ -98,6 +99,46 @@ fn five_mebibytes_go_there_and_back(which: Which) {
         assert_eq!(file.read_at(&mut end, data.len() as u64).unwrap(), 0);
         assert_eq!(file.read_at(&mut [], 0).unwrap(), 0);
         assert_eq!(errno(file.write_at(b"x", 0)), Errno::EBADF);
+    });
+}
+
+fn data_is_read_and_written_in_place(which: Which) {
+    each_way(which, |client, server| {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .open(client, "f")
+            .unwrap();
+        let file = file.into_inner();
+        let text = b"in place";
+        let fill = |room: flipcall::SharedBytes<'_>| {
+            assert_eq!(room.len(), 100);
+            room.copy_from(0, text).unwrap();
+            text.len()
+        };
+        assert_eq!(file.write_with(100, 3, fill).unwrap(), text.len());
+        assert_eq!(fs::read(server.path("f")).unwrap(), b"\0\0\0in place");
+        let read = |len, offset| {
+            let copy = |data: flipcall::SharedBytes<'_>| {
+                let mut copy = vec![0; data.len()];
+                data.copy_to(0, &mut copy).unwrap();
+                copy
+            };
+            file.read_with(len, offset, copy)
+        };
+        assert_eq!(read(usize::MAX, 3).unwrap(), text);
+        assert_eq!(read(2, 3).unwrap(), b"in");
+        assert!(read(10, 1000).unwrap().is_empty());
+        // More data than there is room.
+        assert_eq!(file.write_with(2, 0, |_| 3).unwrap(), 2);
+        let most = file.write_with(usize::MAX, 0, |room| room.len()).unwrap();
+        assert!(most <= client.max_message_size() as usize);
+        assert_eq!(server.path("f").metadata().unwrap().len(), most as u64);
+
+        let unreadable = client.create("f").unwrap().into_inner();
+        let read = unreadable.read_with(1, 0, |data| data.len());
+        assert_eq!(errno(read), Errno::EBADF);
     });
 }
 

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use flipcall::SharedBytes;
 use lisafs::client::{Bounds, Channel, Communicator, Error, Reply, Socket};
 use lisafs::wire::{Encode, FdId, Mid};
 
@@ -56,16 +57,31 @@ impl Communicator for Line {
         }
     }
 
-    fn pread(
+    fn pread_with<T>(
         &mut self,
         fd: FdId,
         offset: u64,
-        buf: &mut [u8],
+        len: usize,
         reply: &mut Reply,
+        look: impl FnOnce(SharedBytes<'_>) -> T,
+    ) -> Result<T, Error> {
+        match self {
+            Line::Socket(socket) => socket.pread_with(fd, offset, len, reply, look),
+            Line::Channel(channel) => channel.pread_with(fd, offset, len, reply, look),
+        }
+    }
+
+    fn pwrite_with(
+        &mut self,
+        fd: FdId,
+        offset: u64,
+        len: usize,
+        reply: &mut Reply,
+        fill: impl FnOnce(SharedBytes<'_>) -> usize,
     ) -> Result<usize, Error> {
         match self {
-            Line::Socket(socket) => socket.pread(fd, offset, buf, reply),
-            Line::Channel(channel) => channel.pread(fd, offset, buf, reply),
+            Line::Socket(socket) => socket.pwrite_with(fd, offset, len, reply, fill),
+            Line::Channel(channel) => channel.pwrite_with(fd, offset, len, reply, fill),
         }
     }
 }
