@@ -1,6 +1,9 @@
 //! Where something is mounted, by name.
 #![forbid(unsafe_code)]
 
+use core::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
 use nix::errno::Errno;
 
 use super::sys;
@@ -17,8 +20,8 @@ const MOST: usize = 512;
 pub(super) struct MountPoints {
     /// All mounts below, to notice when others come or go. The kernel uses no id twice.
     below: Vec<u64>,
-    /// Sorted.
-    names: Vec<Box<[u8]>>,
+    /// Hashes of the names, sorted: one that is met by accident is one more entry to look at.
+    names: Vec<u64>,
 }
 
 impl MountPoints {
@@ -43,7 +46,7 @@ impl MountPoints {
         }
         for id in below {
             match sys::statmount(*id) {
-                Ok(found) if found.parent == mount => self.names.push(found.name()?.into()),
+                Ok(found) if found.parent == mount => self.names.push(hash(found.name()?)),
                 Ok(_) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(errno),
             }
@@ -55,10 +58,10 @@ impl MountPoints {
 
     /// Whether an entry called `name` may be a mount point.
     pub(super) fn contain(&self, name: &[u8]) -> bool {
-        !self.names.is_empty()
-            && self
-                .names
-                .binary_search_by(|known| (**known).cmp(name))
-                .is_ok()
+        !self.names.is_empty() && self.names.binary_search(&hash(name)).is_ok()
     }
+}
+
+fn hash(name: &[u8]) -> u64 {
+    FixedState::default().hash_one(name)
 }

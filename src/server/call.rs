@@ -1,5 +1,6 @@
 //! A request while it is being served, and its answer before it is sent.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -64,6 +65,7 @@ pub(super) struct Scratch {
     pub(super) stats: Vec<Statx>,
     pub(super) bytes: Vec<u8>,
     pub(super) names: StringArrayBuf,
+    pub(super) ids: HashSet<FdId>,
 }
 
 impl Scratch {
@@ -84,6 +86,11 @@ impl Scratch {
         trim(&mut self.inodes);
         trim(&mut self.stats);
         trim(&mut self.bytes);
+        let most = Scratch::KEPT / size_of::<FdId>();
+        if self.ids.capacity() > most {
+            self.ids.clear();
+            self.ids.shrink_to(most / 2);
+        }
     }
 }
 

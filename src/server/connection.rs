@@ -268,7 +268,7 @@ impl<S: ServerImpl> Connection<S> {
 
     /// Ends the connection: no request starts any more, channels end when they have answered theirs
     /// or at the deadline, and everything the client held is released.
-    fn close(&self) {
+    pub(super) fn close(&self) {
         // A client that is to get the last answers has to believe that somebody is there.
         let stopped = self.closing.swap(true, Ordering::AcqRel);
         if !stopped {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
+use smallvec::SmallVec;
 
 use super::backend::ServerImpl;
 use super::fd::{BoundSocketFd, ControlFd, OpenFd};
@@ -129,7 +130,7 @@ impl<S: ServerImpl> FdTable<S> {
     pub(super) fn pending(&self) -> Pending<'_, S> {
         Pending {
             table: self,
-            fds: Vec::new(),
+            fds: SmallVec::new(),
         }
     }
 
@@ -177,7 +178,8 @@ impl<S: ServerImpl> FdTable<S> {
 /// published or dropped.
 pub(super) struct Pending<'t, S: ServerImpl> {
     table: &'t FdTable<S>,
-    fds: Vec<(FdId, Slot<S>)>,
+    /// Most requests make one or two.
+    fds: SmallVec<[(FdId, Slot<S>); 2]>,
 }
 
 /// What has become of a reserved id.

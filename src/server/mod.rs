@@ -21,6 +21,7 @@ mod call;
 mod channel;
 mod channels;
 mod connection;
+mod direct;
 mod dispatch;
 mod fd;
 mod fds;
@@ -46,6 +47,7 @@ pub use backend::{
     OpenFdImpl, OpenFlags, RenameFlags, RenameOutcome, ServerImpl, ServerOpts,
 };
 pub use call::{Answer, Call};
+pub use direct::{Direct, DirectWorker};
 pub use dispatch::{RpcHandler, RpcHandlers};
 pub use guarantee::{
     Exclusive, FdExclusive, FdLocks, FdShared, Global, Guarded, Shared, TreeLocks, Unguarded,
@@ -78,6 +80,13 @@ struct Connections<S: ServerImpl> {
     limit: usize,
     /// No more connections are accepted.
     closed: bool,
+}
+
+impl<S: ServerImpl> Connections<S> {
+    fn enter(&mut self, id: u64, connection: Weak<Connection<S>>) {
+        self.next += 1;
+        self.running.insert(id, connection);
+    }
 }
 
 /// How much a server holds at a moment.
@@ -143,15 +152,8 @@ impl<S: ServerImpl> Server<S> {
         opts: ConnectionOpts,
     ) -> Result<(), Errno> {
         let mut connections = self.inner.connections.lock();
-        if connections.closed {
-            return Err(Errno::ECONNRESET);
-        }
-        if connections.running.len() >= connections.limit {
-            return Err(Errno::EMFILE);
-        }
-        let id = connections.next;
-        let shared = Arc::clone(&self.inner.shared);
-        let connection = Arc::new(Connection::new(id, shared, stream, backend, opts)?);
+        let connection = self.admit(&connections, stream, backend, opts)?;
+        let id = connection.id();
         let inner = Arc::clone(&self.inner);
         let entry = Arc::downgrade(&connection);
         thread::Builder::new()
@@ -165,9 +167,42 @@ impl<S: ServerImpl> Server<S> {
                 connection.serve();
             })
             .map_err(Errno::from)?;
-        connections.next += 1;
-        connections.running.insert(id, entry);
+        connections.enter(id, entry);
         Ok(())
+    }
+
+    /// Connects this process, without a transport and without threads.
+    ///
+    /// # Errors
+    /// As for [`start_connection`](Self::start_connection); what socketpair(2) says.
+    pub fn connect_directly(&self, backend: S, opts: ConnectionOpts) -> Result<Direct<S>, Errno> {
+        // Nobody is at the other end, and nothing is sent.
+        let (stream, _) = UnixStream::pair().map_err(Errno::from)?;
+        let mut connections = self.inner.connections.lock();
+        let connection = self.admit(&connections, stream, backend, opts)?;
+        let id = connection.id();
+        connections.enter(id, Arc::downgrade(&connection));
+        let inner = Arc::clone(&self.inner);
+        Ok(Direct::new(connection, ConnectionEnd { inner, id }))
+    }
+
+    /// Makes the next connection, if there may be one more.
+    fn admit(
+        &self,
+        connections: &Connections<S>,
+        stream: UnixStream,
+        backend: S,
+        opts: ConnectionOpts,
+    ) -> Result<Arc<Connection<S>>, Errno> {
+        if connections.closed {
+            return Err(Errno::ECONNRESET);
+        }
+        if connections.running.len() >= connections.limit {
+            return Err(Errno::EMFILE);
+        }
+        let shared = Arc::clone(&self.inner.shared);
+        let connection = Connection::new(connections.next, shared, stream, backend, opts)?;
+        Ok(Arc::new(connection))
     }
 
     /// Waits until there is no connection.

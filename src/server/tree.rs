@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
 
 use super::backend::ServerImpl;
 use super::fd::{ControlFd, OpenFd};
@@ -24,7 +25,7 @@ pub(super) struct Tree<S: ServerImpl> {
 impl<S: ServerImpl> Tree<S> {
     pub(super) fn new() -> Tree<S> {
         Tree {
-            root: Node::new(None, Box::default()),
+            root: Node::new(None, Arc::default()),
             locks: TreeLocks::default(),
         }
     }
@@ -58,11 +59,12 @@ pub struct Node<S: ServerImpl> {
     observers: Mutex<Vec<Observer<S>>>,
 }
 
-type Children<S> = HashMap<Box<[u8]>, Weak<Node<S>>>;
+/// A name is shared by the entry and by the place of the node.
+type Children<S> = HashMap<Arc<[u8]>, Weak<Node<S>>>;
 
 struct Place<S: ServerImpl> {
     parent: Option<Arc<Node<S>>>,
-    name: Box<[u8]>,
+    name: Arc<[u8]>,
 }
 
 /// Something that is told when its node moves.
@@ -89,7 +91,7 @@ impl<S: ServerImpl> fmt::Debug for Node<S> {
 }
 
 impl<S: ServerImpl> Node<S> {
-    fn new(parent: Option<Arc<Node<S>>>, name: Box<[u8]>) -> Arc<Node<S>> {
+    fn new(parent: Option<Arc<Node<S>>>, name: Arc<[u8]>) -> Arc<Node<S>> {
         Arc::new_cyclic(|this| Node {
             this: this.clone(),
             place: RwLock::new(Place { parent, name }),
@@ -116,8 +118,8 @@ impl<S: ServerImpl> Node<S> {
         if let Some(child) = children.get(name.as_bytes()).and_then(Weak::upgrade) {
             return child;
         }
-        let name: Box<[u8]> = name.as_bytes().into();
-        let child = Node::new(Some(Arc::clone(self)), name.clone());
+        let name: Arc<[u8]> = name.as_bytes().into();
+        let child = Node::new(Some(Arc::clone(self)), Arc::clone(&name));
         // A dying node may still stand here; it removes itself by identity, so it will find that
         // its place has been taken.
         children.insert(name, Weak::clone(&child.this));
@@ -143,10 +145,10 @@ impl<S: ServerImpl> Node<S> {
 
     /// Enters `child`, which is in no directory, as `name` into this one.
     fn attach(self: &Arc<Self>, child: &Arc<Node<S>>, name: Name<'_>) {
-        let name: Box<[u8]> = name.as_bytes().into();
+        let name: Arc<[u8]> = name.as_bytes().into();
         self.children
             .lock()
-            .insert(name.clone(), Weak::clone(&child.this));
+            .insert(Arc::clone(&name), Weak::clone(&child.this));
         let place = Place {
             parent: Some(Arc::clone(self)),
             name,
@@ -225,7 +227,8 @@ impl<S: ServerImpl> Node<S> {
 
     /// Calls `visit` for this node and all below it.
     fn for_each(self: &Arc<Self>, mut visit: impl FnMut(&Arc<Node<S>>)) {
-        let mut pending = vec![Arc::clone(self)];
+        let mut pending: SmallVec<[_; 2]> = SmallVec::new();
+        pending.push(Arc::clone(self));
         while let Some(node) = pending.pop() {
             visit(&node);
             pending.extend(node.children.lock().values().filter_map(Weak::upgrade));
@@ -234,7 +237,7 @@ impl<S: ServerImpl> Node<S> {
 
     /// The path from the root of the tree. The caller holds the rename lock.
     pub(super) fn path(&self) -> Vec<u8> {
-        let mut names: Vec<Box<[u8]>> = Vec::new();
+        let mut names: Vec<Arc<[u8]>> = Vec::new();
         let mut next = self.this.upgrade();
         while let Some(node) = next {
             let place = node.place.read();

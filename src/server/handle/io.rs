@@ -1,7 +1,5 @@
 //! PRead, PWrite, FSync, FAllocate and Flush: what is done to the contents of open files.
 
-use std::collections::HashSet;
-
 use crate::Errno;
 use crate::server::backend::{OpenFdImpl, ServerImpl};
 use crate::server::call::{Answer, Call};
@@ -62,6 +60,9 @@ impl Serve for PWriteReq {
 impl Serve for FSyncReq<'_> {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
         let (server, locks) = (call.connection.backend(), call.connection.locks());
+        // A request must not buy the same disk flush 65,535 times over.
+        let mut seen = core::mem::take(&mut call.scratch.ids);
+        seen.clear();
         let sync = |id: FdId| {
             // There can be many, and nobody waits for the rest when the client has gone.
             if call.connection.is_closing() {
@@ -70,13 +71,12 @@ impl Serve for FSyncReq<'_> {
             let fd = call.open(id)?;
             S::FdLocks::shared(locks, server, fd.node(), |at| fd.file().sync(at))
         };
-        // A request must not buy the same disk flush 65,535 times over.
-        let mut seen = HashSet::new();
         let mut result = Ok(());
         for id in self.fds.iter().filter(|id| seen.insert(*id)) {
             let synced = sync(id);
             result = result.and(synced);
         }
+        call.scratch.ids = seen;
         result?;
         call.reply::<Self>(&())
     }

@@ -1,0 +1,113 @@
+//! Connections without a transport: a request is a function call.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use flipcall::SharedBytes;
+
+use super::ConnectionEnd;
+use super::backend::ServerImpl;
+use super::call::{Payload, Scratch};
+use super::connection::Connection;
+use super::dispatch::{Incoming, dispatch, parsed_len, refuse};
+use crate::Errno;
+use crate::wire::Mid;
+
+/// A connection from within this process, for whoever wants to know what the server does with a
+/// request and what that costs, and nothing else: tests, fuzzers, benchmarks.
+///
+/// A request passes all checks that one from another process passes. Descriptors lead nowhere: those
+/// that a reply can do without are left out.
+///
+/// ```no_run
+/// use lisafs::host::HostFs;
+/// use lisafs::server::{ConnectionOpts, Server};
+/// use lisafs::wire::Mid;
+///
+/// # fn mount(server: &Server<HostFs>, host: HostFs) -> Result<(), lisafs::Errno> {
+/// let connection = server.connect_directly(host, ConnectionOpts::default())?;
+/// let mut worker = connection.worker()?;
+/// let mut reply = [0; 512];
+/// let (mid, len) = worker.serve(Mid::MOUNT, &mut [], &mut reply);
+/// assert_eq!(mid, Mid::MOUNT);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Direct<S: ServerImpl> {
+    connection: Arc<Connection<S>>,
+    // Dropped last: the server hears of the end when all is over.
+    _end: ConnectionEnd<S>,
+}
+
+impl<S: ServerImpl> core::fmt::Debug for Direct<S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.connection.fmt(f)
+    }
+}
+
+impl<S: ServerImpl> Direct<S> {
+    pub(super) fn new(connection: Arc<Connection<S>>, end: ConnectionEnd<S>) -> Direct<S> {
+        Direct {
+            connection,
+            _end: end,
+        }
+    }
+
+    /// Makes this thread one that serves. There can be any number of them.
+    ///
+    /// # Errors
+    /// What the [set-up](ServerImpl::thread_started) of the back end says, which stays in effect
+    /// for this thread: the host back end takes its working directory.
+    pub fn worker(&self) -> Result<DirectWorker<'_, S>, Errno> {
+        self.connection.backend().thread_started()?;
+        Ok(DirectWorker {
+            connection: &self.connection,
+            scratch: Scratch::default(),
+            thread: PhantomData,
+        })
+    }
+}
+
+impl<S: ServerImpl> Drop for Direct<S> {
+    fn drop(&mut self) {
+        self.connection.close();
+    }
+}
+
+/// A thread that serves the requests of a [`Direct`] connection.
+#[derive(Debug)]
+pub struct DirectWorker<'d, S: ServerImpl> {
+    connection: &'d Arc<Connection<S>>,
+    scratch: Scratch,
+    /// It is this thread that was set up.
+    thread: PhantomData<*const ()>,
+}
+
+impl<S: ServerImpl> DirectWorker<'_, S> {
+    /// Serves message `mid` with the payload `request`. Returns the number of the reply, and the
+    /// length of its payload, which is at the start of `reply`. What does not fit there is EIO.
+    ///
+    /// A request that is pointless without a descriptor is taken back and refused: EOPNOTSUPP.
+    pub fn serve(&mut self, mid: Mid, request: &mut [u8], reply: &mut [u8]) -> (Mid, usize) {
+        let parsed = parsed_len(mid, request.len());
+        let (body, data) = request.split_at_mut(parsed.min(request.len()));
+        let reply = SharedBytes::from(reply);
+        let incoming = Incoming {
+            mid,
+            body,
+            data: SharedBytes::from(data),
+            reply,
+            scratch: &mut self.scratch,
+        };
+        let mut outgoing = dispatch(self.connection, incoming);
+        match outgoing.answer.take() {
+            Some(answer) if answer.requires_descriptors() => {
+                answer.undo();
+                outgoing = refuse(Errno::EOPNOTSUPP, &mut Payload::new(reply));
+            }
+            Some(mut answer) => answer.publish(),
+            None => {}
+        }
+        (outgoing.mid, outgoing.len)
+    }
+}

@@ -1,0 +1,276 @@
+//! How often a request allocates: never, if it makes no object.
+//!
+//! From the word that says a request is there to the word that says a reply is there, on a real
+//! channel, with the host back end. The client that asks does not allocate either, so what its
+//! thread does is counted as well; one test, because others would be counted too.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)] // a test may panic
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use flipcall::{Spinners, WaitPolicy};
+use lisafs::client::{Channel, Communicator, Reply, Socket};
+use lisafs::host::{HostFs, HostOptions, Xattrs};
+use lisafs::server::{ConnectionOpts, Server};
+use lisafs::wire::*;
+
+/// The system's allocator, with a count of what it was asked for.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every method does what `System` does, which keeps the promises of the trait, and counts.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, SeqCst);
+        // SAFETY: the caller's promises are those that `System` wants.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, SeqCst);
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, SeqCst);
+        // SAFETY: as above; `old` comes from `System`, as all memory of this allocator does.
+        unsafe { System.realloc(old, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
+        // SAFETY: as for `realloc`.
+        unsafe { System.dealloc(old, layout) }
+    }
+}
+
+const WARM_UP: u64 = 100;
+const REQUESTS: u64 = 500;
+
+/// Counts the allocations of `REQUESTS` calls of `request`, after some to warm up.
+fn allocations(mut request: impl FnMut()) -> u64 {
+    (0..WARM_UP).for_each(|_| request());
+    let before = ALLOCATIONS.load(SeqCst);
+    (0..REQUESTS).for_each(|_| request());
+    ALLOCATIONS.load(SeqCst) - before
+}
+
+/// A channel and what is needed to use it again and again.
+struct Line {
+    channel: Channel,
+    reply: Reply,
+}
+
+impl Line {
+    fn call<R: Request>(&mut self, request: &R) -> R::Reply<'_> {
+        self.channel.call(request, &mut self.reply).unwrap()
+    }
+
+    fn walk(&mut self, walk: &WalkReq<'_>) -> FdId {
+        let inodes = self.call(walk).inodes;
+        inodes.iter().next().unwrap().control_fd
+    }
+
+    fn open(&mut self, fd: FdId, flags: i32) -> FdId {
+        let flags = flags.cast_unsigned();
+        self.call(&OpenAtReq { fd, flags }).open_fd
+    }
+
+    fn close(&mut self, fds: &[FdId]) {
+        self.call(&CloseReq {
+            fds: Array::new(fds),
+        });
+    }
+}
+
+fn names(name: &[u8]) -> StringArrayBuf {
+    StringArrayBuf::collect([name]).unwrap()
+}
+
+#[test]
+fn requests_that_make_no_object_allocate_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("file"), [7; 8192]).unwrap();
+    symlink("where it leads", path("link")).unwrap();
+    fs::create_dir(path("sub")).unwrap();
+    (0..300).for_each(|number| fs::write(path(&format!("sub/{number}")), "").unwrap());
+
+    let server = Server::new(1);
+    let options = HostOptions {
+        xattrs: Xattrs::All,
+        ..HostOptions::default()
+    };
+    let host = HostFs::open(directory.path(), options).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    server
+        .start_connection(theirs, host, ConnectionOpts::default())
+        .unwrap();
+    let mut socket = Socket::from(ours);
+    let root = socket.mount().unwrap().root.control_fd;
+    let channel = socket.open_channel(WaitPolicy::Park, &Spinners::new());
+    let line = &mut Line {
+        channel: channel.unwrap(),
+        reply: Reply::new(),
+    };
+
+    let (file_path, link_path, sub_path) = (names(b"file"), names(b"link"), names(b"sub"));
+    let absent_path = names(b"absent");
+    let deep_path = StringArrayBuf::collect([&b"sub"[..], b"7"]).unwrap();
+    let walk_to = |path| WalkReq { dir_fd: root, path };
+    let file = line.walk(&walk_to(file_path.as_array()));
+    let link = line.walk(&walk_to(link_path.as_array()));
+    let sub = line.walk(&walk_to(sub_path.as_array()));
+    let open = line.open(file, libc::O_RDWR);
+    let open_sub = line.open(sub, libc::O_RDONLY);
+
+    let mut never = |what: &str, request: &mut dyn FnMut(&mut Line)| {
+        assert_eq!(allocations(|| request(line)), 0, "{what}");
+    };
+    never("FStat of a position", &mut |line| {
+        line.call(&StatReq { fd: file });
+    });
+    never("FStat of an open file", &mut |line| {
+        line.call(&StatReq { fd: open });
+    });
+    let mut set = SetStatReq::new(file);
+    set.mask = (SetStat::MODE | SetStat::ATIME | SetStat::MTIME | SetStat::SIZE).bits();
+    (set.mode, set.size) = (0o600, 8192);
+    never("SetStat", &mut |line| {
+        assert_eq!(line.call(&set).failure_mask, 0);
+    });
+    never("Walk to what is not there", &mut |line| {
+        let walked = line.call(&walk_to(absent_path.as_array()));
+        assert_eq!(walked.status, WalkResp::COMPONENT_DOES_NOT_EXIST);
+    });
+    never("WalkStat", &mut |line| {
+        let path = deep_path.as_array();
+        assert_eq!(
+            line.call(&WalkStatReq { dir_fd: root, path }).stats.len(),
+            2
+        );
+    });
+    let mut data = [0; 8192];
+    never("PRead", &mut |line| {
+        let read = line.channel.pread(open, 0, &mut data, &mut line.reply);
+        assert_eq!(read.unwrap(), data.len());
+    });
+    never("PWrite", &mut |line| {
+        let written = line.channel.pwrite(open, 0, &data, &mut line.reply);
+        assert_eq!(written.unwrap(), data.len());
+    });
+    never("FSync of one file", &mut |line| {
+        line.call(&FSyncReq {
+            fds: Array::new(&[open]),
+        });
+    });
+    never("FAllocate", &mut |line| {
+        line.call(&FAllocateReq {
+            fd: open,
+            mode: 0,
+            offset: 0,
+            length: 4096,
+        });
+    });
+    never("FStatFS", &mut |line| {
+        line.call(&FStatFsReq { fd: root });
+    });
+    never("ReadLinkAt", &mut |line| {
+        assert_eq!(
+            line.call(&ReadLinkAtReq { fd: link }).target,
+            b"where it leads"
+        );
+    });
+    never("Getdents64", &mut |line| {
+        let listed = line.call(&Getdents64Req {
+            dir_fd: open_sub,
+            count: -65_536,
+        });
+        assert_eq!(listed.dirents.len(), 300);
+    });
+    never("UnlinkAt of what is not there", &mut |line| {
+        let unlink = UnlinkAtReq {
+            dir_fd: root,
+            flags: 0,
+            name: b"absent",
+        };
+        let refused = line.channel.call(&unlink, &mut line.reply).unwrap_err();
+        assert_eq!(refused.errno(), lisafs::Errno::ENOENT);
+    });
+    never("FGetXattr of what is not there", &mut |line| {
+        let get = FGetXattrReq {
+            fd: file,
+            buf_size: 100,
+            name: b"user.absent",
+        };
+        line.channel.call(&get, &mut line.reply).unwrap_err();
+    });
+
+    // Every node, id and open file is an object with memory of its own: per request, a node with
+    // its name, a position and an open file.
+    let mut per_request = |what: &str, objects: u64, request: &mut dyn FnMut(&mut Line)| {
+        assert_eq!(allocations(|| request(line)), objects * REQUESTS, "{what}");
+    };
+    per_request("Walk to a known node", 1, &mut |line| {
+        let fd = line.walk(&walk_to(file_path.as_array()));
+        line.close(&[fd]);
+    });
+    per_request("OpenAt", 1, &mut |line| {
+        let fd = line.open(file, libc::O_RDONLY);
+        drop(line.reply.take_fd());
+        line.close(&[fd]);
+    });
+    line.close(&[open, file]);
+    let mut per_request = |what: &str, objects: u64, request: &mut dyn FnMut(&mut Line)| {
+        assert_eq!(allocations(|| request(line)), objects * REQUESTS, "{what}");
+    };
+    per_request("Walk to a new node", 3, &mut |line| {
+        let fd = line.walk(&walk_to(file_path.as_array()));
+        line.close(&[fd]);
+    });
+    let create = || CreateCommon {
+        dir_fd: root,
+        uid: Uid::NONE,
+        gid: Gid::NONE,
+        mode: 0o755,
+    };
+    let unlink = |line: &mut Line, name: &[u8], flags: i32| {
+        let flags = flags.cast_unsigned();
+        line.call(&UnlinkAtReq {
+            dir_fd: root,
+            flags,
+            name,
+        });
+    };
+    per_request("MkdirAt and UnlinkAt", 3, &mut |line| {
+        let (create, name) = (create(), b"made");
+        let made = line.call(&MkdirAtReq { create, name }).child.control_fd;
+        unlink(line, name, libc::AT_REMOVEDIR);
+        line.close(&[made]);
+    });
+    per_request("OpenCreateAt and UnlinkAt", 4, &mut |line| {
+        let (create, name) = (create(), b"made");
+        let flags = libc::O_RDWR.cast_unsigned();
+        let made = line.call(&OpenCreateAtReq {
+            create,
+            flags,
+            name,
+        });
+        let ids = [made.child.control_fd, made.new_fd];
+        drop(line.reply.take_fd());
+        unlink(line, name, 0);
+        line.close(&ids);
+    });
+}
