@@ -97,7 +97,7 @@ fn messages(criterion: &mut Criterion) {
         "Getdents64 reply of 1000",
         listed,
         Getdents64Resp<'_>,
-        |listed| { listed.dirents.iter().map(|entry| entry.ino).sum::<u64>() }
+        |listed| listed.dirents.iter().map(|entry| entry.ino).sum::<u64>()
     );
 }
 
