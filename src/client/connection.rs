@@ -45,7 +45,7 @@ impl ClientOptions {
         let cpus = thread::available_parallelism().map_or(2, usize::from);
         ClientOptions {
             channels: cpus.clamp(2, 4),
-            wait: WaitPolicy::Park,
+            wait: WaitPolicy::Adaptive,
             donations: true,
         }
     }

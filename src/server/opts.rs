@@ -39,7 +39,7 @@ impl Default for ConnectionOpts {
             max_channels: 4,
             max_ids: 1 << 20,
             max_fds: 1 << 16,
-            wait: WaitPolicy::Park,
+            wait: WaitPolicy::Adaptive,
         }
     }
 }

@@ -4,13 +4,13 @@
 //! One shared word says whose turn it is. Everything here is generic over [`Word`], so the very
 //! code that moves packets, orderings included, is also what `tests/loom.rs` explores exhaustively.
 //!
-//! Two words matter:
+//! Two words matter, and where both sides have agreed on it, two [`Flags`]:
 //! - `state`, in the window, written by both processes and never to be believed;
 //! - `gate`, in private memory, shared only by the threads of this process: has anybody asked for
 //!   the end, and may a thread be asleep? Both questions live in one word so that each side's
 //!   read-modify-write is ordered against the other's without sequential consistency.
 
-use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, SeqCst};
 
 use nix::errno::Errno;
 
@@ -26,10 +26,15 @@ const CLOSING: u32 = 1;
 /// Set in `gate` around every sleep.
 const ASLEEP: u32 = 2;
 
+/// Value of a parking flag whose side does not sleep.
+pub(crate) const AWAKE: u32 = 0;
+
 /// An atomic `u32` that threads can sleep on.
 pub(crate) trait Word {
     /// Atomic load.
     fn load(&self, order: Ordering) -> u32;
+    /// Atomic store.
+    fn store(&self, to: u32, order: Ordering);
     /// Atomic compare-and-exchange; the failure ordering is relaxed. `Err` holds the value found.
     fn compare_exchange(&self, from: u32, to: u32, order: Ordering) -> Result<u32, u32>;
     /// Atomic exchange, returns the old value.
@@ -78,41 +83,83 @@ pub(crate) enum Ended {
     Futex(Errno),
 }
 
-/// One side's view of the two words.
+/// The parking flags: each side says in its own whether it sleeps, so that the other can leave out a
+/// wake which nobody needs.
+///
+/// Zero is awake, anything else asleep. To be asleep without having said so would be to sleep for
+/// ever, so the two sides cross over: one stores its flag and then reads the state, the other
+/// changes the state and then reads the flag. At least one of them sees what the other did if, and
+/// only if, all four accesses are sequentially consistent. The flags are no more to be believed
+/// than the state: a peer that lies in its own, or writes ours, is woken too often or too rarely.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flags<'a, W> {
+    pub(crate) mine: &'a W,
+    pub(crate) theirs: &'a W,
+}
+
+/// Whether a hand-over had to wake the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// The peer was woken, or at least the kernel asked to.
+    Woken,
+    /// The peer said that it is awake.
+    Awake,
+}
+
+/// One side's view of the words.
 #[derive(Debug)]
 pub(crate) struct Control<'a, W> {
     pub(crate) state: &'a W,
     pub(crate) gate: &'a W,
     pub(crate) role: Role,
+    /// None where they are not agreed upon; then every hand-over wakes.
+    pub(crate) flags: Option<Flags<'a, W>>,
 }
 
 impl<W: Word> Control<'_, W> {
-    /// Hands the window to the peer, and always wakes it: a Go peer looks at the word once and then
-    /// sleeps, and nothing in the window tells whether it does.
+    /// Hands the window to the peer, and wakes it unless it has said that it is awake: a Go peer
+    /// looks at the word once and then sleeps, and nothing in the window tells whether it does.
     ///
     /// All stores to the window that came before are visible to a peer that sees the new state.
-    pub(crate) fn give(&self) -> Result<(), Ended> {
+    pub(crate) fn give(&self) -> Result<Given, Ended> {
         let (mine, theirs) = (self.role.mine(), self.role.theirs());
         // A plain store could overwrite SHUT_DOWN and bring a dead channel back to life.
         // SYNC: hand-over (releases; the peer's acquire is in `is_mine`)
-        match self.state.compare_exchange(mine, theirs, AcqRel) {
+        // SYNC: parking (state, then flag; the peer's flag, then state is in `park`)
+        match self.state.compare_exchange(mine, theirs, SeqCst) {
             Ok(_) => {}
             Err(SHUT_DOWN) => return Err(self.end(Ended::Shutdown)),
             Err(other) => return Err(self.end(Ended::BadState(other))),
         }
-        let woken = self.state.wake(1);
-        woken.map_err(|errno| self.end(Ended::Futex(errno)))
+        if let Some(flags) = &self.flags
+            && flags.theirs.load(SeqCst) == AWAKE
+        {
+            return Ok(Given::Awake);
+        }
+        match self.state.wake(1) {
+            Ok(()) => Ok(Given::Woken),
+            Err(errno) => Err(self.end(Ended::Futex(errno))),
+        }
     }
 
     /// Looks once: is it our turn? `Ok(false)` means the peer still has the window.
     ///
-    /// The gate is asked each time, also when the word is ours: after a local shutdown a hostile
-    /// peer can go on writing any state it likes.
+    /// A server asks the gate each time, also when the word is its own: after a local shutdown a
+    /// hostile client can go on sending requests. A client takes a reply that is there: the server
+    /// has done what it was asked to, and may have hung up since. It cannot be kept busy that way,
+    /// since it sends nothing more and so waits for nothing more.
     pub(crate) fn is_mine(&self) -> Result<bool, Ended> {
+        self.look(Acquire)
+    }
+
+    fn look(&self, order: Ordering) -> Result<bool, Ended> {
         // SYNC: hand-over (acquires; the peer's release is in `give`)
-        let state = self.state.load(Acquire);
+        let state = self.state.load(order);
         if self.is_closing() {
-            return Err(Ended::Shutdown);
+            return match self.role {
+                Role::Client if self.is_answered() => Ok(true),
+                _ => Err(Ended::Shutdown),
+            };
         }
         match state {
             state if state == self.role.mine() => Ok(true),
@@ -122,13 +169,25 @@ impl<W: Word> Control<'_, W> {
         }
     }
 
-    /// Sleeps until it is our turn.
-    pub(crate) fn park(&self) -> Result<(), Ended> {
+    /// Whether the window is ours in spite of a local shutdown.
+    fn is_answered(&self) -> bool {
+        // SYNC: gate (what the server did before `close` was called must be seen now)
+        self.gate.load(Acquire);
+        // SYNC: hand-over (as in `look`)
+        self.state.load(Acquire) == self.role.mine()
+    }
+
+    /// Sleeps until it is our turn, with `asleep` in our flag if there are flags: not [`AWAKE`].
+    pub(crate) fn park(&self, asleep: u32) -> Result<(), Ended> {
         // SYNC: gate (either `close` sees ASLEEP and keeps waking us, or this sees its CLOSING, and
         // then so does the look that follows)
         self.gate.fetch_or(ASLEEP, AcqRel);
+        if let Some(flags) = &self.flags {
+            // SYNC: parking (flag, then state; the peer's state, then flag is in `give`)
+            flags.mine.store(asleep, SeqCst);
+        }
         let outcome = loop {
-            match self.is_mine() {
+            match self.look(SeqCst) {
                 Ok(true) => break Ok(()),
                 Ok(false) => {
                     if let Err(errno) = self.state.wait(self.role.theirs()) {
@@ -138,9 +197,13 @@ impl<W: Word> Control<'_, W> {
                 Err(ended) => break Err(ended),
             }
         };
+        if let Some(flags) = &self.flags {
+            // Relaxed: a peer that sees this late wakes us once too often.
+            flags.mine.store(AWAKE, Relaxed);
+        }
         // SYNC: gate
         let gate = self.gate.fetch_and(!ASLEEP, AcqRel);
-        if gate & CLOSING == 0 {
+        if gate & CLOSING == 0 || (self.role == Role::Client && outcome.is_ok()) {
             return outcome;
         }
         // The end came while we slept, perhaps together with a turn, which is refused: a peer that
@@ -154,6 +217,10 @@ impl<W: Word> Control<'_, W> {
 
     /// Ends the channel from any thread: local flag first, then the word, then everybody awake.
     ///
+    /// A reply that has just come is left in a client's window: see [`is_mine`](Self::is_mine). The
+    /// thread that uses this end tells the server when it is next used or dropped, by
+    /// [`mark`](Self::mark).
+    ///
     /// One wake is not enough against a hostile peer, nor against the moment between a sleeper's
     /// last look and its sleep: call [`wake_all`](Self::wake_all) until
     /// [`is_asleep`](Self::is_asleep) is false.
@@ -161,6 +228,25 @@ impl<W: Word> Control<'_, W> {
         // SYNC: gate
         self.gate.fetch_or(CLOSING, AcqRel);
         // SYNC: hand-over (a side that sees SHUT_DOWN will not look at the data behind it)
+        match self.role {
+            Role::Server => {
+                self.state.swap(SHUT_DOWN, AcqRel);
+            }
+            // Whatever else is found there, nobody sleeps on it any more.
+            Role::Client => {
+                let _ = self
+                    .state
+                    .compare_exchange(self.role.theirs(), SHUT_DOWN, AcqRel);
+            }
+        }
+        self.wake_all();
+    }
+
+    /// Ends the channel for the thread that uses this end, which wants nothing from the window.
+    pub(crate) fn mark(&self) {
+        // SYNC: gate
+        self.gate.fetch_or(CLOSING, AcqRel);
+        // SYNC: hand-over (as in `close`)
         self.state.swap(SHUT_DOWN, AcqRel);
         self.wake_all();
     }
@@ -204,7 +290,7 @@ impl<W: Word> Control<'_, W> {
 
     /// Ends the channel because of `why`, and lets the peer know.
     pub(crate) fn end(&self, why: Ended) -> Ended {
-        self.close();
+        self.mark();
         why
     }
 }

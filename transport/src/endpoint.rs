@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::control::{Control, Ended, Role};
+use crate::control::{Control, Ended, Flags, Given, Role};
 use crate::error::{Error, ErrorKind};
 use crate::handshake;
 use crate::mapping::Mapping;
@@ -42,8 +42,10 @@ impl ClientEndpoint {
     /// [`ErrorKind::Shutdown`], [`ErrorKind::Protocol`], [`ErrorKind::Handshake`] or
     /// [`ErrorKind::Io`]; the channel is then shut down.
     pub fn connect(mut self) -> Result<Active, Error> {
-        let len = self.link.send_handshake()?;
-        handshake::read(self.link.datagram(), len)?;
+        let len = handshake::write(self.link.datagram(), handshake::PARKING)?;
+        let len = self.link.send_recv(len)?;
+        let answered = handshake::read(self.link.datagram(), len)?;
+        self.link.parking = handshake::is_agreed(answered)?;
         Ok(Active::new(self.link))
     }
 
@@ -79,8 +81,13 @@ impl ServerEndpoint {
     /// [`ErrorKind::Io`]; the channel is then shut down.
     pub fn recv_first(mut self) -> Result<(Active, usize), Error> {
         let len = self.link.recv()?;
-        handshake::read(self.link.datagram(), len)?;
-        let len = self.link.send_handshake()?;
+        let offered = handshake::read(self.link.datagram(), len)?;
+        let agreed = handshake::agree(offered);
+        let len = handshake::write(self.link.datagram(), agreed)?;
+        self.link.send(len)?;
+        // Not before: the client does not know yet, and both hand-overs of the handshake wake.
+        self.link.parking = agreed > 0;
+        let len = self.link.recv()?;
         Ok((Active::new(self.link), len))
     }
 
@@ -190,8 +197,13 @@ impl Closer {
     /// Returns true once no local thread sleeps, which usually takes microseconds; false if one
     /// still did after `deadline`. May be called any number of times. A datagram that arrives at
     /// the same moment may still be handled by this side; the answer is lost.
+    ///
+    /// A client takes a reply that the server had handed over before, even if it has not looked at
+    /// the window yet: the server may have answered and then hung up. So while the window is the
+    /// client's, it stays as it is, and the server hears of the end when the client's end is next
+    /// used or dropped.
     pub fn shutdown(&self, deadline: Duration) -> bool {
-        let control = self.shared.control();
+        let control = self.shared.control(false);
         let started = Instant::now();
         let (mut pause, longest) = REWAKE;
         control.close();
@@ -217,7 +229,7 @@ impl Closer {
     /// which case the peer is told that the channel is shut down; a peer that sends one later waits
     /// until it learns elsewhere that nobody is there.
     pub fn shutdown_if_idle(&self) {
-        self.shared.control().close_if_asleep();
+        self.shared.control(false).close_if_asleep();
     }
 
     /// How the waits of this end went so far.
@@ -236,11 +248,19 @@ struct Shared {
 }
 
 impl Shared {
-    fn control(&self) -> Control<'_, AtomicU32> {
+    /// `parking` says whether to heed and set the parking flags. To end a channel they are not
+    /// needed: that wakes everybody.
+    fn control(&self, parking: bool) -> Control<'_, AtomicU32> {
+        let (client, server) = (self.mapping.client_asleep(), self.mapping.server_asleep());
+        let (mine, theirs) = match self.role {
+            Role::Client => (client, server),
+            Role::Server => (server, client),
+        };
         Control {
             state: self.mapping.state(),
             gate: &self.gate,
             role: self.role,
+            flags: parking.then_some(Flags { mine, theirs }),
         }
     }
 }
@@ -262,6 +282,8 @@ struct Link {
     shared: Arc<Shared>,
     waiter: Waiter,
     stage: Stage,
+    /// Whether the parking flags are agreed upon.
+    parking: bool,
 }
 
 impl Link {
@@ -276,6 +298,7 @@ impl Link {
             shared: Arc::new(shared),
             waiter: Waiter::new(policy, spinners),
             stage: Stage::Open,
+            parking: false,
         }
     }
 
@@ -312,27 +335,29 @@ impl Link {
                     len as u64,
                 )
             })?;
-        let control = self.shared.control();
+        let control = self.shared.control(self.parking);
         let given = if control.is_closing() {
-            Err(Ended::Shutdown)
+            Err(control.end(Ended::Shutdown))
         } else {
             // Relaxed: ordered by the hand-over that follows.
             self.shared.mapping.data_len().store(data_len, Relaxed);
             control.give()
         };
-        if let Err(ended) = given {
-            self.stage = Stage::Failed;
-            return Err(describe(ended));
+        match given {
+            Ok(Given::Woken) => self.shared.counters.count_wake(),
+            Ok(Given::Awake) => self.shared.counters.count_elided_wake(),
+            Err(ended) => {
+                self.stage = Stage::Failed;
+                return Err(describe(ended));
+            }
         }
-        self.shared.counters.count_wake();
         Ok(())
     }
 
     /// Waits for control and judges the length that comes with it.
     fn recv(&mut self) -> Result<usize, Error> {
-        let waited = self
-            .waiter
-            .wait(&self.shared.control(), &self.shared.counters);
+        let control = self.shared.control(self.parking);
+        let waited = self.waiter.wait(&control, &self.shared.counters);
         if let Err(ended) = waited {
             self.stage = Stage::Failed;
             return Err(describe(ended));
@@ -343,16 +368,11 @@ impl Link {
             Ok(len) if len <= self.shared.mapping.datagram().len() => Ok(len),
             _ => {
                 self.stage = Stage::Failed;
-                self.shared.control().close();
+                self.shared.control(false).mark();
                 let what = "peer's datagram exceeds the window";
                 Err(Error::about(ErrorKind::Protocol, what, data_len.into()))
             }
         }
-    }
-
-    fn send_handshake(&mut self) -> Result<usize, Error> {
-        let len = handshake::write(self.datagram())?;
-        self.send_recv(len)
     }
 }
 
@@ -361,7 +381,7 @@ impl Drop for Link {
         // Without this the peer would wait for ever for an end that an early return has dropped. An
         // end that failed has told the peer already, and leaves the window alone.
         if self.stage == Stage::Open {
-            self.shared.control().close();
+            self.shared.control(false).mark();
         }
     }
 }

@@ -50,6 +50,11 @@ impl Word for AtomicU32 {
     }
 
     #[inline]
+    fn store(&self, to: u32, order: Ordering) {
+        AtomicU32::store(self, to, order);
+    }
+
+    #[inline]
     fn compare_exchange(&self, from: u32, to: u32, order: Ordering) -> Result<u32, u32> {
         AtomicU32::compare_exchange(self, from, to, order, Ordering::Relaxed)
     }
@@ -108,6 +113,7 @@ mod tests {
             state: &state,
             gate: &gate,
             role: Role::Server,
+            flags: None,
         };
         thread::scope(|scope| {
             for _ in 0..CROWD {
@@ -121,7 +127,7 @@ mod tests {
             while arrived.load(Relaxed) < CROWD {
                 thread::yield_now();
             }
-            let victim = scope.spawn(|| control.park());
+            let victim = scope.spawn(|| control.park(1));
             while !control.is_asleep() {
                 thread::yield_now();
             }

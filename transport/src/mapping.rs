@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::shared::SharedBytes;
 use crate::window::WindowDescriptor;
 
-/// Bytes in front of the datagram: four words, of which the last two are reserved.
+/// Bytes in front of the datagram: four words.
 pub(crate) const HEADER_LEN: usize = 16;
 
 /// A header word, by its offset in the window.
@@ -19,6 +19,8 @@ pub(crate) const HEADER_LEN: usize = 16;
 enum HeaderWord {
     State = 0,
     DataLen = 4,
+    ClientAsleep = 8,
+    ServerAsleep = 12,
 }
 
 /// A shared, writable mapping of one packet window.
@@ -57,6 +59,16 @@ impl Mapping {
     /// Length of the datagram now in the window.
     pub(crate) fn data_len(&self) -> &AtomicU32 {
         self.word(HeaderWord::DataLen)
+    }
+
+    /// The client's parking flag.
+    pub(crate) fn client_asleep(&self) -> &AtomicU32 {
+        self.word(HeaderWord::ClientAsleep)
+    }
+
+    /// The server's parking flag.
+    pub(crate) fn server_asleep(&self) -> &AtomicU32 {
+        self.word(HeaderWord::ServerAsleep)
     }
 
     /// Everything behind the header.

@@ -10,39 +10,64 @@
 #[allow(dead_code, reason = "the models need less than the crate")]
 mod control;
 
-use std::sync::atomic::Ordering::{self, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 use loom::model::Builder;
-use loom::sync::atomic::AtomicU32;
+use loom::sync::atomic::{AtomicU32, fence};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use nix::errno::Errno;
 
-use control::{CLIENT_ACTIVE, Control, Ended, Role, SHUT_DOWN, Word};
+use control::{AWAKE, CLIENT_ACTIVE, Control, Ended, Flags, Given, Role, SHUT_DOWN, Word};
 
+/// A word on loom's atomics. Those take `SeqCst` for `AcqRel`, so that order is made of fences here;
+/// they are all that is left of it, and a word that is not `ordered` goes without.
 struct ModelWord {
     value: AtomicU32,
+    ordered: bool,
     bucket: Mutex<()>,
     sleepers: Condvar,
 }
 
 impl ModelWord {
-    fn new() -> ModelWord {
+    fn new(ordered: bool) -> ModelWord {
         ModelWord {
             value: AtomicU32::new(0),
+            ordered,
             bucket: Mutex::new(()),
             sleepers: Condvar::new(),
         }
+    }
+
+    /// Makes an access in the given order, if `SeqCst` surrounded by fences.
+    fn access<R>(&self, order: Ordering, weaker: Ordering, access: impl Fn(Ordering) -> R) -> R {
+        if order != SeqCst {
+            return access(order);
+        }
+        if self.ordered {
+            fence(SeqCst);
+        }
+        let result = access(weaker);
+        if self.ordered {
+            fence(SeqCst);
+        }
+        result
     }
 }
 
 impl Word for ModelWord {
     fn load(&self, order: Ordering) -> u32 {
-        self.value.load(order)
+        self.access(order, Acquire, |order| self.value.load(order))
+    }
+
+    fn store(&self, to: u32, order: Ordering) {
+        self.access(order, Release, |order| self.value.store(to, order));
     }
 
     fn compare_exchange(&self, from: u32, to: u32, order: Ordering) -> Result<u32, u32> {
-        self.value.compare_exchange(from, to, order, Relaxed)
+        self.access(order, AcqRel, |order| {
+            self.value.compare_exchange(from, to, order, Relaxed)
+        })
     }
 
     fn swap(&self, to: u32, order: Ordering) -> u32 {
@@ -75,21 +100,37 @@ impl Word for ModelWord {
     }
 }
 
-/// One window: the word, one word of payload, and each side's private gate.
+/// One window: the word, the parking flags, one word of payload, and each side's private gate.
 struct Channel {
     state: ModelWord,
+    client_asleep: ModelWord,
+    server_asleep: ModelWord,
     payload: AtomicU32,
     client_gate: ModelWord,
     server_gate: ModelWord,
+    parking: bool,
 }
 
 impl Channel {
+    /// One on which every hand-over wakes.
     fn new() -> Arc<Channel> {
+        Channel::build(false, true, true)
+    }
+
+    /// One with parking flags.
+    fn with_flags() -> Arc<Channel> {
+        Channel::build(true, true, true)
+    }
+
+    fn build(parking: bool, state_ordered: bool, flags_ordered: bool) -> Arc<Channel> {
         Arc::new(Channel {
-            state: ModelWord::new(),
+            state: ModelWord::new(state_ordered),
+            client_asleep: ModelWord::new(flags_ordered),
+            server_asleep: ModelWord::new(flags_ordered),
             payload: AtomicU32::new(0),
-            client_gate: ModelWord::new(),
-            server_gate: ModelWord::new(),
+            client_gate: ModelWord::new(true),
+            server_gate: ModelWord::new(true),
+            parking,
         })
     }
 
@@ -98,6 +139,10 @@ impl Channel {
             state: &self.state,
             gate: &self.client_gate,
             role: Role::Client,
+            flags: self.parking.then_some(Flags {
+                mine: &self.client_asleep,
+                theirs: &self.server_asleep,
+            }),
         }
     }
 
@@ -106,6 +151,10 @@ impl Channel {
             state: &self.state,
             gate: &self.server_gate,
             role: Role::Server,
+            flags: self.parking.then_some(Flags {
+                mine: &self.server_asleep,
+                theirs: &self.client_asleep,
+            }),
         }
     }
 
@@ -114,6 +163,7 @@ impl Channel {
         self.payload.store(1, Relaxed);
         self.client().give()?;
         wait(&self.client())?;
+        assert_eq!(self.client_asleep.load(Relaxed), AWAKE);
         Ok(self.payload.load(Relaxed))
     }
 
@@ -121,8 +171,9 @@ impl Channel {
     fn answer(&self) -> Result<(), Ended> {
         wait(&self.server())?;
         assert_eq!(self.payload.load(Relaxed), 1, "the request is not visible");
+        assert_eq!(self.server_asleep.load(Relaxed), AWAKE);
         self.payload.store(2, Relaxed);
-        self.server().give()
+        self.server().give().map(drop)
     }
 }
 
@@ -131,7 +182,7 @@ fn wait(control: &Control<'_, ModelWord>) -> Result<(), Ended> {
     if control.is_mine()? {
         Ok(())
     } else {
-        control.park()
+        control.park(1)
     }
 }
 
@@ -141,23 +192,141 @@ fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     builder.check(model);
 }
 
+fn round_trip(channel: &Arc<Channel>) {
+    let server = {
+        let channel = Arc::clone(channel);
+        thread::spawn(move || channel.answer())
+    };
+    assert_eq!(channel.ask(), Ok(2), "the reply is not visible");
+    assert_eq!(server.join().unwrap(), Ok(()));
+}
+
 #[test]
 fn data_arrives_with_the_word() {
-    explore(4, || {
-        let channel = Channel::new();
+    explore(4, || round_trip(&Channel::new()));
+}
+
+#[test]
+fn nobody_sleeps_for_ever_because_a_wake_was_left_out() {
+    explore(3, || round_trip(&Channel::with_flags()));
+}
+
+/// Of each pair of accesses that cross over, one is to the state and one to a flag. If neither side
+/// orders its two, a side can sleep while the other takes it for awake; loom finds that, and so
+/// would find any change to `control.rs` that comes to the same.
+#[test]
+#[should_panic(expected = "deadlock")]
+fn without_their_ordering_the_flags_strand_somebody() {
+    explore(3, || round_trip(&Channel::build(true, false, false)));
+}
+
+#[test]
+fn a_stale_flag_costs_a_wake_and_no_more() {
+    explore(3, || {
+        let channel = Channel::with_flags();
+        channel.server_asleep.store(1, Relaxed);
+        assert_eq!(channel.client().give(), Ok(Given::Woken));
+        wait(&channel.server()).unwrap();
+        round_trip_back(&channel);
+    });
+}
+
+/// The server's turn, which it gives back to a client that may sleep.
+fn round_trip_back(channel: &Arc<Channel>) {
+    let client = {
+        let channel = Arc::clone(channel);
+        thread::spawn(move || wait(&channel.client()))
+    };
+    channel.server().give().unwrap();
+    assert_eq!(client.join().unwrap(), Ok(()));
+}
+
+/// The handshake wakes in both directions, whatever the flags say, and the server publishes for the
+/// first time while the client already leaves wakes out.
+#[test]
+fn the_flags_begin_after_the_handshake() {
+    explore(2, || {
+        let channel = Channel::with_flags();
         let server = {
             let channel = Arc::clone(&channel);
-            thread::spawn(move || channel.answer())
+            thread::spawn(move || {
+                let before = Control {
+                    flags: None,
+                    ..channel.server()
+                };
+                wait(&before).unwrap();
+                before.give().unwrap();
+                channel.answer()
+            })
         };
-        assert_eq!(channel.ask(), Ok(2), "the reply is not visible");
+        let before = Control {
+            flags: None,
+            ..channel.client()
+        };
+        assert_eq!(before.give(), Ok(Given::Woken));
+        wait(&before).unwrap();
+        assert_eq!(channel.ask(), Ok(2));
         assert_eq!(server.join().unwrap(), Ok(()));
     });
 }
 
+/// The peer writes our flag while we are about to sleep. It forgets us, which is its loss: the end
+/// still reaches us.
+#[test]
+fn a_peer_that_clears_our_flag_cannot_keep_us_from_leaving() {
+    explore(2, || {
+        let channel = Channel::with_flags();
+        let server = {
+            let channel = Arc::clone(&channel);
+            thread::spawn(move || wait(&channel.server()))
+        };
+        let hostile = {
+            let channel = Arc::clone(&channel);
+            thread::spawn(move || channel.server_asleep.store(AWAKE, Relaxed))
+        };
+        end(&channel.server());
+        assert_eq!(server.join().unwrap(), Err(Ended::Shutdown));
+        hostile.join().unwrap();
+    });
+}
+
+/// The server answers for the last time and is gone; the client is told so before it has looked.
+#[test]
+fn a_client_takes_the_reply_that_was_there_when_it_was_shut_down() {
+    for parking in [false, true] {
+        explore(3, move || {
+            let channel = Channel::build(parking, true, true);
+            channel.payload.store(1, Relaxed);
+            channel.client().give().unwrap();
+            let server = {
+                let channel = Arc::clone(&channel);
+                thread::spawn(move || {
+                    assert_eq!(channel.answer(), Ok(()));
+                    // Its socket has ended by now.
+                    channel.client().close();
+                })
+            };
+            assert_eq!(wait(&channel.client()), Ok(()));
+            assert_eq!(channel.payload.load(Relaxed), 2, "the reply is not visible");
+            server.join().unwrap();
+            assert!(channel.client().is_closing(), "the next request is refused");
+        });
+    }
+}
+
 #[test]
 fn a_shutdown_during_a_round_trip_strands_nobody() {
-    explore(2, || {
-        let channel = Channel::new();
+    shut_down_during_a_round_trip(false);
+}
+
+#[test]
+fn a_shutdown_wakes_also_those_that_the_flags_call_awake() {
+    shut_down_during_a_round_trip(true);
+}
+
+fn shut_down_during_a_round_trip(parking: bool) {
+    explore(2, move || {
+        let channel = Channel::build(parking, true, true);
         let server = {
             let channel = Arc::clone(&channel);
             thread::spawn(move || {
@@ -271,7 +440,7 @@ fn an_idle_shutdown_leaves_a_request_to_be_answered_or_refused() {
         let server = {
             let channel = Arc::clone(&channel);
             thread::spawn(move || {
-                channel.server().park()?;
+                channel.server().park(1)?;
                 assert_eq!(channel.answer(), Ok(()), "the turn was ours");
                 Ok::<(), Ended>(())
             })

@@ -66,11 +66,11 @@ pub(crate) struct Args {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// How to wait for answers: park, or spin=USEC
+    /// How to wait for answers: adaptive, park, or spin=USEC
     ///
-    /// `park` sleeps. `spin` polls for so many microseconds before it sleeps. The private server of
-    /// --serve waits in the same way.
-    #[arg(long, global = true, value_name = "HOW", default_value = "park")]
+    /// `adaptive` polls where that has paid, and sleeps else. `park` sleeps. `spin` polls for so
+    /// many microseconds before it sleeps. The private server of --serve waits in the same way.
+    #[arg(long, global = true, value_name = "HOW", default_value_t)]
     pub(crate) wait: WaitPolicy,
 
     /// How many shared-memory channels to open at the most; 0 is to use the socket alone

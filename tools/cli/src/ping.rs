@@ -129,8 +129,12 @@ impl Ping {
         ))?;
         for (number, waits) in outcome.waits.iter().enumerate() {
             console.line(&format!(
-                "channel {number}: {} parks, {} wakes, {} spin hits, {} spin misses",
-                waits.parks, waits.wakes, waits.spin_hits, waits.spin_misses
+                "channel {number}: {} parks, {} wakes, {} wakes left out, {} spin hits, {} spin misses",
+                waits.parks,
+                waits.wakes,
+                waits.elided_wakes,
+                waits.spin_hits,
+                waits.spin_misses
             ))?;
         }
         Ok(())
@@ -145,6 +149,7 @@ impl Ping {
                 json!({
                     "parks": waits.parks,
                     "wakes": waits.wakes,
+                    "elided_wakes": waits.elided_wakes,
                     "spin_hits": waits.spin_hits,
                     "spin_misses": waits.spin_misses,
                 })
@@ -230,6 +235,7 @@ fn since(after: WaitStats, before: WaitStats) -> WaitStats {
     WaitStats {
         parks: after.parks.saturating_sub(before.parks),
         wakes: after.wakes.saturating_sub(before.wakes),
+        elided_wakes: after.elided_wakes.saturating_sub(before.elided_wakes),
         spin_hits: after.spin_hits.saturating_sub(before.spin_hits),
         spin_misses: after.spin_misses.saturating_sub(before.spin_misses),
     }

@@ -165,11 +165,11 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = positive)]
     pub(crate) max_connections: usize,
 
-    /// How to wait for requests on channels: park, or spin=USEC
+    /// How to wait for requests on channels: adaptive, park, or spin=USEC
     ///
-    /// `park` sleeps. `spin` polls for so many microseconds before it sleeps: answers are faster,
+    /// `adaptive` polls where that has paid, and sleeps else. `park` sleeps. `spin` polls for so many microseconds before it sleeps: answers are faster,
     /// and a CPU is busy meanwhile.
-    #[arg(long, value_name = "HOW", default_value = "park")]
+    #[arg(long, value_name = "HOW", default_value_t)]
     pub(crate) wait: WaitPolicy,
 
     /// Whether to lock this process in: off

@@ -21,7 +21,7 @@ fn bad_command_lines_are_refused_with_the_reason() {
             "cannot be used with",
         ),
         (&["--serve", "/", "frobnicate"], "frobnicate"),
-        (&["--serve", "/", "--wait", "adaptive", "ls"], "park"),
+        (&["--serve", "/", "--wait", "sometimes", "ls"], "adaptive"),
         (&["--serve", "/", "stat"], "<PATHS>"),
         (&["--serve", "/", "chmod", "u+q", "x"], "not octal"),
         (&["--serve", "/", "truncate", "-s", "-1", "x"], "-1"),

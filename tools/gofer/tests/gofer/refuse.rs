@@ -39,7 +39,7 @@ fn bad_command_lines_are_refused_with_the_reason() {
             &["--fd", "0", "--max-connections", "many", "/"],
             "invalid digit",
         ),
-        (&["--fd", "0", "--wait", "adaptive", "/"], "park"),
+        (&["--fd", "0", "--wait", "sometimes", "/"], "adaptive"),
         (
             &["--fd", "0", "--sandbox", "strict", "/"],
             "there is no sandbox yet",

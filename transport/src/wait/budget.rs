@@ -1,0 +1,266 @@
+#![forbid(unsafe_code)]
+//! How long an adaptive endpoint may spin: what it has learned, and what it can afford.
+//!
+//! Three rules, applied to one endpoint each. All times are nanoseconds of one clock, given by the
+//! caller, so nothing here depends on how fast a machine is.
+//!
+//! 1. *Experience*, as KVM polls before it halts a CPU. A sleep that is over soon would have been
+//!    saved by spinning, so the budget grows; one that lasts long shows that spinning was in vain,
+//!    and the budget is gone. A spin that finds nothing although it lasted as long as spins may is
+//!    in vain as well, however soon the turn comes then: two threads that share a CPU look like that.
+//! 2. *An account.* A wait earns what a sleep costs, plus a multiple of the time spent at work since
+//!    the last one. Spinning spends it. So a peer that times its requests cannot make us burn
+//!    more than it could by having us woken for each of them, and for its work.
+//! 3. *Preemption.* A thread that loses its CPU while it spins has taken that CPU from somebody,
+//!    maybe from the very peer that it waits for. It stops, and the budget stays at nothing for a
+//!    while: for longer each time that this happens again.
+
+/// What one step of growth makes of an empty budget.
+const FIRST: u64 = 12_500;
+/// The longest spin. About what two wake-ups across CPUs take where they are slow, in a virtual machine.
+pub(super) const LONGEST: u64 = 50_000;
+/// A wait that is over within this time was short. It includes the wake-up, which the spin would
+/// have saved: that is why it exceeds the longest spin.
+const SOON: u64 = 100_000;
+
+/// What a wait earns, in spinning time: the CPU time that a sleep and the wake-up would cost.
+const GRANT: u64 = 20_000;
+/// What time at work earns.
+const PER_WORK: u64 = 8;
+/// The most that can be saved up.
+pub(super) const SAVINGS: u64 = 200_000;
+
+/// How long the budget stays empty after spinning was found to be wrong: at first, and at most.
+const HOLD: (u64, u64) = (1_000_000, 1_000_000_000);
+/// If nothing was wrong for this long, the next hold is a first one.
+const CALM: u64 = 100_000_000;
+
+/// The budget of one endpoint.
+#[derive(Debug)]
+pub(super) struct Budget {
+    spin: u64,
+    savings: u64,
+    /// When the last wait was over, as far as known.
+    working_since: Option<u64>,
+    hold: u64,
+    held_until: u64,
+}
+
+impl Budget {
+    /// Nothing learned yet: the first wait sleeps.
+    pub(super) fn new() -> Budget {
+        Budget {
+            spin: 0,
+            savings: SAVINGS,
+            working_since: None,
+            hold: 0,
+            held_until: 0,
+        }
+    }
+
+    /// How long the next spin may last; zero for not at all.
+    pub(super) fn allowance(&self) -> u64 {
+        self.spin.min(self.savings)
+    }
+
+    /// A wait that takes some time has begun by `now`. Waits that are over before anybody looks at
+    /// the clock earn nothing and cost nothing: they are part of the work.
+    pub(super) fn begin(&mut self, now: u64) {
+        let work = self
+            .working_since
+            .take()
+            .map_or(0, |since| now.saturating_sub(since));
+        let earned = GRANT.saturating_add(work.saturating_mul(PER_WORK));
+        self.savings = self.savings.saturating_add(earned).min(SAVINGS);
+    }
+
+    /// The wait was over at `now`, after `spun` of spinning.
+    pub(super) fn hit(&mut self, spun: u64, now: u64) {
+        self.spend(spun);
+        self.working_since = Some(now);
+    }
+
+    /// A spin of `spun` found nothing.
+    pub(super) fn missed(&mut self, spun: u64, now: u64) {
+        self.spend(spun);
+        if self.spin >= LONGEST && spun >= LONGEST {
+            self.stop(now);
+        }
+    }
+
+    /// A spin of `spun` has lost its CPU meanwhile.
+    pub(super) fn preempted(&mut self, spun: u64, now: u64) {
+        self.spend(spun.min(LONGEST));
+        self.stop(now);
+    }
+
+    /// The wait was over at `now`, after `waited` in all, of which the end was spent asleep.
+    pub(super) fn parked(&mut self, waited: u64, now: u64) {
+        self.working_since = Some(now);
+        if waited > SOON {
+            self.spin = 0;
+        } else if now >= self.held_until {
+            self.spin = self.spin.saturating_mul(2).clamp(FIRST, LONGEST);
+        }
+    }
+
+    fn spend(&mut self, spun: u64) {
+        self.savings = self.savings.saturating_sub(spun);
+    }
+
+    fn stop(&mut self, now: u64) {
+        let (first, longest) = HOLD;
+        let calm = now.saturating_sub(self.held_until) >= CALM;
+        self.hold = match calm {
+            true => first,
+            false => self.hold.saturating_mul(2).clamp(first, longest),
+        };
+        self.held_until = now.saturating_add(self.hold);
+        self.spin = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A budget and the time, which passes as told.
+    struct Life {
+        budget: Budget,
+        now: u64,
+    }
+
+    impl Life {
+        fn new() -> Life {
+            Life {
+                budget: Budget::new(),
+                now: 1 << 40,
+            }
+        }
+
+        /// One wait for a turn that comes after `turn`, and then `work`. Returns the time spun.
+        fn wait(&mut self, turn: u64, work: u64) -> u64 {
+            self.budget.begin(self.now);
+            let spun = self.budget.allowance().min(turn);
+            self.now += turn;
+            if spun > 0 && spun == turn {
+                self.budget.hit(spun, self.now);
+            } else {
+                self.budget.missed(spun, self.now);
+                self.budget.parked(turn, self.now);
+            }
+            self.now += work;
+            spun
+        }
+    }
+
+    #[test]
+    fn waits_that_end_soon_make_it_grow_up_to_the_limit() {
+        let mut life = Life::new();
+        assert_eq!(life.budget.allowance(), 0);
+        let grown = [0; 4].map(|_| {
+            life.budget.parked(SOON, life.now);
+            life.budget.allowance()
+        });
+        assert_eq!(grown, [12_500, 25_000, 50_000, 50_000]);
+    }
+
+    #[test]
+    fn a_long_wait_makes_it_nothing() {
+        let mut life = Life::new();
+        life.wait(SOON, 1_000);
+        assert_eq!(life.budget.allowance(), FIRST);
+        life.wait(SOON + 1, 1_000);
+        assert_eq!(life.budget.allowance(), 0);
+    }
+
+    #[test]
+    fn waits_within_the_budget_leave_it_alone() {
+        let mut life = Life::new();
+        life.wait(20_000, 1_000);
+        life.wait(20_000, 1_000);
+        for _ in 0..1_000 {
+            assert_eq!(life.wait(20_000, 1_000), 20_000);
+        }
+    }
+
+    #[test]
+    fn a_peer_that_comes_once_in_a_millisecond_is_never_spun_for() {
+        let mut life = Life::new();
+        let spun: u64 = (0..1_000).map(|_| life.wait(1_000_000, 1_000)).sum();
+        assert_eq!(spun, 0);
+    }
+
+    /// The worst that a peer can do: come when the spin is nearly over.
+    #[test]
+    fn spinning_stays_below_what_waits_and_work_earn() {
+        for work in [0, 1_000, 10_000] {
+            let mut life = Life::new();
+            let (mut spun, mut earned) = (0, SAVINGS);
+            for _ in 0..10_000 {
+                spun += life.wait(life.budget.allowance().clamp(1, LONGEST) - 1, work);
+                earned += GRANT + PER_WORK * work;
+                assert!(spun <= earned, "{spun} spun, {earned} earned");
+            }
+            // Ever and ever again the peer came while it was spun for: the bound is not idle.
+            assert!(spun > 10_000 * GRANT / 2, "{spun}");
+        }
+    }
+
+    #[test]
+    fn savings_have_a_limit() {
+        let mut life = Life::new();
+        life.wait(1, 1 << 50);
+        life.budget.begin(life.now);
+        assert_eq!(life.budget.savings, SAVINGS);
+    }
+
+    #[test]
+    fn an_empty_account_means_no_spinning() {
+        let mut life = Life::new();
+        for _ in 0..3 {
+            life.budget.parked(SOON, life.now);
+        }
+        life.budget.hit(SAVINGS - 7, life.now);
+        assert_eq!(life.budget.allowance(), 7);
+        life.budget.hit(7, life.now);
+        assert_eq!(life.budget.allowance(), 0);
+    }
+
+    /// As two threads do that share a CPU: nothing comes while one spins, all at once when it sleeps.
+    #[test]
+    fn spins_in_vain_stop_even_if_the_turn_comes_right_after() {
+        let mut life = Life::new();
+        let mut spun = 0;
+        for _ in 0..100_000 {
+            life.budget.begin(life.now);
+            let spin = life.budget.allowance();
+            life.now += spin;
+            life.budget.missed(spin, life.now);
+            life.now += 2_000;
+            life.budget.parked(spin + 2_000, life.now);
+            spun += spin;
+        }
+        assert!(spun * 20 < life.now - (1 << 40), "{spun}");
+    }
+
+    #[test]
+    fn a_preempted_spinner_holds_still_for_longer_each_time() {
+        let mut life = Life::new();
+        let mut holds = Vec::new();
+        for _ in 0..12 {
+            life.budget.preempted(1_000, life.now);
+            let stopped = life.now;
+            while life.budget.allowance() == 0 {
+                life.now += 100_000;
+                life.budget.begin(life.now);
+                life.budget.parked(1_000, life.now);
+            }
+            holds.push((life.now - stopped) / 1_000_000);
+        }
+        assert_eq!(holds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_000, 1_000]);
+        life.now += CALM;
+        life.budget.preempted(1_000, life.now);
+        assert_eq!(life.budget.held_until, life.now + 1_000_000);
+    }
+}
