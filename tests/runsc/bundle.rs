@@ -67,7 +67,8 @@ pub(crate) fn add_program(root: &Path, program: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn find_program(name: &str) -> Result<PathBuf, String> {
+/// A program that is installed.
+pub(crate) fn find_program(name: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .map(|dir| dir.join(name))
@@ -122,7 +123,8 @@ impl Bundle {
             "process": {
                 "user": {"uid": 0, "gid": 0},
                 "args": ["true"],
-                "env": ["PATH=/bin", "HOME=/root", "LC_ALL=C"],
+                "env": ["PATH=/bin", "HOME=/root", "LC_ALL=C", "GIT_AUTHOR_DATE=@7 +0000",
+                        "GIT_COMMITTER_DATE=@7 +0000"],
                 "cwd": "/",
                 "capabilities": {
                     "bounding": capabilities, "effective": capabilities, "permitted": capabilities,

@@ -35,6 +35,7 @@ use self::configuration::{Configuration, Variant};
 use self::metadata::{WORKLOADS, Workload};
 use self::processes::Usage;
 use self::sandbox::{LIMIT, Runsc};
+use self::scratch::Role;
 use self::shell::Shell;
 use self::subject::Release;
 
@@ -90,11 +91,11 @@ pub(crate) struct Timed {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = scratch::enter().and_then(|()| {
-        let result = compare(&args);
-        let left = scratch::leave();
-        result.and(left)
-    });
+    let result = match scratch::enter() {
+        Ok(Role::Outside(code)) => return code,
+        Ok(Role::Inside) => compare(&args),
+        Err(why) => Err(why),
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

@@ -59,7 +59,7 @@ pub(crate) fn prepare(bundle: &Bundle) -> Result<(), String> {
     let tree = bundle.root("tree");
     let io = |error: std::io::Error| format!("{}: {error}", tree.display());
     write_tree(&tree).map_err(io)?;
-    fs::write(bundle.root("root/.gitconfig"), GIT_CONFIG).map_err(io)?;
+    configure_git(bundle)?;
     let run = |command: &mut Command| {
         command::run(command, Duration::from_secs(60))
             .and_then(command::Finished::success)
@@ -80,6 +80,12 @@ pub(crate) fn prepare(bundle: &Bundle) -> Result<(), String> {
         .arg("tree"))
 }
 
+/// Settles who commits and when, and that nothing is done in the background.
+pub(crate) fn configure_git(bundle: &Bundle) -> Result<(), String> {
+    let path = bundle.root("root/.gitconfig");
+    fs::write(&path, GIT_CONFIG).map_err(|error| format!("{}: {error}", path.display()))
+}
+
 /// 800 files of 2 to 8 KiB of text, the same ones each time.
 pub(crate) fn write_tree(tree: &Path) -> std::io::Result<()> {
     for dir in 0..DIRECTORIES {
@@ -90,7 +96,7 @@ pub(crate) fn write_tree(tree: &Path) -> std::io::Result<()> {
             let lines = 64 + number * 7919 % 192;
             let mut text = String::new();
             for line in 0..lines {
-                let word = if (number + line) % 997 == 0 {
+                let word = if (number + line).is_multiple_of(997) {
                     "needle"
                 } else {
                     "straw"

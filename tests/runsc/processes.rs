@@ -50,17 +50,6 @@ pub(crate) fn descendants(process: u32) -> Vec<u32> {
     found
 }
 
-/// The descendants of `process` that have not ended.
-pub(crate) fn living(process: u32) -> Vec<u32> {
-    let ended = |process: &u32| {
-        stat(*process).is_none_or(|stat| stat.first().is_some_and(|state| state == "Z"))
-    };
-    descendants(process)
-        .into_iter()
-        .filter(|process| !ended(process))
-        .collect()
-}
-
 /// The words that the process was started with.
 pub(crate) fn command_line(process: u32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();

@@ -63,6 +63,18 @@ impl Runsc {
         self
     }
 
+    /// Hands the state directory to a user who is to run it.
+    pub(crate) fn owned_by(self, user: u32) -> Result<Runsc, String> {
+        for path in [
+            self.state.path().to_owned(),
+            self.state.path().join("state"),
+        ] {
+            std::os::unix::fs::chown(path, Some(user), Some(user))
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(self)
+    }
+
     /// A command of `runsc`, with the global flags before it.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = match &self.cpus {
@@ -94,7 +106,12 @@ impl Runsc {
 
     /// Runs a script with `runsc do` in the directory `root`.
     pub(crate) fn run_do(&self, options: &[&str], script: &str) -> Result<Finished, String> {
-        let words = [&["do"], options, &["/bin/busybox", "sh", "-c", script]].concat();
+        let words = [
+            &["do", "--cwd=/"],
+            options,
+            &["/bin/busybox", "sh", "-c", script],
+        ]
+        .concat();
         self.finish(&words)
     }
 

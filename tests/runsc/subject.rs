@@ -1,11 +1,13 @@
 //! The `runsc` binaries: of which release, and with whose gofer.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use crate::command;
+use crate::scratch::SCRATCH;
+use crate::{bundle, command};
 
 /// A `runsc` that people run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,20 +31,31 @@ impl Release {
         static DEBIAN: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         static HEAD: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         let found = match self {
-            Release::Debian => DEBIAN.get_or_init(find_debians),
-            Release::Head => HEAD.get_or_init(build_head),
+            Release::Debian => DEBIAN.get_or_init(|| reachable("debian", &find_debians()?)),
+            Release::Head => HEAD.get_or_init(|| reachable("head", &build_head()?)),
         };
         found.as_deref().map_err(Clone::clone)
     }
 }
 
+/// A copy where everybody can execute it, as they cannot below root's home.
+fn reachable(name: &str, runsc: &Path) -> Result<PathBuf, String> {
+    let copy = Path::new(SCRATCH).join(name).join("runsc");
+    let made = copy.parent().map_or(Ok(()), fs::create_dir_all);
+    made.and_then(|()| fs::copy(runsc, &copy))
+        .map_err(|error| format!("{}: {error}", copy.display()))?;
+    Ok(copy)
+}
+
 fn find_debians() -> Result<PathBuf, String> {
-    let path = Path::new("/usr/bin/runsc");
-    let version = command::run(Command::new(path).arg("--version"), Duration::from_secs(10))
-        .map_err(|why| format!("Debian's package runsc is not installed: {why}"))?
-        .success()?;
+    let path = bundle::find_program("runsc")?;
+    let version = command::run(
+        Command::new(&path).arg("--version"),
+        Duration::from_secs(10),
+    )?
+    .success()?;
     if version.contains("20221219") {
-        Ok(path.to_owned())
+        Ok(path)
     } else {
         Err(format!("{} is another release: {version}", path.display()))
     }
@@ -94,9 +107,28 @@ impl Subject {
     }
 }
 
-/// A copy of `stock` that starts our gofer.
-fn with_our_gofer(_stock: &Path) -> Result<PathBuf, String> {
-    std::env::var_os("LISAFS_E2E_OURS")
-        .map(PathBuf::from)
-        .ok_or_else(|| "LISAFS_E2E_OURS names no runsc that starts our gofer".to_owned())
+/// What `lisafs-gofer install` makes of `stock`, once for each.
+///
+/// `LISAFS_E2E_OURS` names a `runsc` to take instead.
+fn with_our_gofer(stock: &Path) -> Result<PathBuf, String> {
+    if let Some(ours) = std::env::var_os("LISAFS_E2E_OURS") {
+        return Ok(ours.into());
+    }
+    static INSTALLED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    let mut installed = INSTALLED.lock().map_err(|error| error.to_string())?;
+    let number = installed.iter().position(|other| other == stock);
+    let prefix = |number: usize| Path::new(SCRATCH).join(format!("prefix-{number}"));
+    let made = |number: usize| prefix(number).join("bin/runsc-lisafs");
+    if let Some(number) = number {
+        return Ok(made(number));
+    }
+    let number = installed.len();
+    let mut install = Command::new(env!("CARGO_BIN_EXE_lisafs-gofer"));
+    install.arg("install").arg("--runsc").arg(stock);
+    install.arg("--prefix").arg(prefix(number));
+    // Not in /etc, as without this.
+    install.arg("--link").arg(format!("{SCRATCH}/to-{number}"));
+    command::run(&mut install, Duration::from_secs(60))?.success()?;
+    installed.push(stock.to_owned());
+    Ok(made(number))
 }
