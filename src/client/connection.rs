@@ -14,7 +14,7 @@ use super::control_file::ControlFile;
 use super::pool::{Lease, Pool};
 use super::watchdog::Watchdog;
 use super::{Error, Socket, SupportedMids};
-use crate::wire::{FdId, Inode, Mid};
+use crate::wire::{Array, CloseReq, FdId, Inode, Mid};
 
 /// How to use a connection.
 ///
@@ -212,6 +212,16 @@ impl Client {
     #[must_use]
     pub fn wait_stats(&self) -> Vec<WaitStats> {
         self.connection.pool.wait_stats()
+    }
+
+    /// Sends the smallest request there is, a Close of nothing, and waits for the answer.
+    ///
+    /// # Errors
+    /// EIO when the server is gone.
+    pub fn ping(&self) -> Result<(), Error> {
+        self.lease().call(&CloseReq {
+            fds: Array::new(&[]),
+        })
     }
 
     /// Tells the server now about handles that were dropped. Without it, control handles are

@@ -1,0 +1,316 @@
+//! The report for people.
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::table::Table;
+use super::{Measured, Report, float};
+use crate::cost::Usage;
+use crate::failure::Stop;
+use crate::floor;
+use crate::run::Outcome;
+use crate::sample::{PERCENTILES, Sample};
+
+/// What is not known.
+const UNKNOWN: &str = "–";
+
+impl Report {
+    /// Prints it, as Markdown.
+    pub(crate) fn print(&self, out: &mut impl Write) -> Result<(), Stop> {
+        writeln!(out, "{}", self.how())?;
+        let tables = [
+            ("Servers", self.servers()),
+            ("The floor, µs", self.floor()),
+            ("Latency, µs", self.latency()),
+            ("Parts of the mixes: latency, µs", self.parts()),
+            ("Cost of an operation", self.cost()),
+            ("gVisor's client: latency, µs", self.go()),
+            ("Idle", self.idle()),
+        ];
+        for (title, table) in tables {
+            if !table.is_empty() {
+                write!(out, "\n## {title}\n\n{}", table.text())?;
+            }
+        }
+        Ok(out.flush()?)
+    }
+
+    fn servers(&self) -> Table {
+        let head = [
+            "server",
+            "is",
+            "CPUs",
+            "client waits",
+            "channels",
+            "start, ms",
+            "peak RSS, MiB",
+            "anonymous, MiB",
+            "threads",
+        ];
+        let mut table = Table::new(4, &head);
+        for subject in &self.subjects {
+            let memory = |kind: fn(&crate::cost::Memory) -> u64| {
+                let kib = subject.memory.as_ref().map(kind);
+                kib.map_or(UNKNOWN.to_owned(), |kib| {
+                    format!("{:.1}", float(kib) / 1024.0)
+                })
+            };
+            table.row(vec![
+                subject.plan.label.clone(),
+                subject.plan.origin.to_string(),
+                subject.plan.placement.to_string(),
+                subject.plan.wait.to_string(),
+                subject.plan.channels.to_string(),
+                subject.start.map_or(UNKNOWN.to_owned(), |start| {
+                    format!("{:.1}", start.as_secs_f64() * 1e3)
+                }),
+                memory(|memory| memory.peak),
+                memory(|memory| memory.anonymous),
+                subject
+                    .memory
+                    .map_or(UNKNOWN.to_owned(), |memory| memory.threads.to_string()),
+            ]);
+        }
+        table
+    }
+
+    fn floor(&self) -> Table {
+        let mut table = Table::new(2, &head(&["what", "below"], &[]));
+        for row in &self.floor {
+            let op = row.op.map_or(String::new(), |op| op.to_string());
+            let mut cells = vec![row.name.clone(), op];
+            cells.extend(percentiles(&row.sample));
+            table.row(cells);
+        }
+        table
+    }
+
+    fn latency(&self) -> Table {
+        let mut more = vec![];
+        if self.load.rate.is_some() {
+            more.extend(["service p50", "service p99", "unsent"]);
+        }
+        if !self.floor.is_empty() {
+            more.extend(["calls", "beyond"]);
+        }
+        if self.subjects.len() > 1 {
+            more.extend(["ratio", "of slices"]);
+        }
+        let mut table = Table::new(2, &head(&["operation", "server"], &more));
+        for measured in &self.measured {
+            for (subject, outcome) in measured.outcomes.iter().enumerate() {
+                let Some(outcome) = outcome else { continue };
+                let mut cells = vec![measured.work.to_string(), self.label(subject).to_owned()];
+                let overall = outcome.seen.overall();
+                cells.extend(percentiles(&overall));
+                if let Some(service) = &outcome.seen.service {
+                    cells.extend([microseconds(service.p50()), microseconds(service.at(0.99))]);
+                    cells.push(outcome.seen.unsent.to_string());
+                }
+                if !self.floor.is_empty() {
+                    cells.extend(self.beyond(measured, &overall));
+                }
+                if self.subjects.len() > 1 {
+                    cells.extend(ratio(measured, subject));
+                }
+                table.row(cells);
+            }
+        }
+        table
+    }
+
+    /// The calls below an operation, and what it takes beyond them.
+    fn beyond(&self, measured: &Measured, overall: &Sample) -> [String; 2] {
+        match floor::below(&self.floor, measured.work) {
+            Some(row) => {
+                let calls = row.sample.p50();
+                let beyond = (float(overall.p50()) - float(calls)) / 1e3;
+                [microseconds(calls), format!("{beyond:.2}")]
+            }
+            None => [UNKNOWN.to_owned(), UNKNOWN.to_owned()],
+        }
+    }
+
+    fn parts(&self) -> Table {
+        let mut table = Table::new(3, &head(&["mix", "part", "server"], &[]));
+        for measured in &self.measured {
+            for (part, name) in measured.work.parts().into_iter().enumerate() {
+                for (subject, outcome) in measured.outcomes.iter().enumerate() {
+                    let sample = outcome
+                        .as_ref()
+                        .and_then(|outcome| outcome.seen.latency.get(part))
+                        .filter(|sample| sample.count() > 0);
+                    let Some(sample) = sample else { continue };
+                    let mut cells = vec![
+                        measured.work.to_string(),
+                        name.to_owned(),
+                        self.label(subject).to_owned(),
+                    ];
+                    cells.extend(percentiles(sample));
+                    table.row(cells);
+                }
+            }
+        }
+        table
+    }
+
+    fn cost(&self) -> Table {
+        let head = [
+            "operation",
+            "server",
+            "requests",
+            "per second",
+            "client CPU, µs",
+            "server CPU, µs",
+            "both, µs",
+            "client switches",
+            "server switches",
+            "parks",
+            "wakes",
+            "spin hits",
+            "spin misses",
+        ];
+        let mut table = Table::new(2, &head);
+        for measured in &self.measured {
+            for (subject, outcome) in measured.outcomes.iter().enumerate() {
+                let Some(outcome) = outcome else { continue };
+                let requests = measured.work.requests();
+                let mut cells = vec![
+                    measured.work.to_string(),
+                    self.label(subject).to_owned(),
+                    requests.map_or(UNKNOWN.to_owned(), |requests| requests.to_string()),
+                ];
+                cells.extend(cost(outcome));
+                table.row(cells);
+            }
+        }
+        table
+    }
+
+    fn go(&self) -> Table {
+        let more = ["client CPU", "server CPU, mean"];
+        let mut table = Table::new(2, &head(&["operation", "server"], &more));
+        let rows = self.subjects.iter().flat_map(|subject| {
+            let label = &subject.plan.label;
+            subject.go.iter().map(move |row| (label, row))
+        });
+        let mut rows: Vec<_> = rows.collect();
+        // By operation, those in the order in which the client measures them.
+        let order: Vec<String> = rows.iter().map(|(_, row)| row.op.clone()).collect();
+        rows.sort_by_key(|(_, row)| order.iter().position(|op| *op == row.op));
+        for (label, row) in rows {
+            let cpu = |cpu: Option<u64>| cpu.map_or(UNKNOWN.to_owned(), microseconds);
+            let mut cells = vec![row.op.clone(), label.clone(), row.count.to_string()];
+            cells.extend(row.percentiles.iter().map(|took| microseconds(*took)));
+            cells.extend([cpu(row.client_cpu), cpu(row.server_cpu)]);
+            table.row(cells);
+        }
+        table
+    }
+
+    fn idle(&self) -> Table {
+        let head = [
+            "server",
+            "connections",
+            "channels",
+            "seconds",
+            "wake-ups",
+            "CPU, µs",
+            "peak RSS, MiB",
+            "anonymous, MiB",
+            "threads",
+        ];
+        let mut table = Table::new(1, &head);
+        for subject in &self.subjects {
+            let Some(idle) = subject.idle else { continue };
+            let usage = |show: fn(Usage) -> String| idle.server.map_or(UNKNOWN.to_owned(), show);
+            let memory = |kind: fn(crate::cost::Memory) -> String| {
+                idle.memory.map_or(UNKNOWN.to_owned(), kind)
+            };
+            table.row(vec![
+                subject.plan.label.clone(),
+                idle.connections.to_string(),
+                idle.channels.to_string(),
+                format!("{:.1}", idle.time.as_secs_f64()),
+                usage(|usage| (usage.voluntary + usage.involuntary).to_string()),
+                usage(|usage| each(usage.cpu, 1)),
+                memory(|memory| format!("{:.1}", float(memory.peak) / 1024.0)),
+                memory(|memory| format!("{:.1}", float(memory.anonymous) / 1024.0)),
+                memory(|memory| memory.threads.to_string()),
+            ]);
+        }
+        table
+    }
+}
+
+fn head<'a>(first: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    let names = PERCENTILES.iter().map(|(_, name)| *name);
+    let first = first.iter().copied().chain(["count"]);
+    first
+        .chain(names)
+        .chain(["max"])
+        .chain(more.iter().copied())
+        .collect()
+}
+
+fn percentiles(sample: &Sample) -> Vec<String> {
+    let mut cells = vec![sample.count().to_string()];
+    let quantiles = PERCENTILES.iter().map(|(quantile, _)| sample.at(*quantile));
+    cells.extend(quantiles.chain([sample.max()]).map(microseconds));
+    cells
+}
+
+fn ratio(measured: &Measured, subject: usize) -> [String; 2] {
+    match measured.ratio(subject) {
+        Some(_) if subject == 0 => ["1".to_owned(), String::new()],
+        Some(ratio) => [
+            format!("{:.2}", ratio.of_p50),
+            format!("{:.2}–{:.2}", ratio.least, ratio.most),
+        ],
+        None => [UNKNOWN.to_owned(), UNKNOWN.to_owned()],
+    }
+}
+
+fn cost(outcome: &Outcome) -> Vec<String> {
+    let count = outcome.seen.count();
+    let rate = float(count) / outcome.elapsed.as_secs_f64().max(1e-9);
+    let switches = |usage: Usage| {
+        let (gave, lost) = (usage.voluntary, usage.involuntary);
+        format!("{} + {}", by_number(gave, count), by_number(lost, count))
+    };
+    let server =
+        |show: &dyn Fn(Usage) -> String| outcome.server.map_or_else(|| UNKNOWN.to_owned(), show);
+    let waits = outcome.waits;
+    let mut cells = vec![
+        format!("{rate:.0}"),
+        each(outcome.client.cpu, count),
+        server(&|usage| each(usage.cpu, count)),
+        server(&|usage| each(usage.cpu + outcome.client.cpu, count)),
+        switches(outcome.client),
+        server(&switches),
+    ];
+    let waits = [waits.parks, waits.wakes, waits.spin_hits, waits.spin_misses];
+    cells.extend(waits.map(|number| by_number(number, count)));
+    cells
+}
+
+/// A part of `time`, in µs.
+fn each(time: Duration, count: u64) -> String {
+    format!("{:.2}", time.as_secs_f64() * 1e6 / float(count.max(1)))
+}
+
+/// So many for each; small numbers need more digits, because few are what is hoped for.
+fn by_number(number: u64, count: u64) -> String {
+    match float(number) / float(count.max(1)) {
+        _ if number == 0 => "0".to_owned(),
+        share if share < 0.1 => format!("{share:.4}"),
+        share => format!("{share:.2}"),
+    }
+}
+
+fn microseconds(nanoseconds: u64) -> String {
+    match nanoseconds {
+        0..=99_999 => format!("{:.2}", float(nanoseconds) / 1e3),
+        _ => format!("{:.0}", float(nanoseconds) / 1e3),
+    }
+}
