@@ -1,23 +1,29 @@
-// Command gobench measures the latency of three operations as gVisor's own
-// client sees it, over one channel, one request at a time.
+// Command gobench measures the latency of operations as gVisor's own client sees
+// it, over one channel, one request at a time.
 //
-//	gobench (--connect SOCKET | --fd N) [--count N] [--file NAME] [--cpu LIST]
+//	gobench (--connect SOCKET | --fd N) [--count N] [--ops LIST] [--cpu LIST]
 //
-// For each operation it prints one line
-// {"op":…,"count":N,"mean_ns":…,"min_ns":…,"p50_ns":…,"p99_ns":…}:
+// For each operation it prints one line of JSON: op, count, runs (with those that
+// were not measured), and in nanoseconds min_ns, mean_ns, p50_ns, p90_ns, p99_ns,
+// p999_ns, p9999_ns, max_ns, and cpu_ns, the CPU time of this process for each.
 //
-//	FStat  stat of a control handle.
-//	Walk   walk to one name that exists, and close; the client sends the closes
-//	       in batches of 100, so a hundredth of the samples contains a Close RPC.
-//	OpenAt open for reading, the donated descriptor received and closed, and
-//	       the open file closed at once: two RPCs.
+//	FStat       stat of a control handle.
+//	Walk        walk to one name that exists, and close; the client sends the closes
+//	            in batches of 100, so a hundredth of the samples contains a Close.
+//	WalkAbsent  walk to one name that does not exist.
+//	WalkStat    stat of three names, each in the one before.
+//	OpenAt      open for reading, the donated descriptor received and closed, and
+//	            the open file closed at once: two requests.
+//	Create      create and open, all closed, and unlink: three requests.
+//	Mkdir       make a directory and remove it: two requests.
 //
-// NAME is a regular file in the root. Without --file one is made through the
-// protocol, and removed at the end.
+// All of it happens in a directory in the root that is made through the protocol
+// and removed at the end. `lisafs-bench --go-client` runs this program.
 package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -32,6 +38,8 @@ import (
 	"lisafs.test/interop/internal/dial"
 )
 
+const usage = "usage: gobench (--connect SOCKET | --fd N) [--count N] [--ops LIST] [--cpu LIST]"
+
 func main() {
 	if err := run(); err != nil {
 		fmt.Fprintf(os.Stderr, "gobench: %v\n", err)
@@ -39,14 +47,14 @@ func main() {
 	}
 }
 
-func run() error {
+func run() (err error) {
 	target := dial.Flags()
 	count := flag.Int("count", 100_000, "samples per operation")
-	name := flag.String("file", "", "a regular file in the root; made if not given")
+	wanted := flag.String("ops", "", "operations to measure, such as FStat,Walk; all if not given")
 	cpus := flag.String("cpu", "", "CPUs to run on, such as 0 or 0,2-3")
 	flag.Parse()
 	if flag.NArg() != 0 || *count < 1 {
-		return fmt.Errorf("usage: gobench (--connect SOCKET | --fd N) [--count N] [--file NAME] [--cpu LIST]")
+		return errors.New(usage)
 	}
 	if err := pin(*cpus); err != nil {
 		return err
@@ -58,15 +66,15 @@ func run() error {
 	defer mount.Client.Close()
 	b := &bench{client: mount.Client, ctx: context.Background()}
 	b.root = b.client.NewFD(mount.Root.ControlFD)
-	remove, err := b.prepare(*name)
+	defer func() { err = errors.Join(err, b.remove()) }()
+	if err := b.prepare(); err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	ops, err := b.ops(*wanted)
 	if err != nil {
 		return err
 	}
-	defer remove()
-	for _, op := range []struct {
-		name string
-		run  func() error
-	}{{"FStat", b.fstat}, {"Walk", b.walk}, {"OpenAt", b.open}} {
+	for _, op := range ops {
 		if err := measure(op.name, *count, op.run); err != nil {
 			return fmt.Errorf("%s: %w", op.name, err)
 		}
@@ -74,39 +82,92 @@ func run() error {
 	return nil
 }
 
-// bench is one connection and the file that is measured.
+// bench is one connection and the directory that is measured: a file in it, and
+// three directories, each in the one before.
 type bench struct {
 	client *lisafs.Client
 	ctx    context.Context
 	root   lisafs.ClientFD
 	name   string
+	dir    lisafs.ClientFD
 	file   lisafs.ClientFD
+	// undo removes what was made, the last first.
+	undo []func() error
 }
 
-// prepare finds or makes the file. The returned function undoes it.
-func (b *bench) prepare(name string) (func(), error) {
-	b.name = name
-	if name != "" {
-		inode, err := b.root.Walk(b.ctx, name)
-		if err != nil {
-			return nil, fmt.Errorf("walk to %q: %w", name, err)
-		}
-		b.file = b.client.NewFD(inode.ControlFD)
-		return func() {}, nil
+type op struct {
+	name string
+	run  func() error
+}
+
+// chain is a path in the directory.
+var chain = []string{"d", "d", "d"}
+
+const fileName = "file"
+
+// ops returns the operations in list, or all.
+func (b *bench) ops(list string) ([]op, error) {
+	all := []op{
+		{"FStat", b.fstat},
+		{"Walk", b.walk},
+		{"WalkAbsent", b.walkAbsent},
+		{"WalkStat", b.walkStat},
+		{"OpenAt", b.open},
+		{"Create", b.create},
+		{"Mkdir", b.mkdir},
 	}
-	b.name = fmt.Sprintf("gobench.%d", os.Getpid())
-	inode, open, host, err := b.root.OpenCreateAt(b.ctx, b.name, unix.O_RDWR, 0o644, lisafs.NoUID, lisafs.NoGID)
+	if list == "" {
+		return all, nil
+	}
+	var ops []op
+	for name := range strings.SplitSeq(list, ",") {
+		at := slices.IndexFunc(all, func(op op) bool { return op.name == name })
+		if at < 0 {
+			return nil, fmt.Errorf("there is no operation %q", name)
+		}
+		ops = append(ops, all[at])
+	}
+	return ops, nil
+}
+
+func (b *bench) prepare() error {
+	var err error
+	if b.dir, err = b.makeDir(b.root, fmt.Sprintf("gobench.%d", os.Getpid())); err != nil {
+		return err
+	}
+	below := b.dir
+	for _, name := range chain {
+		if below, err = b.makeDir(below, name); err != nil {
+			return err
+		}
+	}
+	inode, open, host, err := b.openCreate(fileName)
 	if err != nil {
-		return nil, fmt.Errorf("create %q: %w", b.name, err)
+		return err
 	}
 	closeHost(host)
 	b.client.CloseFD(b.ctx, open, true)
 	b.file = b.client.NewFD(inode.ControlFD)
-	return func() {
-		if err := b.root.UnlinkAt(b.ctx, b.name, 0); err != nil {
-			fmt.Fprintf(os.Stderr, "gobench: remove %q: %v\n", b.name, err)
+	b.undo = append(b.undo, func() error { return b.dir.UnlinkAt(b.ctx, fileName, 0) })
+	return nil
+}
+
+func (b *bench) makeDir(parent lisafs.ClientFD, name string) (lisafs.ClientFD, error) {
+	inode, err := parent.MkdirAt(b.ctx, name, 0o755, lisafs.NoUID, lisafs.NoGID)
+	if err != nil {
+		return lisafs.ClientFD{}, fmt.Errorf("make %q: %w", name, err)
+	}
+	b.undo = append(b.undo, func() error { return parent.UnlinkAt(b.ctx, name, unix.AT_REMOVEDIR) })
+	return b.client.NewFD(inode.ControlFD), nil
+}
+
+func (b *bench) remove() error {
+	for _, undo := range slices.Backward(b.undo) {
+		if err := undo(); err != nil {
+			return fmt.Errorf("remove what was made: %w", err)
 		}
-	}, nil
+	}
+	return nil
 }
 
 func (b *bench) fstat() error {
@@ -115,9 +176,24 @@ func (b *bench) fstat() error {
 }
 
 func (b *bench) walk() error {
-	inode, err := b.root.Walk(b.ctx, b.name)
+	inode, err := b.dir.Walk(b.ctx, fileName)
 	if err == nil {
 		b.client.CloseFD(b.ctx, inode.ControlFD, false)
+	}
+	return err
+}
+
+func (b *bench) walkAbsent() error {
+	if _, err := b.dir.Walk(b.ctx, "absent"); !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("a name that does not exist: %v", err)
+	}
+	return nil
+}
+
+func (b *bench) walkStat() error {
+	stats, err := b.dir.WalkStat(b.ctx, chain)
+	if err == nil && len(stats) != len(chain) {
+		return fmt.Errorf("%d of %d names", len(stats), len(chain))
 	}
 	return err
 }
@@ -132,6 +208,33 @@ func (b *bench) open() error {
 	return nil
 }
 
+func (b *bench) create() error {
+	const name = "created"
+	inode, open, host, err := b.openCreate(name)
+	if err != nil {
+		return err
+	}
+	closeHost(host)
+	// Of the two ids, which then go in one Close.
+	b.client.CloseFD(b.ctx, inode.ControlFD, false)
+	b.client.CloseFD(b.ctx, open, true)
+	return b.dir.UnlinkAt(b.ctx, name, 0)
+}
+
+func (b *bench) mkdir() error {
+	const name = "made"
+	inode, err := b.dir.MkdirAt(b.ctx, name, 0o755, lisafs.NoUID, lisafs.NoGID)
+	if err != nil {
+		return err
+	}
+	b.client.CloseFD(b.ctx, inode.ControlFD, false)
+	return b.dir.UnlinkAt(b.ctx, name, unix.AT_REMOVEDIR)
+}
+
+func (b *bench) openCreate(name string) (lisafs.Inode, lisafs.FDID, int, error) {
+	return b.dir.OpenCreateAt(b.ctx, name, unix.O_RDWR, 0o644, lisafs.NoUID, lisafs.NoGID)
+}
+
 func closeHost(fd int) {
 	if fd >= 0 {
 		_ = unix.Close(fd)
@@ -140,13 +243,18 @@ func closeHost(fd int) {
 
 // measure warms up with a tenth of the samples, then takes them.
 func measure(op string, count int, run func() error) error {
-	for range max(count/10, 100) {
+	warmUp := max(count/10, 100)
+	for range warmUp {
 		if err := run(); err != nil {
 			return err
 		}
 	}
 	samples := make([]int64, count)
 	var sum int64
+	before, err := cpuTime()
+	if err != nil {
+		return err
+	}
 	for i := range samples {
 		start := time.Now()
 		err := run()
@@ -156,15 +264,34 @@ func measure(op string, count int, run func() error) error {
 		}
 		sum += samples[i]
 	}
+	after, err := cpuTime()
+	if err != nil {
+		return err
+	}
 	slices.Sort(samples)
+	// at returns the smallest sample that all but one in n do not exceed.
+	at := func(n int) int64 { return samples[count-1-(count-1)/n] }
 	return json.NewEncoder(os.Stdout).Encode(map[string]any{
-		"op":      op,
-		"count":   count,
-		"mean_ns": sum / int64(count),
-		"min_ns":  samples[0],
-		"p50_ns":  samples[count/2],
-		"p99_ns":  samples[count-1-count/100],
+		"op":       op,
+		"count":    count,
+		"runs":     warmUp + count,
+		"mean_ns":  sum / int64(count),
+		"min_ns":   samples[0],
+		"p50_ns":   at(2),
+		"p90_ns":   at(10),
+		"p99_ns":   at(100),
+		"p999_ns":  at(1000),
+		"p9999_ns": at(10000),
+		"max_ns":   samples[count-1],
+		"cpu_ns":   (after - before) / int64(count),
 	})
+}
+
+// cpuTime returns the CPU time of this process so far, in nanoseconds.
+func cpuTime() (int64, error) {
+	var now unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &now)
+	return now.Nano(), err
 }
 
 // pin restricts this process to the listed CPUs: the threads it has by now, and
