@@ -200,11 +200,9 @@ impl FromStr for Op {
             (Argument::Number { default, .. } | Argument::Bytes { default, .. }, None) => default,
             (Argument::Number { most, .. }, Some(given)) => within(name, given, 1, most)?,
             (Argument::Bytes { most, .. }, Some(given)) => {
-                let (digits, unit) = match given.as_bytes().last() {
-                    Some(b'k') => (given.trim_end_matches('k'), 1 << 10),
-                    Some(b'm') => (given.trim_end_matches('m'), 1 << 20),
-                    _ => (given, 1),
-                };
+                let kibi = given.strip_suffix('k').map(|digits| (digits, 1 << 10));
+                let mebi = given.strip_suffix('m').map(|digits| (digits, 1 << 20));
+                let (digits, unit) = kibi.or(mebi).unwrap_or((given, 1));
                 within(name, digits, unit, most)?
             }
         };
@@ -228,7 +226,7 @@ fn names() -> String {
     ENTRIES_OF_ALL.map(|entry| entry.name).join(", ")
 }
 
-/// Operations by name, with commas between them; `all` is all of them.
+/// Operations by name, with commas between them; `all` is all of them, `none` none.
 #[derive(Clone, Debug)]
 pub(crate) struct Ops(pub(crate) Vec<Op>);
 
@@ -236,7 +234,11 @@ impl FromStr for Ops {
     type Err = String;
 
     fn from_str(list: &str) -> Result<Ops, String> {
-        let list = if list == "all" { ALL } else { list };
+        let list = match list {
+            "none" => return Ok(Ops(Vec::new())),
+            "all" => ALL,
+            list => list,
+        };
         list.split(',')
             .map(str::parse)
             .collect::<Result<_, _>>()

@@ -118,8 +118,9 @@ pub(crate) fn drive(
                 break;
             }
             if clock.now() >= overtime {
-                let left = time.saturating_sub(due).as_nanos() / interval.as_nanos().max(1);
-                seen.unsent = u64::try_from(left + 1).unwrap_or(u64::MAX);
+                let left = time.saturating_sub(due).as_nanos();
+                let unsent = left.div_ceil(interval.as_nanos().max(1));
+                seen.unsent = u64::try_from(unsent).unwrap_or(u64::MAX);
                 break;
             }
         }

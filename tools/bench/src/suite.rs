@@ -55,14 +55,9 @@ pub(crate) fn run(args: &Args, stop: &AtomicBool) -> Result<Report, Stop> {
     let mut report = Report::new(args, load);
     if args.floor {
         progress.begin("floor".to_owned());
-        let wait = args
-            .wait
-            .last()
-            .copied()
-            .unwrap_or(flipcall::WaitPolicy::Park);
         // On the file system that is served, if that is known.
         let beside = TempDir::new_in(&dir).map_err(|why| Stop::at(dir.display(), why))?;
-        report.floor = floor::measure(&cpus, wait, &works, beside.path())?;
+        report.floor = floor::measure(&cpus, &args.wait, &works, beside.path())?;
     }
     let _busy = Busy::start(args.busy * cpus.count())
         .map_err(|why| Stop::at("cannot keep the CPUs busy", why))?;
@@ -75,7 +70,17 @@ pub(crate) fn run(args: &Args, stop: &AtomicBool) -> Result<Report, Stop> {
         report.refused.extend(measured.1);
         report.measured.push(measured.0);
     }
-    for target in &mut targets {
+    let mut go = vec![Vec::new(); targets.len()];
+    if let Some(path) = &args.go_client {
+        let count = args.count.unwrap_or(GO_COUNT);
+        for op in goclient::OPS {
+            for (rows, target) in go.iter_mut().zip(&mut targets) {
+                progress.begin(format!("gVisor's client, {op}, {}", target.plan.label));
+                rows.push(goclient::run(path, target, &cpus, op, count)?);
+            }
+        }
+    }
+    for (target, go) in targets.iter_mut().zip(go) {
         target.clear()?;
         let idle = match args.idle {
             Some(connections) => {
@@ -84,14 +89,6 @@ pub(crate) fn run(args: &Args, stop: &AtomicBool) -> Result<Report, Stop> {
                 Some(idle::watch(target, &cpus, connections, args.seconds, stop)?)
             }
             None => None,
-        };
-        let go = match &args.go_client {
-            Some(path) => {
-                progress.begin(format!("gVisor's client, {}", target.plan.label));
-                let count = args.count.unwrap_or(GO_COUNT);
-                goclient::run(path, target, &cpus, count)?
-            }
-            None => Vec::new(),
         };
         report.subjects.push(Subject {
             plan: target.plan.clone(),

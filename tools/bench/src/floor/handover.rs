@@ -30,7 +30,7 @@ enum Wait {
     Futex,
 }
 
-pub(super) fn measure(cpus: &Cpus, wait: WaitPolicy) -> Result<Vec<Row>, Stop> {
+pub(super) fn measure(cpus: &Cpus, waits: &[WaitPolicy]) -> Result<Vec<Row>, Stop> {
     let first = cpus.first();
     let mut rows = Vec::new();
     let mut add = |name: String, sample: Result<Sample, Stop>| -> Result<(), Stop> {
@@ -53,7 +53,7 @@ pub(super) fn measure(cpus: &Cpus, wait: WaitPolicy) -> Result<Vec<Row>, Stop> {
         add(name, ping_pong(Wait::Futex, first, *peer))?;
     }
     for (place, peer) in &peers {
-        for policy in policies(wait) {
+        for policy in policies(waits) {
             if policy != WaitPolicy::Park && *peer == first {
                 continue;
             }
@@ -64,12 +64,13 @@ pub(super) fn measure(cpus: &Cpus, wait: WaitPolicy) -> Result<Vec<Row>, Stop> {
     Ok(rows)
 }
 
-/// Parking, and what was asked for if that is something else.
-fn policies(wait: WaitPolicy) -> Vec<WaitPolicy> {
-    match wait {
-        WaitPolicy::Park => vec![WaitPolicy::Park],
-        other => vec![WaitPolicy::Park, other],
-    }
+/// Parking, and what was asked for beside it.
+fn policies(waits: &[WaitPolicy]) -> Vec<WaitPolicy> {
+    let others = waits.iter().filter(|wait| **wait != WaitPolicy::Park);
+    [WaitPolicy::Park]
+        .into_iter()
+        .chain(others.copied())
+        .collect()
 }
 
 /// Two threads and a word.

@@ -31,10 +31,10 @@ pub(crate) struct Row {
     pub(crate) sample: Sample,
 }
 
-/// Measures the floor below `works`: hand-overs with `wait`, and system calls in a directory.
+/// Measures the floor below `works`: hand-overs with `waits`, and system calls in a directory.
 pub(crate) fn measure(
     cpus: &Cpus,
-    wait: WaitPolicy,
+    waits: &[WaitPolicy],
     works: &[Work],
     dir: &Path,
 ) -> Result<Vec<Row>, Stop> {
@@ -43,7 +43,7 @@ pub(crate) fn measure(
         op: None,
         sample: repeat(&mut Nothing)?,
     }];
-    rows.extend(handover::measure(cpus, wait)?);
+    rows.extend(handover::measure(cpus, waits)?);
     // The calls have a CPU for themselves, whose caches stay warm.
     let calls = cpus.during(&only(cpus.first()), || -> Result<Vec<Row>, Stop> {
         let mut rows = Vec::new();

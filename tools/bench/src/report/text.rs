@@ -23,7 +23,10 @@ impl Report {
             ("The floor, µs", self.floor()),
             ("Latency, µs", self.latency()),
             ("Parts of the mixes: latency, µs", self.parts()),
-            ("Cost of an operation", self.cost()),
+            (
+                "Cost of an operation; switches are voluntary + involuntary",
+                self.cost(),
+            ),
             ("gVisor's client: latency, µs", self.go()),
             ("Idle", self.idle()),
         ];
@@ -188,7 +191,7 @@ impl Report {
     }
 
     fn go(&self) -> Table {
-        let more = ["client CPU", "server CPU, mean"];
+        let more = ["client CPU", "server CPU"];
         let mut table = Table::new(2, &head(&["operation", "server"], &more));
         let rows = self.subjects.iter().flat_map(|subject| {
             let label = &subject.plan.label;

@@ -1,0 +1,99 @@
+//! Text, JSON, SVG.
+
+use std::fs;
+
+use crate::fixture::{Fixture, array, gofer, results};
+
+#[test]
+fn the_report_for_programs_has_everything() {
+    let at = Fixture::new();
+    let report = at.report(&["--ops", "fstat", "--count", "10"]);
+    let load = &report["load"];
+    assert_eq!((&load["threads"], &load["count"]), (&1.into(), &10.into()));
+    assert!(load["seconds"].is_null() && load["rate_per_second"].is_null());
+    let server = &report["servers"][0];
+    assert_eq!(server["label"], "ours");
+    assert!(server["is"].as_str().unwrap().starts_with("private gofer"));
+    assert_eq!(server["client_waits"], "park");
+    assert!(server["start_ns"].as_u64().unwrap() > 0);
+    for name in ["peak_kib", "anonymous_kib", "threads"] {
+        assert!(server["memory"][name].as_u64().unwrap() > 0, "{name}");
+    }
+    let result = &results(&report)[0];
+    assert_eq!(result["server"], "ours");
+    assert!(result["elapsed_ns"].as_u64().unwrap() > 0);
+    assert!(result["per_second"].as_f64().unwrap() > 0.0);
+    for side in ["client", "server_used"] {
+        assert!(result[side]["cpu_ns"].as_u64().unwrap() > 0, "{side}");
+        for name in ["voluntary_switches", "involuntary_switches"] {
+            assert!(result[side][name].is_u64(), "{side} {name}");
+        }
+    }
+    for name in ["parks", "wakes", "spin_hits", "spin_misses"] {
+        assert!(result["waits"][name].is_u64(), "{name}");
+    }
+    assert_eq!(array(&report["floor"]).len(), 0);
+}
+
+#[test]
+fn the_report_for_people_is_markdown() {
+    let at = Fixture::new();
+    let one = gofer("one", "");
+    let arguments = ["--ops", "fstat", "--count", "10", "--versus", &one];
+    let done = at.command(&arguments).output().unwrap();
+    let text = String::from_utf8(done.stdout).unwrap();
+    for title in ["Servers", "Latency, µs"] {
+        assert!(text.contains(&format!("\n## {title}\n\n| ")), "{text}");
+    }
+    assert!(text.contains("\n## Cost of an operation"), "{text}");
+    assert!(!text.contains("floor") && !text.contains("Idle"), "{text}");
+    // All lines of a table have as many cells.
+    for table in text.split("\n\n").filter(|part| part.starts_with('|')) {
+        let cells: Vec<_> = table
+            .lines()
+            .map(|line| line.matches('|').count())
+            .collect();
+        assert!(
+            cells.len() >= 3 && cells.iter().all(|count| *count == cells[0]),
+            "{table}"
+        );
+    }
+}
+
+#[test]
+fn the_picture_is_well_formed_and_says_what_it_shows() {
+    let at = Fixture::new();
+    let picture = at.path("picture.svg");
+    let odd = gofer("<&\">", "");
+    let arguments = [
+        "--ops",
+        "fstat,mkdir",
+        "--count",
+        "10",
+        "--floor",
+        "--versus",
+        &odd,
+    ];
+    at.report(&[&arguments[..], &["--plot", picture.to_str().unwrap()]].concat());
+    let svg = fs::read_to_string(picture).unwrap();
+    let document = roxmltree::Document::parse(&svg).unwrap();
+    assert_eq!(document.root_element().tag_name().name(), "svg");
+    let texts: Vec<_> = document
+        .descendants()
+        .filter(|node| node.is_text())
+        .filter_map(|node| node.text())
+        .map(str::trim)
+        .collect();
+    for wanted in ["fstat", "mkdir", "ours", "<&\">", "1", "10"] {
+        assert!(texts.contains(&wanted), "{wanted}: {texts:?}");
+    }
+    assert!(
+        texts.iter().any(|text| text.starts_with("latency, µs")),
+        "{texts:?}"
+    );
+    // Five percentiles for each operation of each server, and a dot for each server.
+    let circles = document
+        .descendants()
+        .filter(|node| node.tag_name().name() == "circle");
+    assert_eq!(circles.count(), 2 * 2 * 5 + 2);
+}
