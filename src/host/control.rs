@@ -5,7 +5,9 @@ use std::os::fd::OwnedFd;
 
 use nix::fcntl::OFlag;
 
+use super::handle::place::NodeFiles;
 use super::handle::{self, Handle};
+use super::names::Known;
 use super::{BoundSocketFd, HostFs, OpenFd};
 use crate::Errno;
 use crate::server::{
@@ -27,6 +29,11 @@ impl ControlFd {
     pub(super) fn new(handle: Handle) -> ControlFd {
         ControlFd { handle }
     }
+
+    #[cfg(test)]
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
 }
 
 /// Tells `record` the attributes of the files along `path`, see [`ControlFdImpl::walk_stat`].
@@ -41,7 +48,7 @@ pub(super) fn walk_stat<'n>(
         let directory = below.as_ref().unwrap_or(start);
         // What nothing is looked up in need not be opened.
         let looked_at = if path.peek().is_some() {
-            let walked = directory.walk(name);
+            let walked = directory.walk_open(name);
             walked.map(|(child, stat)| (Some(child), stat))
         } else {
             let stat = directory.with_fd(|fd| handle::stat_name(fd, name));
@@ -63,6 +70,10 @@ pub(super) fn walk_stat<'n>(
 impl ControlFdImpl for ControlFd {
     type Server = HostFs;
 
+    fn placed(&self, node: &NodeFiles) {
+        node.add(&self.handle);
+    }
+
     fn stat(&self, _at: FdShared<'_, HostFs>) -> Result<Statx, Errno> {
         self.handle.stat()
     }
@@ -78,6 +89,15 @@ impl ControlFdImpl for ControlFd {
 
     fn walk(&self, _at: Shared<'_, HostFs>, name: Name<'_>) -> Result<(Self, Statx), Errno> {
         let (child, stat) = self.handle.walk(name)?;
+        Ok((ControlFd::new(child), stat))
+    }
+
+    fn walk_through(
+        &self,
+        _at: Shared<'_, HostFs>,
+        name: Name<'_>,
+    ) -> Result<(Self, Statx), Errno> {
+        let (child, stat) = self.handle.walk_open(name)?;
         Ok((ControlFd::new(child), stat))
     }
 
@@ -102,10 +122,11 @@ impl ControlFdImpl for ControlFd {
         flags: OpenFlags,
     ) -> Result<(Self, Statx, OpenFd), Errno> {
         let access = OFlag::from_bits_truncate(flags.bits()) & OFlag::O_ACCMODE;
+        let share = self.handle.reserve()?;
         let (child, stat, file) = at
             .server()
             .create_file(&self.handle, name, creation, access)?;
-        Ok((ControlFd::new(child), stat, OpenFd::regular(file)))
+        Ok((ControlFd::new(child), stat, OpenFd::regular(file, share)))
     }
 
     fn mkdir(
@@ -190,11 +211,11 @@ impl ControlFdImpl for ControlFd {
 
     fn unlink(
         &self,
-        _at: Exclusive<'_, HostFs>,
+        at: Exclusive<'_, HostFs>,
         name: Name<'_>,
         directory: bool,
     ) -> Result<(), Errno> {
-        super::names::unlink(&self.handle, name, directory)
+        super::names::unlink(&self.handle, name, directory, at.child())
     }
 
     fn rename_at(
@@ -209,13 +230,18 @@ impl ControlFdImpl for ControlFd {
 
     fn rename_at2(
         &self,
-        _at: Global<'_, HostFs>,
+        at: Global<'_, HostFs>,
         old_name: Name<'_>,
         new_dir: &Self,
         new_name: Name<'_>,
         flags: RenameFlags,
     ) -> Result<RenameOutcome, Errno> {
-        super::names::rename(&self.handle, old_name, &new_dir.handle, new_name, flags)
+        let known = Known {
+            moved: at.moved(),
+            replaced: at.replaced(),
+        };
+        let (old_dir, new_dir) = (&self.handle, &new_dir.handle);
+        super::names::rename(old_dir, old_name, new_dir, new_name, flags, known)
     }
 
     fn get_xattr(

@@ -9,10 +9,11 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::HostFs;
 use super::attributes::{chown, permissions};
-use super::handle::{Handle, Identity, open_path, stat_name};
+use super::handle::{Handle, open_path, stat_name};
+use super::identity::Inode;
 use super::procfd::FdPath;
 use crate::Errno;
-use crate::server::{Creation, NodeKind};
+use crate::server::{Creation, NodeKind, Share};
 use crate::wire::{FileType, Gid, Name, Statx, Uid};
 
 const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
@@ -30,6 +31,7 @@ impl HostFs {
         creation: Creation,
         access: OFlag,
     ) -> Result<(Handle, Statx, OwnedFd), Errno> {
+        let share = parent.reserve()?;
         parent.with_fd(|directory| {
             // O_NONBLOCK as for every file that is opened; a new one makes nobody wait.
             let flags = OFlag::O_CREAT
@@ -42,7 +44,7 @@ impl HostFs {
             let file = openat(directory, name.as_bytes(), flags | access, mode)?;
             let fresh = Fresh::new(directory, name, FileType::Regular);
             let path = self.procfd.reopen(file.as_fd(), OFlag::O_PATH)?;
-            let (handle, stat) = self.settle(fresh, parent, path, creation)?;
+            let (handle, stat) = self.settle(fresh, parent, (path, share), creation)?;
             Ok((handle, stat, file))
         })
     }
@@ -57,6 +59,7 @@ impl HostFs {
         name: Name<'_>,
         creation: Creation,
     ) -> Result<(Handle, Statx), Errno> {
+        let share = parent.reserve()?;
         parent.with_fd(|directory| {
             mkdirat(
                 directory,
@@ -65,7 +68,7 @@ impl HostFs {
             )?;
             let fresh = Fresh::new(directory, name, FileType::Directory);
             let path = open_path(directory, name, OFlag::O_DIRECTORY)?;
-            self.settle(fresh, parent, path, creation)
+            self.settle(fresh, parent, (path, share), creation)
         })
     }
 
@@ -86,13 +89,16 @@ impl HostFs {
                     self.create_file(parent, name, creation, OFlag::O_RDONLY)?;
                 Ok((handle, stat))
             }
-            (libc::S_IFCHR, 0, 0) => parent.with_fd(|directory| {
-                let mode = permissions(creation.permissions & !SET_ID);
-                mknodat(directory, name.as_bytes(), SFlag::S_IFCHR, mode, 0)?;
-                let fresh = Fresh::new(directory, name, FileType::CharacterDevice);
-                let path = open_path(directory, name, OFlag::empty())?;
-                self.settle(fresh, parent, path, creation)
-            }),
+            (libc::S_IFCHR, 0, 0) => {
+                let share = parent.reserve()?;
+                parent.with_fd(|directory| {
+                    let mode = permissions(creation.permissions & !SET_ID);
+                    mknodat(directory, name.as_bytes(), SFlag::S_IFCHR, mode, 0)?;
+                    let fresh = Fresh::new(directory, name, FileType::CharacterDevice);
+                    let path = open_path(directory, name, OFlag::empty())?;
+                    self.settle(fresh, parent, (path, share), creation)
+                })
+            }
             _ => Err(Errno::EPERM),
         }
     }
@@ -109,6 +115,7 @@ impl HostFs {
         uid: Uid,
         gid: Gid,
     ) -> Result<(Handle, Statx), Errno> {
+        let share = parent.reserve()?;
         parent.with_fd(|directory| {
             symlinkat(target, directory, name.as_bytes())?;
             let fresh = Fresh::new(directory, name, FileType::Symlink);
@@ -116,7 +123,7 @@ impl HostFs {
             self.settle(
                 fresh,
                 parent,
-                path,
+                (path, share),
                 Creation {
                     permissions: 0o777,
                     uid,
@@ -136,29 +143,27 @@ impl HostFs {
         name: Name<'_>,
         target: &Handle,
     ) -> Result<(Handle, Statx), Errno> {
-        // Both names are of one file, so its handle serves for both; nothing needs to be looked up
-        // that could have been replaced.
-        let handle = target.duplicate()?;
         parent.with_fd(|directory| {
             target.with_fd(|file| {
-                let file = FdPath::new(file);
+                let path = FdPath::new(file);
                 let flags = AtFlags::AT_SYMLINK_FOLLOW;
-                Ok(linkat(
+                linkat(
                     &self.procfd,
-                    file.as_c_str(),
+                    path.as_c_str(),
                     directory,
                     name.as_bytes(),
                     flags,
-                )?)
-            })?;
-            let mut fresh = Fresh::new(directory, name, target.file_type());
-            let stat = handle.stat()?;
-            fresh.keep();
-            Ok((handle, stat))
+                )?;
+                let mut fresh = Fresh::new(directory, name, target.file_type());
+                let linked = parent.linked(name, target, file)?;
+                fresh.keep();
+                Ok(linked)
+            })
         })
     }
 
-    /// Takes over what `fresh` was made as and `path` was then opened as: gives it its owner and mode.
+    /// Takes over what `fresh` was made as and `path`, for which the share was taken, was then opened
+    /// as: gives it its owner and mode.
     ///
     /// # Errors
     /// ESTALE if `path` is another kind of file; as chown(2) and chmod(2).
@@ -166,10 +171,10 @@ impl HostFs {
         &self,
         mut fresh: Fresh<'_>,
         parent: &Handle,
-        path: OwnedFd,
+        (path, share): (OwnedFd, Share),
         creation: Creation,
     ) -> Result<(Handle, Statx), Errno> {
-        let (handle, stat) = parent.child(path)?;
+        let (handle, stat) = parent.child(path, share)?;
         if handle.file_type() != fresh.file_type {
             // Somebody has put something else there, which is not ours to change or remove.
             fresh.keep();
@@ -212,7 +217,7 @@ pub(super) struct Fresh<'f> {
     directory: BorrowedFd<'f>,
     name: Name<'f>,
     file_type: FileType,
-    identity: Option<Identity>,
+    inode: Option<Inode>,
     kept: bool,
 }
 
@@ -222,14 +227,14 @@ impl<'f> Fresh<'f> {
             directory,
             name,
             file_type,
-            identity: None,
+            inode: None,
             kept: false,
         }
     }
 
     /// Tells which file was made, so that no other one is removed in its place.
     pub(super) fn identify(&mut self, stat: &Statx) {
-        self.identity = Some(Identity::of(stat));
+        self.inode = Some(Inode::of(stat));
     }
 
     pub(super) fn keep(&mut self) {
@@ -238,8 +243,8 @@ impl<'f> Fresh<'f> {
 
     /// Whether the name is still that of what was made, as far as that is known.
     fn is_ours(&self) -> bool {
-        stat_name(self.directory, self.name).is_ok_and(|stat| match self.identity {
-            Some(identity) => Identity::of(&stat) == identity,
+        stat_name(self.directory, self.name).is_ok_and(|stat| match self.inode {
+            Some(inode) => Inode::of(&stat) == inode,
             None => stat.file_type() == self.file_type,
         })
     }

@@ -9,6 +9,9 @@
 //! - Whatever changes a file goes through its descriptor, also where the system call wants a path. A
 //!   handle of a file that has lost its name keeps working, and never means the file that has the
 //!   name now.
+//! - A file that is only looked at is not opened: it is remembered by its name and directory, and by
+//!   what tells it from every other file (`identity.rs`). When it is needed it is opened, and if it is
+//!   another one by then, the answer is ESTALE.
 //! - Nothing waits for another process: FIFOs and devices are opened, and sockets connected and
 //!   accepted, without blocking.
 //! - What is created has the owner and the mode that were asked for, or is removed again.
@@ -41,7 +44,9 @@ mod control;
 mod create;
 mod creds;
 mod dirents;
+mod filesystem;
 mod handle;
+mod identity;
 mod kernel;
 mod mounts;
 mod names;
@@ -64,6 +69,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 pub use control::ControlFd;
+pub use handle::place::NodeFiles;
 pub use open::OpenFd;
 pub use options::{CharacterDevices, HostFifo, HostOptions, HostUds, UnknownChoice, Xattrs};
 pub use socket::BoundSocketFd;
@@ -72,7 +78,7 @@ use self::handle::Handle;
 use self::kernel::Kernel;
 use self::procfd::ProcFd;
 use crate::Errno;
-use crate::server::{Mounted, ServerImpl, ServerOpts, Shared, Unguarded};
+use crate::server::{Mounted, Quota, ServerImpl, ServerOpts, Shared, Unguarded};
 use crate::wire::{FileType, Mid, Name, messages};
 
 /// A host directory, or a single file, to be served.
@@ -103,6 +109,8 @@ pub struct HostFs {
     procfd: Arc<ProcFd>,
     options: HostOptions,
     kernel: Kernel,
+    /// The descriptors that the connection of this clone may have.
+    quota: Arc<Quota>,
     /// Threads of this process can take another identity on.
     takes_identities: bool,
 }
@@ -153,9 +161,10 @@ impl HostFs {
         kernel: Kernel,
     ) -> Result<HostFs, SetupError> {
         let procfd = ProcFd::open(kernel).map_err(cannot("/proc/self/fd cannot be opened"))?;
-        let (root, _) = procfd
+        let quota = Quota::new(usize::MAX);
+        let root = procfd
             .reopen(root.as_fd(), OFlag::O_PATH)
-            .and_then(Handle::root)
+            .and_then(|root| Handle::root(root, Arc::clone(&quota)))
             .map_err(cannot("the root cannot be opened"))?;
         let takes_identities = creds::can_be_assumed();
         Ok(HostFs {
@@ -163,19 +172,20 @@ impl HostFs {
             procfd: Arc::new(procfd),
             options,
             kernel,
+            quota,
             takes_identities,
         })
     }
 
     /// Opens what the node `path` stands for, below the root.
     fn mount_at(&self, path: &[u8]) -> Result<Mounted<HostFs>, Errno> {
-        let mut handle = self.root.duplicate()?;
+        let mut handle = self.root.duplicate(&self.quota)?;
         let mut stat = handle.stat()?;
         for name in path
             .split(|byte| *byte == b'/')
             .filter(|name| !name.is_empty())
         {
-            (handle, stat) = handle.walk(Name::new(name)?)?;
+            (handle, stat) = handle.walk_open(Name::new(name)?)?;
         }
         let donation = self.root_donation(&handle)?;
         Ok(Mounted {
@@ -211,6 +221,7 @@ impl ServerImpl for HostFs {
     type ControlFd = ControlFd;
     type OpenFd = OpenFd;
     type BoundSocketFd = BoundSocketFd;
+    type NodeData = NodeFiles;
     /// The kernel locks inodes itself, and a host call that takes its time must not hold the tree.
     type FdLocks = Unguarded;
 
@@ -231,6 +242,11 @@ impl ServerImpl for HostFs {
             .filter(|mid| *mid != Mid::FLUSH)
             .filter(|mid| *mid != Mid::CONNECT_WITH_CREDS || with_creds)
             .collect()
+    }
+
+    fn count_descriptors(&mut self, quota: &Arc<Quota>) -> bool {
+        self.quota = Arc::clone(quota);
+        true
     }
 
     fn thread_started(&self) -> Result<(), Errno> {

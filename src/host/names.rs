@@ -1,20 +1,32 @@
 //! Removing, renaming and reading names.
 #![forbid(unsafe_code)]
 
+use std::os::fd::BorrowedFd;
+
 use nix::NixPath;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::handle::{Handle, Identity, stat_name};
+use super::handle::place::{NodeFiles, arrive, lock};
+use super::handle::{Handle, stat_name};
+use super::identity::Inode;
 use super::sys;
 use crate::Errno;
 use crate::server::{RenameFlags, RenameOutcome};
 use crate::wire::{FileType, Name};
 
-/// unlinkat(2); `directory` for AT_REMOVEDIR.
+/// unlinkat(2); `directory` for AT_REMOVEDIR. `known` are the files that clients know by the name.
 ///
 /// # Errors
 /// As the system call.
-pub(super) fn unlink(parent: &Handle, name: Name<'_>, directory: bool) -> Result<(), Errno> {
+pub(super) fn unlink(
+    parent: &Handle,
+    name: Name<'_>,
+    directory: bool,
+    known: Option<&NodeFiles>,
+) -> Result<(), Errno> {
+    if let Some(known) = known {
+        known.hold_all();
+    }
     let flags = if directory {
         UnlinkatFlags::RemoveDir
     } else {
@@ -23,10 +35,19 @@ pub(super) fn unlink(parent: &Handle, name: Name<'_>, directory: bool) -> Result
     parent.with_fd(|parent| Ok(unlinkat(parent, name.as_bytes(), flags)?))
 }
 
+/// What clients know by the two names of a rename.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known<'n> {
+    /// By the old name.
+    pub(super) moved: Option<&'n NodeFiles>,
+    /// By the new name.
+    pub(super) replaced: Option<&'n NodeFiles>,
+}
+
 /// renameat2(2).
 ///
 /// # Errors
-/// As the system call; EINVAL for flags but NOREPLACE and EXCHANGE, one at a time. WHITEOUT is not
+/// As the system call; EBUSY if somebody is stuck in looking for a file concerned; EINVAL for flags but NOREPLACE and EXCHANGE, one at a time. WHITEOUT is not
 /// supported: it would leave a device behind that nobody asked for by MknodAt.
 pub(super) fn rename(
     old_parent: &Handle,
@@ -34,34 +55,46 @@ pub(super) fn rename(
     new_parent: &Handle,
     new_name: Name<'_>,
     flags: RenameFlags,
+    known: Known<'_>,
 ) -> Result<RenameOutcome, Errno> {
     match flags {
         RenameFlags::NOREPLACE | RenameFlags::EXCHANGE => {}
         flags if flags.is_empty() => {}
         _ => return Err(Errno::EINVAL),
     }
-    old_parent.with_fd(|old_parent| {
-        new_parent.with_fd(|new_parent| {
+    let exchange = flags == RenameFlags::EXCHANGE;
+    let handles = |known: Option<&NodeFiles>| known.map(NodeFiles::handles).unwrap_or_default();
+    let moved = handles(known.moved);
+    let exchanged = handles(known.replaced.filter(|_| exchange));
+    if let Some(replaced) = known.replaced.filter(|_| flags.is_empty()) {
+        replaced.hold_all();
+    }
+    old_parent.with_fd(|old_fd| {
+        new_parent.with_fd(|new_fd| {
+            let (mut moved, mut exchanged) = (lock(&moved)?, lock(&exchanged)?);
             old_name.as_bytes().with_nix_path(|old| {
-                new_name.as_bytes().with_nix_path(|new| {
-                    sys::renameat2(old_parent, old, new_parent, new, flags.bits())
-                })
+                new_name
+                    .as_bytes()
+                    .with_nix_path(|new| sys::renameat2(old_fd, old, new_fd, new, flags.bits()))
             })???;
-            // Renaming a file to another of its names succeeds and does nothing.
-            let Ok(renamed) = stat_name(new_parent, new_name) else {
-                return Ok(RenameOutcome::Renamed);
-            };
-            // A directory has one name; its links are its subdirectories.
-            let same = renamed.nlink > 1
-                && renamed.file_type() != FileType::Directory
-                && stat_name(old_parent, old_name)
-                    .is_ok_and(|old| Identity::of(&old) == Identity::of(&renamed));
-            Ok(if same {
-                RenameOutcome::SameFile
-            } else {
-                RenameOutcome::Renamed
-            })
+            if is_same_file((old_fd, old_name), (new_fd, new_name)) {
+                return Ok(RenameOutcome::SameFile);
+            }
+            arrive(&mut moved, new_parent, new_name);
+            arrive(&mut exchanged, old_parent, old_name);
+            Ok(RenameOutcome::Renamed)
         })
+    })
+}
+
+/// Whether a rename from `old` to `new`, which has succeeded, has done nothing: both are names of one
+/// file.
+fn is_same_file(old: (BorrowedFd<'_>, Name<'_>), new: (BorrowedFd<'_>, Name<'_>)) -> bool {
+    // A directory has one name; its links are its subdirectories.
+    stat_name(new.0, new.1).is_ok_and(|renamed| {
+        renamed.nlink > 1
+            && renamed.file_type() != FileType::Directory
+            && stat_name(old.0, old.1).is_ok_and(|old| Inode::of(&old) == Inode::of(&renamed))
     })
 }
 

@@ -12,7 +12,7 @@ use super::dirents::Directory;
 use super::handle::{self, Handle};
 use super::options::{CharacterDevices, HostFifo};
 use crate::Errno;
-use crate::server::{DirentRequest, Donation, FdExclusive, FdShared, OpenFdImpl, OpenFlags};
+use crate::server::{DirentRequest, Donation, FdExclusive, FdShared, OpenFdImpl, OpenFlags, Share};
 use crate::wire::{DirentWriter, FileType, Statx};
 
 /// An open file of the host directory.
@@ -20,6 +20,7 @@ use crate::wire::{DirentWriter, FileType, Statx};
 pub struct OpenFd {
     fd: OwnedFd,
     kind: Kind,
+    _share: Share,
 }
 
 #[derive(Debug)]
@@ -31,10 +32,12 @@ enum Kind {
 }
 
 impl OpenFd {
-    pub(super) fn regular(fd: OwnedFd) -> OpenFd {
+    /// A regular file, for which `share` was taken.
+    pub(super) fn regular(fd: OwnedFd, share: Share) -> OpenFd {
         OpenFd {
             fd,
             kind: Kind::Regular,
+            _share: share,
         }
     }
 }
@@ -64,8 +67,13 @@ impl HostFs {
             _ => return Err(Errno::EPERM),
         };
         let flags = OFlag::from_bits_retain(flags.bits()) | extra;
+        let share = handle.reserve()?;
         let fd = handle.with_fd(|fd| self.procfd.reopen(fd, flags))?;
-        Ok(OpenFd { fd, kind })
+        Ok(OpenFd {
+            fd,
+            kind,
+            _share: share,
+        })
     }
 }
 

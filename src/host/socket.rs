@@ -21,7 +21,7 @@ use super::handle::{Handle, open_path};
 use super::procfd::FdPath;
 use super::{HostFs, sys};
 use crate::Errno;
-use crate::server::{BoundSocketFdImpl, Creation, FdShared, RenameFlags, Shared};
+use crate::server::{BoundSocketFdImpl, Creation, FdShared, RenameFlags, Share, Shared};
 use crate::wire::{FileType, Gid, Name, Statx, Uid};
 
 /// Any type, in the order in which they are likely.
@@ -90,6 +90,7 @@ impl HostFs {
             return Err(Errno::EPERM);
         }
         let sock_type = socket_type(sock_type)?;
+        let (share, socket_share) = (parent.reserve()?, parent.reserve()?);
         let socket = new_socket(sock_type)?;
         // The file gets the mode of the socket's own inode.
         fchmod(&socket, permissions(creation.permissions))?;
@@ -97,8 +98,12 @@ impl HostFs {
             bind_name(&socket, directory, name)?;
             let fresh = Fresh::new(directory, name, FileType::Socket);
             let path = open_path(directory, name, OFlag::empty())?;
-            let (handle, stat) = self.settle(fresh, parent, path, creation)?;
-            Ok((handle, stat, BoundSocketFd { socket }))
+            let (handle, stat) = self.settle(fresh, parent, (path, share), creation)?;
+            let bound = BoundSocketFd {
+                socket,
+                _share: socket_share,
+            };
+            Ok((handle, stat, bound))
         })
     }
 }
@@ -110,6 +115,7 @@ const SHORTEST_WAIT: TimeVal = TimeVal::new(0, 1);
 #[derive(Debug)]
 pub struct BoundSocketFd {
     socket: OwnedFd,
+    _share: Share,
 }
 
 impl BoundSocketFd {

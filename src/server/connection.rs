@@ -16,6 +16,7 @@ use super::dispatch::{Incoming, Outgoing, RpcHandler, RpcHandlers, dispatch, par
 use super::fds::FdTable;
 use super::guarantee::TreeLocks;
 use super::opts::ConnectionOpts;
+use super::quota::Quota;
 use super::tree::Tree;
 use crate::Errno;
 use crate::wire::{MESSAGE_COUNT, Mid, messages};
@@ -66,7 +67,7 @@ impl<S: ServerImpl> Connection<S> {
         id: u64,
         shared: Arc<Shared<S>>,
         stream: UnixStream,
-        backend: S,
+        mut backend: S,
         opts: ConnectionOpts,
     ) -> Result<Connection<S>, Errno> {
         opts.mount_names()?;
@@ -91,6 +92,10 @@ impl<S: ServerImpl> Connection<S> {
         }
         let socket = FrameSocket::from(stream);
         socket.refuse_descriptors().map_err(super::channel::errno)?;
+        let mut objects = Quota::new(opts.max_fds);
+        if backend.count_descriptors(&objects) {
+            objects = Quota::new(usize::MAX);
+        }
         Ok(Connection {
             id,
             shared,
@@ -99,7 +104,7 @@ impl<S: ServerImpl> Connection<S> {
             supported,
             accepted,
             socket,
-            fds: FdTable::new(opts.max_ids, opts.max_fds),
+            fds: FdTable::new(opts.max_ids, objects),
             opts,
             channels: Channels::default(),
             closing: AtomicBool::new(false),

@@ -44,7 +44,8 @@ pub(super) struct FdTable<S: ServerImpl> {
     next: AtomicU64,
     ids: Arc<Quota>,
     /// What ids stand for, and what lives on without one: an open file keeps the ControlFd that it
-    /// was opened from.
+    /// was opened from. Without a limit of its own if the back end counts descriptors: there are at most
+    /// two for each id then, and those of running requests.
     objects: Arc<Quota>,
     /// The connection has ended: nothing gets an id any more.
     closed: AtomicBool,
@@ -54,13 +55,13 @@ pub(super) struct FdTable<S: ServerImpl> {
 type Shard<S> = HashMap<u64, (Fd<S>, Share), RandomState>;
 
 impl<S: ServerImpl> FdTable<S> {
-    /// A table for at most `max_ids` ids and `max_fds` objects at a time.
-    pub(super) fn new(max_ids: usize, max_fds: usize) -> FdTable<S> {
+    /// A table for at most `max_ids` ids at a time, and as many objects as `objects` permits.
+    pub(super) fn new(max_ids: usize, objects: Arc<Quota>) -> FdTable<S> {
         FdTable {
             shards: Default::default(),
             next: AtomicU64::new(1),
             ids: Quota::new(max_ids),
-            objects: Quota::new(max_fds),
+            objects,
             closed: AtomicBool::new(false),
         }
     }

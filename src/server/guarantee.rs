@@ -45,11 +45,14 @@ pub struct Shared<'g, S: ServerImpl> {
 pub struct Exclusive<'g, S: ServerImpl> {
     server: &'g S,
     node: &'g Node<S>,
+    child: Option<&'g Node<S>>,
 }
 
 /// The global guarantee: the rename lock is held exclusively, so nothing else runs on the tree.
 pub struct Global<'g, S: ServerImpl> {
     server: &'g S,
+    moved: Option<&'g Node<S>>,
+    replaced: Option<&'g Node<S>>,
 }
 
 /// No guarantee: no lock is held.
@@ -115,9 +118,44 @@ impl<'g, S: ServerImpl> Exclusive<'g, S> {
     pub fn path(self) -> Vec<u8> {
         self.node.path()
     }
+
+    /// The data of the node that is to be unlinked; `None` if no client holds anything on it.
+    #[must_use]
+    pub fn child(self) -> Option<&'g S::NodeData> {
+        self.child.map(Node::data)
+    }
 }
 
 impl<'g, S: ServerImpl> Global<'g, S> {
+    /// The data of the node that is to be renamed; `None` if no client holds anything on it.
+    #[must_use]
+    pub fn moved(self) -> Option<&'g S::NodeData> {
+        self.moved.map(Node::data)
+    }
+
+    /// The data of the node whose name the renamed one gets, and which is replaced by it or exchanged
+    /// with it; `None` if no client holds anything on it.
+    #[must_use]
+    pub fn replaced(self) -> Option<&'g S::NodeData> {
+        self.replaced.map(Node::data)
+    }
+
+    /// The guarantee for a rename of `moved` to the name of `replaced`.
+    pub(super) fn of<'n>(
+        self,
+        moved: Option<&'n Node<S>>,
+        replaced: Option<&'n Node<S>>,
+    ) -> Global<'n, S>
+    where
+        'g: 'n,
+    {
+        Global {
+            server: self.server,
+            moved,
+            replaced,
+        }
+    }
+
     /// The read guarantee on `node`, which the global guarantee includes for every node.
     pub(super) fn on(self, node: &'g Node<S>) -> Shared<'g, S> {
         Shared {
@@ -246,7 +284,11 @@ impl TreeLocks {
     ) -> Result<R, Errno> {
         let deadline = Instant::now() + LOCK_DEADLINE;
         let _rename = self.rename.exclusive_until(deadline).ok_or(Errno::EBUSY)?;
-        operation(Global { server })
+        operation(Global {
+            server,
+            moved: None,
+            replaced: None,
+        })
     }
 }
 
@@ -275,7 +317,11 @@ impl Stable<'_> {
         operation: impl FnOnce(Exclusive<'_, S>) -> R,
     ) -> R {
         let _operation = node.operation_lock().write();
-        operation(Exclusive { server, node })
+        operation(Exclusive {
+            server,
+            node,
+            child: None,
+        })
     }
 }
 
@@ -289,13 +335,13 @@ impl<S: ServerImpl> Exclusive<'_, S> {
     pub(super) fn with_child<R>(
         self,
         child: Option<&Node<S>>,
-        operation: impl FnOnce() -> Result<R, Errno>,
+        operation: impl FnOnce(Exclusive<'_, S>) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
         let lock = child.map(Node::operation_lock);
         let _operation = lock
             .map(|lock| lock.try_write_for(LOCK_DEADLINE).ok_or(Errno::EBUSY))
             .transpose()?;
-        operation()
+        operation(Exclusive { child, ..self })
     }
 
     /// Runs `operation` with the read guarantee on `target`, which was no directory when it was

@@ -54,6 +54,7 @@ pub use guarantee::{
     Unheld,
 };
 pub use opts::ConnectionOpts;
+pub use quota::{Quota, Share};
 pub use tree::Node;
 
 use crate::Errno;

@@ -23,8 +23,10 @@ pub struct ConnectionOpts {
     pub max_channels: usize,
     /// How many ids the client can have at a time; EMFILE above.
     pub max_ids: usize,
-    /// How many objects the client can have at a time, an open file and the position it was opened
-    /// from being two; EMFILE above. The host back end has a descriptor for each.
+    /// How many descriptors the back end can have open for the client at a time; EMFILE above. A back
+    /// end that [does not count](super::ServerImpl::count_descriptors) is taken to have one for each
+    /// object, an open file and the position it was opened from being two. The host back end counts:
+    /// files that are only known by name cost it none.
     pub max_fds: usize,
     /// How workers wait for the next request.
     pub wait: WaitPolicy,

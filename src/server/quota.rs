@@ -7,13 +7,15 @@ use crate::Errno;
 
 /// How much of something may be held at a time.
 #[derive(Debug)]
-pub(super) struct Quota {
+pub struct Quota {
     used: AtomicUsize,
     limit: usize,
 }
 
 impl Quota {
-    pub(super) fn new(limit: usize) -> Arc<Quota> {
+    /// `limit` of it.
+    #[must_use]
+    pub fn new(limit: usize) -> Arc<Quota> {
         Arc::new(Quota {
             used: AtomicUsize::new(0),
             limit,
@@ -21,7 +23,8 @@ impl Quota {
     }
 
     /// How much is held.
-    pub(super) fn used(&self) -> usize {
+    #[must_use]
+    pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
@@ -29,12 +32,22 @@ impl Quota {
     ///
     /// # Errors
     /// EMFILE when all are taken.
-    pub(super) fn take(self: &Arc<Self>) -> Result<Share, Errno> {
-        let increment = |used: usize| (used < self.limit).then_some(used + 1);
+    pub fn take(self: &Arc<Self>) -> Result<Share, Errno> {
+        self.take_below(self.limit).ok_or(Errno::EMFILE)
+    }
+
+    /// Takes one for something that can be done without, unless half of all are taken.
+    #[must_use]
+    pub fn spare(self: &Arc<Self>) -> Option<Share> {
+        self.take_below(self.limit / 2)
+    }
+
+    fn take_below(self: &Arc<Self>, limit: usize) -> Option<Share> {
+        let increment = |used: usize| (used < limit).then_some(used + 1);
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, increment)
-            .map_err(|_| Errno::EMFILE)?;
-        Ok(Share {
+            .ok()?;
+        Some(Share {
             quota: Arc::clone(self),
         })
     }
@@ -42,7 +55,7 @@ impl Quota {
 
 /// One of a quota, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub struct Share {
     quota: Arc<Quota>,
 }
 

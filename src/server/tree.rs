@@ -57,6 +57,7 @@ pub struct Node<S: ServerImpl> {
     operation: RwLock<()>,
     /// Who wants to hear of renames; empty unless `S::NOTIFY_RENAMED`.
     observers: Mutex<Vec<Observer<S>>>,
+    data: S::NodeData,
 }
 
 /// A name is shared by the entry and by the place of the node.
@@ -99,11 +100,17 @@ impl<S: ServerImpl> Node<S> {
             deleted: AtomicBool::new(false),
             operation: RwLock::new(()),
             observers: Mutex::default(),
+            data: S::NodeData::default(),
         })
     }
 
     pub(super) fn operation_lock(&self) -> &RwLock<()> {
         &self.operation
+    }
+
+    /// What the back end keeps here.
+    pub(super) fn data(&self) -> &S::NodeData {
+        &self.data
     }
 
     /// Whether the file has been unlinked or replaced through this server.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may panic
 
 mod failures;
+mod identities;
 mod mounts;
 mod ownership;
 mod scene;
@@ -22,6 +23,10 @@ fn main() {
     let anybody = cases! {
         // The first: connections of other cases may still be ending.
         failures::requests_that_fail_leave_nothing_open
+        identities::what_is_removed_or_replaced_here_keeps_working_for_all_connections
+        identities::what_an_outsider_removes_or_replaces_is_stale
+        identities::no_request_ever_meets_another_file
+        identities::more_files_are_known_than_there_are_descriptors
         ownership::modes_are_exact_on_every_thread
         ownership::links_of_one_file_survive_their_rename
         ownership::a_read_only_connection_is_not_given_the_root

@@ -12,7 +12,7 @@ use lisafs::server::{ConnectionOpts, Server};
 use lisafs::wire::*;
 use tempfile::TempDir;
 
-const OPTIONS: HostOptions = HostOptions {
+pub(crate) const OPTIONS: HostOptions = HostOptions {
     host_uds: HostUds::All,
     host_fifo: HostFifo::Open,
     character_devices: CharacterDevices::Open,
@@ -41,7 +41,7 @@ impl Scene {
     }
 
     /// A served directory, its client, and the descriptor of the root if that was donated.
-    fn with(
+    pub(crate) fn with(
         directory: TempDir,
         options: HostOptions,
         opts: ConnectionOpts,

@@ -121,6 +121,7 @@ impl ServerImpl for PhantomFs {
     type ControlFd = PhantomFile;
     type OpenFd = PhantomFile;
     type BoundSocketFd = PhantomSocket;
+    type NodeData = ();
     type FdLocks = Guarded;
 
     const NOTIFY_RENAMED: bool = true;

@@ -4,6 +4,7 @@
 mod attributes;
 mod create;
 mod dirents;
+mod named;
 mod names;
 mod open;
 mod socket;
@@ -67,7 +68,7 @@ impl Served {
     }
 
     fn walk(&self, path: &str) -> Handle {
-        let mut handle = self.root().duplicate().unwrap();
+        let mut handle = self.root().clone();
         for component in path.split('/') {
             handle = handle.walk(name(component)).unwrap().0;
         }
@@ -146,6 +147,7 @@ fn a_handle_means_its_file_and_never_its_name() {
     let served = Served::new();
     fs::write(served.path("file"), "old").unwrap();
     let handle = served.walk("file");
+    handle.hold().unwrap();
     let old = handle.stat().unwrap();
     fs::remove_file(served.path("file")).unwrap();
     fs::write(served.path("file"), "new and longer").unwrap();
@@ -219,7 +221,9 @@ fn a_name_that_changes_between_directory_and_symlink_never_leads_outside() {
                 if done.load(Ordering::Relaxed) {
                     break;
                 }
-                host_names::rename(root, name("directory"), root, name("link"), exchange).unwrap();
+                let (directory, link) = (name("directory"), name("link"));
+                let known = host_names::Known::default();
+                host_names::rename(root, directory, root, link, exchange, known).unwrap();
             }
         });
         for _ in 0..2000 {
@@ -261,7 +265,7 @@ fn files_of_a_procfs_below_the_root_are_shown_but_not_opened() {
     let root = OwnedFd::from(fs::File::open("/").unwrap());
     let host = HostFs::new(root, EVERYTHING).unwrap();
     let process = std::process::id().to_string();
-    let mut handle = host.root.duplicate().unwrap();
+    let mut handle = Handle::clone(&host.root);
     for component in ["proc", process.as_str(), "mem"] {
         handle = handle.walk(name(component)).unwrap().0;
     }
@@ -289,7 +293,7 @@ fn files_of_a_sysfs_below_the_root_are_shown_but_not_opened() {
     }
     let root = OwnedFd::from(fs::File::open("/").unwrap());
     let host = HostFs::new(root, EVERYTHING).unwrap();
-    let mut handle = host.root.duplicate().unwrap();
+    let mut handle = Handle::clone(&host.root);
     for component in path.split('/').skip(1) {
         handle = handle.walk(name(component)).unwrap().0;
     }

@@ -3,7 +3,7 @@ use std::os::unix::fs::symlink;
 
 use super::{Served, name};
 use crate::Errno;
-use crate::host::names::{readlink, rename, unlink};
+use crate::host::names::{Known, readlink, rename, unlink};
 use crate::server::{RenameFlags, RenameOutcome};
 
 fn moved(
@@ -12,7 +12,8 @@ fn moved(
     new: &str,
     flags: RenameFlags,
 ) -> Result<RenameOutcome, Errno> {
-    rename(served.root(), name(old), served.root(), name(new), flags)
+    let root = served.root();
+    rename(root, name(old), root, name(new), flags, Known::default())
 }
 
 #[test]
@@ -22,14 +23,17 @@ fn files_and_directories_are_removed_each_in_its_way() {
     fs::create_dir(served.path("directory")).unwrap();
     symlink("directory", served.path("link")).unwrap();
     let root = served.root();
-    assert_eq!(unlink(root, name("directory"), false), Err(Errno::EISDIR));
-    assert_eq!(unlink(root, name("file"), true), Err(Errno::ENOTDIR));
-    assert_eq!(unlink(root, name("link"), true), Err(Errno::ENOTDIR));
-    assert_eq!(unlink(root, name("link"), false), Ok(()));
+    assert_eq!(
+        unlink(root, name("directory"), false, None),
+        Err(Errno::EISDIR)
+    );
+    assert_eq!(unlink(root, name("file"), true, None), Err(Errno::ENOTDIR));
+    assert_eq!(unlink(root, name("link"), true, None), Err(Errno::ENOTDIR));
+    assert_eq!(unlink(root, name("link"), false, None), Ok(()));
     assert_eq!(served.names(), ["directory", "file"]);
-    assert_eq!(unlink(root, name("file"), false), Ok(()));
-    assert_eq!(unlink(root, name("directory"), true), Ok(()));
-    assert_eq!(unlink(root, name("file"), false), Err(Errno::ENOENT));
+    assert_eq!(unlink(root, name("file"), false, None), Ok(()));
+    assert_eq!(unlink(root, name("directory"), true, None), Ok(()));
+    assert_eq!(unlink(root, name("file"), false, None), Err(Errno::ENOENT));
     assert_eq!(served.names(), [""; 0]);
 }
 

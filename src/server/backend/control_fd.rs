@@ -17,6 +17,10 @@ pub trait ControlFdImpl: Send + Sync + Sized + 'static {
     /// The back end.
     type Server: ServerImpl<ControlFd = Self>;
 
+    /// The position has got its node, to which `data` belongs. No request that unlinks or renames
+    /// the file has run since this position was made.
+    fn placed(&self, data: &<Self::Server as ServerImpl>::NodeData) {}
+
     /// statx(2) of the file itself. Works on deleted files.
     ///
     /// # Errors
@@ -43,6 +47,19 @@ pub trait ControlFdImpl: Send + Sync + Sized + 'static {
     /// # Errors
     /// ENOENT if there is none; EPERM for a file of a type that is not served.
     fn walk(&self, at: Shared<'_, Self::Server>, name: Name<'_>) -> Result<(Self, Statx), Errno>;
+
+    /// As [`walk`](Self::walk), and unless it is a symlink, a name is going to be looked up in the file
+    /// next.
+    ///
+    /// # Errors
+    /// As `walk`.
+    fn walk_through(
+        &self,
+        at: Shared<'_, Self::Server>,
+        name: Name<'_>,
+    ) -> Result<(Self, Statx), Errno> {
+        self.walk(at, name)
+    }
 
     /// Tells the attributes of the files along `path` to `record`, up to the first missing one and
     /// up to and including the first symlink. Called only if
@@ -193,7 +210,8 @@ pub trait ControlFdImpl: Send + Sync + Sized + 'static {
         Err(Errno::EOPNOTSUPP)
     }
 
-    /// unlinkat(2); `directory` for AT_REMOVEDIR.
+    /// unlinkat(2); `directory` for AT_REMOVEDIR. Positions that clients hold at `name` keep working
+    /// as [`ServerOpts`](super::ServerOpts) says; [`at.child()`](Exclusive::child) is their node's data.
     ///
     /// # Errors
     /// As the system call.
@@ -206,7 +224,9 @@ pub trait ControlFdImpl: Send + Sync + Sized + 'static {
         Err(Errno::EOPNOTSUPP)
     }
 
-    /// renameat(2) from `old_name` in this directory to `new_name` in `new_dir`.
+    /// renameat(2) from `old_name` in this directory to `new_name` in `new_dir`. Positions that
+    /// clients hold at the names keep working: [`at.moved()`](Global::moved) and
+    /// [`at.replaced()`](Global::replaced) are their nodes' data.
     ///
     /// # Errors
     /// As the system call.

@@ -11,6 +11,7 @@ mod open_fd;
 mod operands;
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 pub use control_fd::ControlFdImpl;
 pub use open_fd::{BoundSocketFdImpl, OpenFdImpl};
@@ -19,6 +20,7 @@ pub use operands::{
 };
 
 use super::guarantee::{FdLocks, Shared};
+use super::quota::Quota;
 use crate::Errno;
 use crate::wire::{DEFAULT_MAX_MESSAGE_SIZE, Mid, Statx, messages};
 
@@ -30,6 +32,9 @@ pub trait ServerImpl: Send + Sync + Sized + 'static {
     type OpenFd: OpenFdImpl<Server = Self>;
     /// A Unix socket bound to a name.
     type BoundSocketFd: BoundSocketFdImpl<Server = Self>;
+    /// What the back end keeps with each node of the tree, for as long as the node lives; `()` for
+    /// nothing. All connections of a server share the nodes.
+    type NodeData: Default + Send + Sync + 'static;
     /// [`Guarded`](super::Guarded) to have stat, read, write, sync, allocate, getdents, the xattr
     /// operations, connect and accept run under their node's lock;
     /// [`Unguarded`](super::Unguarded) to have them run with no lock held, which suits a back end
@@ -56,6 +61,14 @@ pub trait ServerImpl: Send + Sync + Sized + 'static {
     /// The limit of a payload in bytes, both ways.
     fn max_message_size(&self) -> u32 {
         DEFAULT_MAX_MESSAGE_SIZE
+    }
+
+    /// Offers the back end to count the descriptors of the connection itself, before anything else:
+    /// it then takes a share of `quota` for each that it opens, and answers EMFILE when there is
+    /// none. If it returns `false`, the runtime counts each object as one.
+    fn count_descriptors(&mut self, quota: &Arc<Quota>) -> bool {
+        let _ = quota;
+        false
     }
 
     /// Called once on every thread that will run this back end's operations, before the first.

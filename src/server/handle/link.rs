@@ -26,7 +26,7 @@ impl Serve for UnlinkAtReq<'_> {
                 _ => return Err(Errno::EINVAL),
             };
             let child = directory.node().existing_child(name);
-            at.with_child(child.as_deref(), || {
+            at.with_child(child.as_deref(), |at| {
                 directory.file().unlink(at, name, remove_directory)?;
                 directory.node().unlinked(name);
                 Ok(())
@@ -69,6 +69,9 @@ impl Rename<'_> {
                 if old_node.would_close_ring(old_name, new_node, new_name, exchange) {
                     return Err(Errno::EINVAL);
                 }
+                let moved = old_node.existing_child(old_name);
+                let replaced = new_node.existing_child(new_name);
+                let at = at.of(moved.as_deref(), replaced.as_deref());
                 let outcome = if flags.is_empty() {
                     old_dir
                         .file()

@@ -110,10 +110,13 @@ fn unbind<S: ServerImpl>(
         .write(connection.backend(), directory.node(), |at| {
             // The locks were released in between: another request may have moved the socket.
             let still_there = directory.node().existing_child(name);
-            if still_there.is_some_and(|node| Arc::ptr_eq(&node, child.node()))
-                && directory.file().unlink(at, name, false).is_ok()
-            {
-                directory.node().unlinked(name);
+            if still_there.is_some_and(|node| Arc::ptr_eq(&node, child.node())) {
+                let unlinked = at.with_child(Some(child.node()), |at| {
+                    directory.file().unlink(at, name, false)
+                });
+                if unlinked.is_ok() {
+                    directory.node().unlinked(name);
+                }
             }
         });
 }

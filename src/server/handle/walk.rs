@@ -17,7 +17,8 @@ use crate::wire::{
 /// A file that was walked to, and its attributes.
 type Walked<S> = (Arc<ControlFd<S>>, Statx);
 
-/// Opens `name` in `directory`; `None` if there is no such file.
+/// Walks to `name` in `directory`, as a rule on the way to something in it if the walk `goes_on`; `None`
+/// if there is no such file.
 ///
 /// The node is found or made under the directory's lock, so a file that is unlinked through this
 /// server meanwhile cannot get a live node.
@@ -27,12 +28,18 @@ fn step<S: ServerImpl>(
     directory: &ControlFd<S>,
     name: Name<'_>,
     share: Share,
+    goes_on: bool,
 ) -> Result<Option<Walked<S>>, Errno> {
     stable.read(server, directory.node(), |at| {
         if at.node().is_deleted() {
             return Ok(None);
         }
-        match directory.file().walk(at, name) {
+        let walked = if goes_on {
+            directory.file().walk_through(at, name)
+        } else {
+            directory.file().walk(at, name)
+        };
+        match walked {
             Ok((file, stat)) => {
                 let node = directory.node().child(name);
                 let fd = ControlFd::new(file, stat.file_type(), node, share);
@@ -71,14 +78,16 @@ impl Serve for WalkReq<'_> {
         let mut pending = connection.fds().pending();
         let stable = connection.locks().stable();
         let mut status = WalkResp::SUCCESS;
-        for name in self.path {
+        let mut names = self.path.iter().peekable();
+        while let Some(name) = names.next() {
             let name = Name::new(name)?;
             if current.file_type() == FileType::Symlink {
                 status = WalkResp::COMPONENT_SYMLINK;
                 break;
             }
             let (id, share) = pending.reserve()?;
-            let step = step(&stable, connection.backend(), &current, name, share)?;
+            let (server, goes_on) = (connection.backend(), names.peek().is_some());
+            let step = step(&stable, server, &current, name, share, goes_on)?;
             let Some((fd, stat)) = step else {
                 status = WalkResp::COMPONENT_DOES_NOT_EXIST;
                 break;
@@ -156,7 +165,7 @@ fn walk_stat<'n, S: ServerImpl>(
     let mut current = Arc::clone(start);
     for name in names {
         let share = call.connection.fds().share()?;
-        let Some((fd, stat)) = step(&stable, server, &current, name, share)? else {
+        let Some((fd, stat)) = step(&stable, server, &current, name, share, true)? else {
             break;
         };
         stats.push(stat);

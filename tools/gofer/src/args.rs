@@ -152,9 +152,11 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = positive)]
     pub(crate) max_ids: usize,
 
-    /// How many objects a client can have, each of which costs this process a descriptor
+    /// How many descriptors this process can have open for a client
     ///
-    /// An open file and the handle that it was opened from are two. By default a quarter of the
+    /// Files that the client has only looked at cost none, where the file system tells them apart for
+    /// good. Half of the number can be spent on files that are not open but have been used. By
+    /// default a quarter of the
     /// descriptors that this process may have (`ulimit -Hn`), and three quarters with --fd, where
     /// there is one client only; the rest is for sockets and channels. Never more than 1048576 by
     /// default.

@@ -1,0 +1,398 @@
+//! A file that the server knows, without having opened it.
+//!
+//! A handle is one of two things:
+//!
+//! - *Open*: it has an O_PATH descriptor. Opening it had no effect on the file and needed no
+//!   permission on it, and it means that file whatever becomes of its name.
+//! - *Named*: it has the name, the open directory in which the name was looked up, and the
+//!   [`Identity`] of what was found there ([`place`]). Most files that are walked to are only looked
+//!   at, which costs a named handle one statx(2) and no descriptor.
+//!
+//! A named handle is opened when something needs the descriptor: relative to its directory, with
+//! O_PATH and O_NOFOLLOW. Then the identity of what was opened is compared, and if it is not that of
+//! the file that was walked to, the answer is ESTALE and nothing has been done. So there is no moment
+//! at which a name is trusted: what is acted upon is a descriptor whose file has been identified, and
+//! what is told about a name (its attributes) comes from the very call that identified it. Names are
+//! single components and never followed; a client cannot reach by a named handle what it cannot reach
+//! by walking again.
+//!
+//! A file keeps its descriptor from then on if there is [room](Quota::spare), and is opened as well
+//! when it is looked at again and again; a directory always keeps it, so that the directory of a named handle is open. Handles are named only where an identity is
+//! good for telling files apart ([`FileSystem::remembers`], [`Identity::outlasts`]); all others are
+//! opened at once.
+#![forbid(unsafe_code)]
+
+pub(super) mod place;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use nix::NixPath;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use parking_lot::RwLock;
+
+use self::place::Place;
+use super::filesystem::FileSystem;
+use super::identity::{Identity, Tick};
+use super::sys::{self, Attributes};
+use crate::Errno;
+use crate::server::{Quota, Share};
+use crate::wire::{FileType, Name, Statx};
+
+/// The attributes that the protocol carries.
+const WIRE_MASK: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+
+/// After how many looks at a file by its name it is opened: a look at an open file is so much cheaper
+/// that the next few make up for the opening.
+const OFTEN: u8 = 4;
+
+/// A file of any type, symlinks included. Clones are the same handle.
+#[derive(Clone, Debug)]
+pub(super) struct Handle(Arc<File>);
+
+#[derive(Debug)]
+struct File {
+    file_type: FileType,
+    filesystem: FileSystem,
+    /// The descriptors of the connection that walked to it.
+    quota: Arc<Quota>,
+    opened: OnceLock<Opened>,
+    /// How often it was looked at by its name.
+    looks: AtomicU8,
+    /// Of no account once the file is opened, and never `None` before.
+    ///
+    /// SYNC: whoever opens the file by its name, or says that it is not there, holds this shared;
+    /// whoever renames the file through the server holds it exclusively until the name in it is the
+    /// new one.
+    place: RwLock<Option<Place>>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    fd: OwnedFd,
+    _share: Share,
+}
+
+/// A descriptor of the file: the handle's own, or one for this time.
+enum Reached<'h> {
+    Kept(BorrowedFd<'h>),
+    Once(OwnedFd),
+}
+
+impl Handle {
+    /// The handle of the root behind `fd`, an O_PATH descriptor.
+    ///
+    /// # Errors
+    /// As [`child`](Self::child).
+    pub(super) fn root(fd: OwnedFd, quota: Arc<Quota>) -> Result<Handle, Errno> {
+        let stat = stat(fd.as_fd())?;
+        let file_type = served(&stat)?;
+        let filesystem = FileSystem::of_root(fd.as_fd(), &stat)?;
+        let share = quota.take()?;
+        Ok(Handle::open(fd, share, file_type, filesystem, quota))
+    }
+
+    /// The handle of what `fd` holds, an O_PATH descriptor of a file in this directory, for which
+    /// `share` was taken.
+    ///
+    /// # Errors
+    /// EPERM for a block device and for a file of unknown type.
+    pub(super) fn child(&self, fd: OwnedFd, share: Share) -> Result<(Handle, Statx), Errno> {
+        let stat = stat(fd.as_fd())?;
+        let file_type = served(&stat)?;
+        let filesystem = self.0.filesystem.of_child(fd.as_fd(), &stat)?;
+        let quota = Arc::clone(&self.0.quota);
+        let child = Handle::open(fd, share, file_type, filesystem, quota);
+        Ok((child, stat))
+    }
+
+    fn open(
+        fd: OwnedFd,
+        share: Share,
+        file_type: FileType,
+        filesystem: FileSystem,
+        quota: Arc<Quota>,
+    ) -> Handle {
+        let opened = Opened { fd, _share: share };
+        Handle(Arc::new(File {
+            file_type,
+            filesystem,
+            quota,
+            opened: OnceLock::from(opened),
+            looks: AtomicU8::new(0),
+            place: RwLock::new(None),
+        }))
+    }
+
+    /// The handle of the file in this directory that `place` says.
+    fn named(&self, place: Place, file_type: FileType) -> Handle {
+        Handle(Arc::new(File {
+            file_type,
+            filesystem: self.0.filesystem,
+            quota: Arc::clone(&self.0.quota),
+            opened: OnceLock::new(),
+            looks: AtomicU8::new(0),
+            place: RwLock::new(Some(place)),
+        }))
+    }
+
+    /// A handle of the same file with a descriptor of its own, counted in `quota`.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub(super) fn duplicate(&self, quota: &Arc<Quota>) -> Result<Handle, Errno> {
+        let share = quota.take()?;
+        let fd = self.with_fd(|fd| Ok(fd.try_clone_to_owned()?))?;
+        let File {
+            file_type,
+            filesystem,
+            ..
+        } = *self.0;
+        let quota = Arc::clone(quota);
+        Ok(Handle::open(fd, share, file_type, filesystem, quota))
+    }
+
+    /// The handle of `name` in this directory.
+    ///
+    /// # Errors
+    /// As open(2) with O_PATH, and as [`child`](Self::child); EMFILE.
+    pub(super) fn walk(&self, name: Name<'_>) -> Result<(Handle, Statx), Errno> {
+        if !self.0.filesystem.remembers {
+            return self.walk_open(name);
+        }
+        let tick = Tick::now();
+        let attributes = self.with_fd(|directory| look_at(directory, name))?;
+        let stat = for_the_wire(attributes.stat);
+        let file_type = served(&stat)?;
+        match self.place(name, &attributes, tick) {
+            Some(place) => Ok((self.named(place, file_type), stat)),
+            None => self.walk_open(name),
+        }
+    }
+
+    /// As [`walk`](Self::walk), and the handle is open.
+    ///
+    /// # Errors
+    /// As `walk`.
+    pub(super) fn walk_open(&self, name: Name<'_>) -> Result<(Handle, Statx), Errno> {
+        let share = self.reserve()?;
+        let fd = self.with_fd(|directory| open_path(directory, name, OFlag::empty()))?;
+        self.child(fd, share)
+    }
+
+    /// The handle of `name` in this directory, which has just been made a name of `target`.
+    ///
+    /// # Errors
+    /// As statx(2); EMFILE.
+    pub(super) fn linked(
+        &self,
+        name: Name<'_>,
+        target: &Handle,
+        fd: BorrowedFd<'_>,
+    ) -> Result<(Handle, Statx), Errno> {
+        // Both names are of one file, so nothing needs to be looked up that could have been replaced.
+        let tick = Tick::now();
+        let attributes = look(fd)?;
+        let stat = for_the_wire(attributes.stat);
+        let handle = match self.place(name, &attributes, tick) {
+            Some(place) => self.named(place, target.file_type()),
+            None => {
+                let share = self.reserve()?;
+                self.child(fd.try_clone_to_owned()?, share)?.0
+            }
+        };
+        Ok((handle, stat))
+    }
+
+    /// Where the file with these attributes is found again, if it can be told from all others.
+    fn place(&self, name: Name<'_>, attributes: &Attributes, tick: Tick) -> Option<Place> {
+        let identity = Identity::of(attributes)?;
+        let filesystem = self.0.filesystem;
+        (filesystem.remembers && filesystem.device == identity.device() && identity.outlasts(tick))
+            .then(|| Place::new(self, name, identity))
+    }
+
+    /// Runs `operation` with the descriptor: the one way in which the back end reaches a file. A
+    /// handle need not have its descriptor open all the time, so there is no other accessor.
+    ///
+    /// # Errors
+    /// Those of `operation`; ESTALE if the file is no longer where it was walked to; EMFILE.
+    pub(super) fn with_fd<R>(
+        &self,
+        operation: impl FnOnce(BorrowedFd<'_>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let share = || match self.0.file_type {
+            FileType::Directory => self.reserve().map(Some),
+            _ => Ok(self.0.quota.spare()),
+        };
+        match self.reach(share)? {
+            Reached::Kept(fd) => operation(fd),
+            Reached::Once(fd) => operation(fd.as_fd()),
+        }
+    }
+
+    /// Opens the file for as long as there is a handle of it.
+    ///
+    /// # Errors
+    /// ESTALE if the file is no longer where it was walked to; EMFILE.
+    pub(super) fn hold(&self) -> Result<(), Errno> {
+        self.reach(|| self.reserve().map(Some)).map(drop)
+    }
+
+    /// A descriptor of the file, which is kept if `share` yields one.
+    fn reach(
+        &self,
+        share: impl FnOnce() -> Result<Option<Share>, Errno>,
+    ) -> Result<Reached<'_>, Errno> {
+        let file = &*self.0;
+        let kept = || {
+            file.opened
+                .get()
+                .map(|opened| Reached::Kept(opened.fd.as_fd()))
+        };
+        if let Some(kept) = kept() {
+            return Ok(kept);
+        }
+        let share = share()?;
+        let place = file.place.read();
+        let found = place.as_ref().map(Place::open).transpose()?;
+        drop(place);
+        match (found, share) {
+            (Some(fd), Some(share)) => {
+                // Another thread may have been first, with a descriptor of the same file.
+                let opened = file.opened.get_or_init(|| Opened { fd, _share: share });
+                // So that the directory is not kept open for nothing.
+                let left = file.place.try_write().and_then(|mut place| place.take());
+                drop(left);
+                Ok(Reached::Kept(opened.fd.as_fd()))
+            }
+            (Some(fd), None) => Ok(Reached::Once(fd)),
+            (None, _) => kept().ok_or(Errno::ESTALE),
+        }
+    }
+
+    /// Whether it has no descriptor.
+    #[cfg(test)]
+    pub(super) fn is_named(&self) -> bool {
+        self.0.opened.get().is_none()
+    }
+
+    /// As [`with_fd`](Self::with_fd) where there is no room to keep the descriptor.
+    #[cfg(test)]
+    pub(super) fn reach_once<R>(
+        &self,
+        operation: impl FnOnce(BorrowedFd<'_>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let place = self.0.place.read();
+        let fd = place.as_ref().ok_or(Errno::ESTALE)?.open()?;
+        operation(fd.as_fd())
+    }
+
+    /// Takes a share of the connection's descriptors for something that will be opened.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub(super) fn reserve(&self) -> Result<Share, Errno> {
+        self.0.quota.take()
+    }
+
+    /// The type of the file, which never changes.
+    pub(super) fn file_type(&self) -> FileType {
+        self.0.file_type
+    }
+
+    /// Whether the file lies in a file system below the root whose files are the kernel's own, such
+    /// as procfs and sysfs. They are shown but not opened: `self/mem` is the memory of this process,
+    /// and a regular file.
+    pub(super) fn in_kernel_fs(&self) -> bool {
+        self.0.filesystem.is_kernels
+    }
+
+    /// The attributes of the file.
+    ///
+    /// # Errors
+    /// As statx(2); ESTALE if the file is no longer where it was walked to.
+    pub(super) fn stat(&self) -> Result<Statx, Errno> {
+        if let Some(opened) = self.0.opened.get() {
+            return stat(opened.fd.as_fd());
+        }
+        if self.0.looks.fetch_add(1, Ordering::Relaxed) >= OFTEN
+            && let Some(share) = self.0.quota.spare()
+            && let Ok(Reached::Kept(fd)) = self.reach(|| Ok(Some(share)))
+        {
+            return stat(fd);
+        }
+        match &*self.0.place.read() {
+            Some(place) => place.look().map(for_the_wire),
+            None => self.with_fd(stat),
+        }
+    }
+}
+
+impl Drop for File {
+    /// A chain of directories, each named in the one before, is as long as a client likes: it is
+    /// released in a loop.
+    fn drop(&mut self) {
+        let mut next = self.place.get_mut().take();
+        while let Some(place) = next {
+            let parent = Arc::into_inner(place.into_parent().0);
+            next = parent.and_then(|mut parent| parent.place.get_mut().take());
+        }
+    }
+}
+
+/// The type of a file, if files of the type are served.
+///
+/// # Errors
+/// EPERM if they are not.
+pub(super) fn served(stat: &Statx) -> Result<FileType, Errno> {
+    match stat.file_type() {
+        FileType::BlockDevice | FileType::Unknown => Err(Errno::EPERM),
+        served => Ok(served),
+    }
+}
+
+/// Opens `name` in `directory` with O_PATH, without following it.
+pub(super) fn open_path(
+    directory: BorrowedFd<'_>,
+    name: Name<'_>,
+    flags: OFlag,
+) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat(directory, name.as_bytes(), flags, Mode::empty())?)
+}
+
+/// The attributes of the file behind `fd`.
+pub(super) fn stat(fd: BorrowedFd<'_>) -> Result<Statx, Errno> {
+    Ok(for_the_wire(look(fd)?.stat))
+}
+
+/// The attributes of `name` in `directory`, without following it.
+pub(super) fn stat_name(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Statx, Errno> {
+    Ok(for_the_wire(look_at(directory, name)?.stat))
+}
+
+/// As [`stat`], with the mount.
+fn look(fd: BorrowedFd<'_>) -> Result<Attributes, Errno> {
+    let mask = WIRE_MASK | Identity::MASK;
+    Ok(sys::statx(fd, c"", libc::AT_EMPTY_PATH, mask)?)
+}
+
+/// As [`stat_name`], with the mount.
+fn look_at(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Attributes, Errno> {
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+    let mask = WIRE_MASK | Identity::MASK;
+    Ok(name
+        .as_bytes()
+        .with_nix_path(|name| sys::statx(directory, name, flags, mask))??)
+}
+
+/// Leaves out what the protocol does not carry.
+fn for_the_wire(mut stat: Statx) -> Statx {
+    stat.mask &= WIRE_MASK;
+    stat.attributes = 0;
+    stat.attributes_mask = 0;
+    stat
+}

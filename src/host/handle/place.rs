@@ -1,0 +1,156 @@
+//! Names instead of descriptors: where a file is found again, and who has to know when that changes.
+//!
+//! The server's locks keep walks from a directory while one of its names is unlinked, and from the
+//! whole tree during a rename. They do not keep away what runs without them, the back end's unguarded
+//! operations. So:
+//!
+//! - Before a name is unlinked or replaced, the named handles of its node are opened ([`hold_all`]):
+//!   from then on nobody asks for the name. A handle that cannot be opened, because an outsider was
+//!   first or its connection has all the descriptors that it may have, is lost and answers ESTALE: what
+//!   one connection holds must not keep another from removing files, nor itself from making room.
+//! - While a name is changed, the places of its node are locked ([`lock`]), from before the host's
+//!   rename to after their own ([`arrive`]). Whoever wants to open or look at such a file meanwhile
+//!   waits, and finds it by its new name; what it is told is true at one moment.
+//!
+//! Names of directories above do not matter: a place has the directory itself.
+//!
+//! [`hold_all`]: NodeFiles::hold_all
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::OFlag;
+use parking_lot::{Mutex, RwLockWriteGuard};
+
+use super::{Attributes, File, Handle, look, look_at, open_path};
+use crate::Errno;
+use crate::host::identity::Identity;
+use crate::wire::{Name, Statx};
+
+/// How long a rename waits for those who are looking for the file at the moment. Everybody else waits
+/// for the rename, and who takes longer than this is stuck in the host.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Where a file was found, and which file it was.
+#[derive(Debug)]
+pub(in crate::host) struct Place {
+    directory: Handle,
+    name: Box<[u8]>,
+    identity: Identity,
+}
+
+impl Place {
+    pub(super) fn new(directory: &Handle, name: Name<'_>, identity: Identity) -> Place {
+        Place {
+            directory: directory.clone(),
+            name: name.as_bytes().into(),
+            identity,
+        }
+    }
+
+    /// Opens the file with O_PATH.
+    ///
+    /// # Errors
+    /// ESTALE if it is not there any more; as open(2).
+    pub(super) fn open(&self) -> Result<OwnedFd, Errno> {
+        let name = Name::new(&self.name)?;
+        let fd = self
+            .directory
+            .with_fd(|directory| open_path(directory, name, OFlag::empty()))
+            .map_err(gone)?;
+        self.check(&look(fd.as_fd())?).map(|()| fd)
+    }
+
+    /// The attributes of the file.
+    ///
+    /// # Errors
+    /// ESTALE if it is not there any more; as statx(2).
+    pub(super) fn look(&self) -> Result<Statx, Errno> {
+        let name = Name::new(&self.name)?;
+        let found = self.directory.with_fd(|directory| look_at(directory, name));
+        let attributes = found.map_err(gone)?;
+        self.check(&attributes).map(|()| attributes.stat)
+    }
+
+    fn check(&self, found: &Attributes) -> Result<(), Errno> {
+        if Identity::of(found) == Some(self.identity) {
+            Ok(())
+        } else {
+            Err(Errno::ESTALE)
+        }
+    }
+
+    pub(super) fn into_parent(self) -> Handle {
+        self.directory
+    }
+}
+
+/// A name that leads nowhere says of the file what a name that leads elsewhere says.
+fn gone(errno: Errno) -> Errno {
+    match errno {
+        Errno::ENOENT => Errno::ESTALE,
+        errno => errno,
+    }
+}
+
+/// The files that clients know by the name of a node of the server's tree.
+///
+/// There is one as a rule, and another for each time that an outsider has put a new file in the place
+/// of one that is still known.
+#[derive(Debug, Default)]
+pub struct NodeFiles {
+    named: Mutex<Vec<Weak<File>>>,
+}
+
+impl NodeFiles {
+    /// Adds what a handle stands for, unless that is open.
+    pub(in crate::host) fn add(&self, handle: &Handle) {
+        if handle.0.opened.get().is_some() {
+            return;
+        }
+        let mut named = self.named.lock();
+        if named.len() == named.capacity() {
+            named.retain(|file| file.strong_count() > 0);
+        }
+        named.push(Arc::downgrade(&handle.0));
+    }
+
+    /// The handles that may be named.
+    pub(in crate::host) fn handles(&self) -> Vec<Handle> {
+        let named = self.named.lock();
+        named.iter().filter_map(Weak::upgrade).map(Handle).collect()
+    }
+
+    /// Opens all handles, if that can be done: the name is about to go.
+    pub(in crate::host) fn hold_all(&self) {
+        for handle in self.handles() {
+            if let Err(errno) = handle.hold() {
+                tracing::debug!(%errno, "a handle is lost with its name");
+            }
+        }
+    }
+}
+
+/// The place of a file, locked.
+pub(in crate::host) type Locked<'h> = RwLockWriteGuard<'h, Option<Place>>;
+
+/// Locks the places of `handles`, whose name is about to change.
+///
+/// # Errors
+/// EBUSY if somebody is stuck in looking for one of the files.
+pub(in crate::host) fn lock(handles: &[Handle]) -> Result<Vec<Locked<'_>>, Errno> {
+    let deadline = Instant::now() + PATIENCE;
+    handles
+        .iter()
+        .map(|handle| handle.0.place.try_write_until(deadline).ok_or(Errno::EBUSY))
+        .collect()
+}
+
+/// Has the files that are still known by a name known by `name` in `directory`.
+pub(in crate::host) fn arrive(locked: &mut [Locked<'_>], directory: &Handle, name: Name<'_>) {
+    for place in locked.iter_mut().filter_map(|place| place.as_mut()) {
+        *place = Place::new(directory, name, place.identity);
+    }
+}

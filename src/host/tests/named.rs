@@ -1,0 +1,373 @@
+//! Handles that have a name and no descriptor.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tempfile::TempDir;
+
+use super::{EVERYTHING, Served, flags, make_fifo, name};
+use crate::Errno;
+use crate::host::handle::place::NodeFiles;
+use crate::host::handle::{self, Handle};
+use crate::host::identity::Tick;
+use crate::host::kernel::Kernel;
+use crate::host::names::{Known, rename, unlink};
+use crate::server::{Quota, RenameFlags, ServerImpl};
+use crate::wire::{FileType, SetStat, SetStatReq, Statx};
+
+/// Directories on file systems where files can be known by their identity.
+fn grounds() -> Vec<Served> {
+    let places = [std::env::temp_dir(), "/dev/shm".into()];
+    let grounds: Vec<_> = places
+        .iter()
+        .filter_map(|place| TempDir::new_in(place).ok())
+        .map(|directory| Served::at(directory, EVERYTHING, Kernel::probe()))
+        .filter(|served| {
+            fs::write(served.path("probe"), "").unwrap();
+            settle(&served.path("probe"));
+            served.walk("probe").is_named()
+        })
+        .collect();
+    if grounds.is_empty() {
+        eprintln!("skipped: no file system here has birth times to go by");
+    }
+    grounds
+}
+
+/// Waits until the file is old enough to be known by its identity, a tick of the clock at the most.
+fn settle(path: &Path) {
+    let stat = handle::stat(fs::File::open(path).unwrap().as_fd()).unwrap();
+    let birth = (stat.btime.sec, stat.btime.nsec);
+    while Tick::now().time() <= birth {
+        std::thread::yield_now();
+    }
+}
+
+impl Served {
+    /// A file with its own name as its content, old enough.
+    fn file(&self, name: &str) -> Handle {
+        fs::write(self.path(name), name).unwrap();
+        settle(&self.path(name));
+        let handle = self.walk(name);
+        assert!(handle.is_named());
+        handle
+    }
+
+    fn content(&self, handle: &Handle) -> Result<String, Errno> {
+        let file = self.host.open_file(handle, flags(libc::O_RDONLY))?;
+        let mut content = [0; 64];
+        let read = file.read_at((&mut content[..]).into(), 0)?;
+        Ok(String::from_utf8(content[..read].to_vec()).unwrap())
+    }
+
+    fn rename(&self, old: &str, new: &str, flags: RenameFlags, known: Known<'_>) {
+        let root = self.root();
+        rename(root, name(old), root, name(new), flags, known).unwrap();
+    }
+}
+
+fn node(handles: &[&Handle]) -> NodeFiles {
+    let node = NodeFiles::default();
+    handles.iter().for_each(|handle| node.add(handle));
+    node
+}
+
+#[test]
+fn what_is_only_looked_at_is_not_opened() {
+    for served in grounds() {
+        let before = served.open_descriptors();
+        let handle = served.file("file");
+        assert_eq!(handle.stat().unwrap().size, 4);
+        assert_eq!(served.open_descriptors(), before);
+        assert_eq!(served.content(&handle).unwrap(), "file");
+        assert_eq!(served.open_descriptors(), before + 1, "it is kept");
+        drop(handle);
+        fs::create_dir(served.path("directory")).unwrap();
+        fs::write(served.path("directory/file"), "").unwrap();
+        settle(&served.path("directory/file"));
+        let directory = served.walk("directory");
+        assert_eq!(served.open_descriptors(), before);
+        let inside = directory.walk(name("file")).unwrap().0;
+        assert_eq!(served.open_descriptors(), before + 1, "the directory");
+        drop(directory);
+        assert_eq!(inside.stat().unwrap().size, 0);
+        drop(inside);
+        assert_eq!(served.open_descriptors(), before);
+    }
+}
+
+/// ext4 gives the number of a file that is gone to the very next one.
+#[test]
+fn a_file_is_never_taken_for_its_successor_however_soon_that_comes() {
+    let served = Served::new();
+    let (mut young, mut reused) = (0, 0);
+    for _ in 0..5000 {
+        fs::write(served.path("file"), "old").unwrap();
+        let (handle, old) = served.root().walk(name("file")).unwrap();
+        young += u32::from(!handle.is_named());
+        fs::remove_file(served.path("file")).unwrap();
+        fs::write(served.path("file"), "newer").unwrap();
+        let new = fs::symlink_metadata(served.path("file")).unwrap();
+        reused += u32::from(new.ino() == old.ino);
+        match handle.stat() {
+            Ok(stat) => assert_eq!((stat.size, stat.nlink), (3, 0)),
+            Err(errno) => assert_eq!(errno, Errno::ESTALE),
+        }
+        match served.content(&handle) {
+            Ok(content) => assert_eq!(content, "old"),
+            Err(errno) => assert_eq!(errno, Errno::ESTALE),
+        }
+        fs::remove_file(served.path("file")).unwrap();
+    }
+    assert!(young > 0, "files of the current tick are opened at once");
+    eprintln!("{young} were opened at once, {reused} numbers were given away again");
+}
+
+#[test]
+fn what_is_looked_at_often_is_opened() {
+    for served in grounds() {
+        let handle = served.file("file");
+        let looks = (0..100).take_while(|_| handle.stat().is_ok() && handle.is_named());
+        assert_eq!(looks.count(), 4);
+        assert_eq!(handle.stat().unwrap().size, 4);
+    }
+}
+
+#[test]
+fn what_an_outsider_puts_in_the_place_of_a_file_is_not_touched() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), "secret").unwrap();
+    let replacements: [&dyn Fn(&Path); 5] = [
+        &|path| fs::write(path, "other").unwrap(),
+        &|path| fs::create_dir(path).unwrap(),
+        &|path| make_fifo(path),
+        &|path| symlink(outside.path().join("secret"), path).unwrap(),
+        &|_| (),
+    ];
+    for served in grounds() {
+        for replace in replacements {
+            let handle = served.file("file");
+            let path = served.path("file");
+            fs::remove_file(&path).unwrap();
+            replace(&path);
+            let before = fs::symlink_metadata(&path).map(|new| (new.mode(), new.mtime_nsec()));
+            assert_eq!(handle.stat().err(), Some(Errno::ESTALE));
+            assert_eq!(served.content(&handle).err(), Some(Errno::ESTALE));
+            let mut request = SetStatReq::new(crate::wire::FdId(1));
+            (request.mask, request.mode) = (SetStat::MODE.bits(), 0o111);
+            let outcome = served.host.set_stat(&handle, SetStat::MODE, &request);
+            assert_eq!(outcome.failure_errno, u32::from(Errno::ESTALE.raw()));
+            let root = served.root();
+            let linked = served.host.link(root, name("link"), &handle);
+            assert_eq!(linked.err(), Some(Errno::ESTALE));
+            let after = fs::symlink_metadata(&path).map(|new| (new.mode(), new.mtime_nsec()));
+            assert_eq!(before.ok(), after.ok());
+            drop(handle);
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+        }
+    }
+}
+
+#[test]
+fn a_file_that_an_outsider_moves_is_stale_until_it_is_back() {
+    for served in grounds() {
+        let handle = served.file("file");
+        fs::rename(served.path("file"), served.path("elsewhere")).unwrap();
+        assert_eq!(handle.stat().err(), Some(Errno::ESTALE));
+        fs::rename(served.path("elsewhere"), served.path("file")).unwrap();
+        assert_eq!(served.content(&handle).unwrap(), "file");
+    }
+}
+
+#[test]
+fn a_file_that_is_unlinked_here_keeps_working() {
+    for served in grounds() {
+        let (first, second) = (served.file("file"), served.walk("file"));
+        let known = node(&[&first, &second]);
+        let root = served.root();
+        unlink(root, name("file"), false, Some(&known)).unwrap();
+        fs::write(served.path("file"), "another").unwrap();
+        for handle in [first, second] {
+            assert_eq!(handle.stat().unwrap().nlink, 0);
+            assert_eq!(served.content(&handle).unwrap(), "file");
+            served.host.chmod(&handle, 0o600).unwrap();
+        }
+    }
+}
+
+#[test]
+fn links_of_one_file_do_not_depend_on_each_other() {
+    for served in grounds() {
+        let first = served.file("a");
+        let root = served.root();
+        let (second, _) = served.host.link(root, name("b"), &first).unwrap();
+        drop(first);
+        let (first, second_again) = (served.walk("a"), served.walk("b"));
+        assert!(first.is_named() && second.is_named() && second_again.is_named());
+        unlink(root, name("a"), false, Some(&node(&[&first]))).unwrap();
+        for handle in [&first, &second, &second_again] {
+            assert_eq!(handle.stat().unwrap().nlink, 1);
+            assert_eq!(served.content(handle).unwrap(), "a");
+        }
+        // Of two names of one file, neither goes in a rename from one to the other.
+        let (first, second) = (served.file("c"), served.walk("c"));
+        let link = served.host.link(root, name("d"), &first).unwrap().0;
+        let (moved, replaced) = (node(&[&second]), node(&[&link]));
+        let known = Known {
+            moved: Some(&moved),
+            replaced: Some(&replaced),
+        };
+        served.rename("c", "d", RenameFlags::empty(), known);
+        assert!(second.is_named());
+        assert_eq!(second.stat().unwrap().nlink, 2);
+        assert_eq!(link.stat().unwrap().nlink, 2);
+    }
+}
+
+#[test]
+fn names_follow_renames_and_what_is_replaced_keeps_working() {
+    for served in grounds() {
+        fs::create_dir(served.path("directory")).unwrap();
+        settle(&served.path("directory"));
+        let (a, b, c) = (served.file("a"), served.file("b"), served.file("c"));
+        let (of_a, of_b, of_c) = (node(&[&a]), node(&[&b]), node(&[&c]));
+        let known = |moved, replaced| Known {
+            moved: Some(moved),
+            replaced: Some(replaced),
+        };
+        served.rename("a", "b", RenameFlags::EXCHANGE, known(&of_a, &of_b));
+        assert_eq!(fs::read_to_string(served.path("b")).unwrap(), "a");
+        assert!(a.is_named() && b.is_named());
+        assert_eq!(a.stat().unwrap().nlink, 1);
+        assert_eq!(b.stat().unwrap().nlink, 1);
+        // b is now called "a" and replaces c.
+        served.rename("a", "c", RenameFlags::empty(), known(&of_b, &of_c));
+        assert!(b.is_named() && !c.is_named());
+        assert_eq!((b.stat().unwrap().nlink, c.stat().unwrap().nlink), (1, 0));
+        let (root, directory) = (served.root(), served.walk("directory"));
+        let known = Known {
+            moved: Some(&of_b),
+            replaced: None,
+        };
+        let flags = RenameFlags::NOREPLACE;
+        rename(root, name("c"), &directory, name("d"), flags, known).unwrap();
+        drop(directory);
+        assert!(b.is_named());
+        for (handle, content) in [(a, "a"), (b, "b"), (c, "c")] {
+            assert_eq!(served.content(&handle).unwrap(), content);
+        }
+    }
+}
+
+#[test]
+fn a_rename_that_fails_changes_no_name() {
+    for served in grounds() {
+        let (file, known) = (served.file("file"), served.file("taken"));
+        let (of_file, of_taken) = (node(&[&file]), node(&[&known]));
+        let root = served.root();
+        let known = Known {
+            moved: Some(&of_file),
+            replaced: Some(&of_taken),
+        };
+        let flags = RenameFlags::NOREPLACE;
+        let refused = rename(root, name("file"), root, name("taken"), flags, known);
+        assert_eq!(refused.err(), Some(Errno::EEXIST));
+        assert_eq!(served.content(&file).unwrap(), "file");
+    }
+}
+
+/// Ends the other threads of a test, also when it fails.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whoever opens or looks at a file while it is renamed finds it all the same.
+#[test]
+fn renames_are_never_seen_half_done() {
+    for served in grounds() {
+        let (a, b) = (served.file("a"), served.file("b"));
+        let inodes = [&a, &b].map(|handle| handle.stat().unwrap().ino);
+        let (of_a, of_b) = (node(&[&a]), node(&[&b]));
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    for nodes in [[&of_a, &of_b], [&of_b, &of_a]] {
+                        let known = Known {
+                            moved: Some(nodes[0]),
+                            replaced: Some(nodes[1]),
+                        };
+                        served.rename("a", "b", RenameFlags::EXCHANGE, known);
+                        let known = Known {
+                            moved: Some(nodes[1]),
+                            replaced: None,
+                        };
+                        served.rename("a", "c", RenameFlags::empty(), known);
+                        served.rename("c", "a", RenameFlags::empty(), known);
+                    }
+                }
+            });
+            let _ended = Ended(&done);
+            for round in 0..20_000 {
+                let (handle, inode) = [(&a, inodes[0]), (&b, inodes[1])][round % 2];
+                let reached = handle.reach_once(handle::stat);
+                assert_eq!(reached.map(|stat: Statx| stat.ino), Ok(inode));
+            }
+        });
+        assert!(a.is_named() && b.is_named());
+    }
+}
+
+#[test]
+fn descriptors_that_can_be_done_without_do_not_use_the_quota_up() {
+    for mut served in grounds() {
+        const LIMIT: usize = 8;
+        let names: Vec<_> = (0..100).map(|number| format!("file{number}")).collect();
+        for name in &names {
+            served.file(name);
+        }
+        let quota = Quota::new(LIMIT);
+        assert!(served.host.count_descriptors(&quota));
+        let mounted = served.host.mount_at(b"/").unwrap();
+        let root = mounted.control.handle().clone();
+        let files: Vec<_> = names
+            .iter()
+            .map(|file| root.walk(name(file)).unwrap().0)
+            .collect();
+        assert_eq!(quota.used(), 1, "the root");
+        for (file, name) in files.iter().zip(&names) {
+            assert_eq!(served.content(file).as_ref(), Ok(name));
+        }
+        // Half of them, of which the file that was open at the time was one.
+        let kept = LIMIT / 2 - 1;
+        assert_eq!(quota.used(), kept);
+        let open = |file: &Handle| served.host.open_file(file, flags(libc::O_RDONLY));
+        let opened: Vec<_> = files.iter().map_while(|file| open(file).ok()).collect();
+        assert_eq!((opened.len(), quota.used()), (LIMIT - kept, LIMIT));
+        assert_eq!(open(&files[99]).err(), Some(Errno::EMFILE));
+        // A full quota keeps nobody from removing a file; who has no descriptor of it loses it.
+        let known = node(&[&files[99]]);
+        unlink(&root, name("file99"), false, Some(&known)).unwrap();
+        assert_eq!(files[99].stat().err(), Some(Errno::ESTALE));
+        drop((files, opened, root, mounted));
+        assert_eq!(quota.used(), 0);
+        assert_eq!(Arc::strong_count(&quota), 2);
+    }
+}
+
+#[test]
+fn files_of_file_systems_without_births_are_opened_at_once() {
+    let root = fs::File::open("/proc").unwrap();
+    let host = crate::host::HostFs::new(root.into(), EVERYTHING).unwrap();
+    let (version, stat) = host.root.walk(name("version")).unwrap();
+    assert_eq!(stat.file_type(), FileType::Regular);
+    assert!(!version.is_named());
+}

@@ -1,0 +1,261 @@
+//! Files that clients know and that others remove, replace and rename meanwhile.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use lisafs::Errno;
+use lisafs::client::{Communicator, Reply, Socket};
+use lisafs::host::HostFs;
+use lisafs::server::{ConnectionOpts, Server};
+use lisafs::wire::*;
+
+use crate::scene::{OPTIONS, Scene};
+
+const EXCHANGE: u32 = 2;
+
+fn settled(path: &Path, content: &str) {
+    fs::write(path, content).unwrap();
+    // A file of the current tick of the clock is opened by the walk to it.
+    let birth = fs::metadata(path).unwrap().created().unwrap();
+    while birth.elapsed().map_or(0, |age| age.as_millis()) < 20 {
+        thread::yield_now();
+    }
+}
+
+fn lookup(on: &mut impl Communicator, dir_fd: FdId, name: &str) -> Result<Inode, Errno> {
+    let names = StringArrayBuf::collect([name.as_bytes()]).unwrap();
+    let (path, mut reply) = (names.as_array(), Reply::new());
+    let walked = on.call(&WalkReq { dir_fd, path }, &mut reply);
+    let walked = walked.map_err(|error| error.errno())?;
+    walked.inodes.iter().next().ok_or(Errno::ENOENT)
+}
+
+fn stat(on: &mut impl Communicator, fd: FdId) -> Result<Statx, Errno> {
+    on.call(&StatReq { fd }, &mut Reply::new())
+        .map_err(|error| error.errno())
+}
+
+/// Opens the file and reads it through the server.
+fn read(on: &mut impl Communicator, fd: FdId) -> Result<String, Errno> {
+    let mut reply = Reply::new();
+    let errno = |error: lisafs::client::Error| error.errno();
+    let open = OpenAtReq { fd, flags: 0 };
+    let fd = on.call(&open, &mut reply).map_err(errno)?.open_fd;
+    let request = PReadReq {
+        offset: 0,
+        fd,
+        count: 64,
+    };
+    let content = on.call(&request, &mut reply).map_err(errno)?;
+    let content = String::from_utf8(content.data.0.to_vec()).unwrap();
+    close(on, &[fd]);
+    Ok(content)
+}
+
+fn close(on: &mut impl Communicator, fds: &[FdId]) {
+    let fds = Array::new(fds);
+    on.call(&CloseReq { fds }, &mut Reply::new()).unwrap();
+}
+
+fn rename(on: &mut impl Communicator, dir: FdId, old: &str, new: &str, flags: u32) {
+    let request = RenameAt2Req {
+        old_dir: dir,
+        new_dir: dir,
+        old_name: old.as_bytes(),
+        new_name: new.as_bytes(),
+        flags,
+    };
+    on.call(&request, &mut Reply::new()).unwrap();
+}
+
+fn unlink(on: &mut impl Communicator, dir_fd: FdId, name: &str) {
+    let (flags, name) = (0, name.as_bytes());
+    let request = UnlinkAtReq {
+        dir_fd,
+        flags,
+        name,
+    };
+    on.call(&request, &mut Reply::new()).unwrap();
+}
+
+/// Two connections to one directory.
+fn pair(directory: &Path) -> (Server<HostFs>, [(Socket, FdId); 2]) {
+    let server = Server::new(2);
+    let host = HostFs::open(directory, OPTIONS).unwrap();
+    let client = || {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let opts = ConnectionOpts::default();
+        server.start_connection(theirs, host.clone(), opts).unwrap();
+        let mut socket = Socket::from(ours);
+        let root = socket.mount().unwrap().root.control_fd;
+        (socket, root)
+    };
+    let clients = [client(), client()];
+    (server, clients)
+}
+
+pub(crate) fn what_is_removed_or_replaced_here_keeps_working_for_all_connections() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name| directory.path().join(name);
+    let (_server, [(mut one, one_root), (mut other, other_root)]) = pair(directory.path());
+    for name in ["removed", "replaced", "a", "b", "moved"] {
+        settled(&path(name), name);
+    }
+    let names = ["removed", "replaced", "a", "b", "moved"];
+    let known = names.map(|name| lookup(&mut other, other_root, name).unwrap().control_fd);
+    unlink(&mut one, one_root, "removed");
+    rename(&mut one, one_root, "a", "b", EXCHANGE);
+    rename(&mut one, one_root, "moved", "replaced", 0);
+    rename(&mut one, one_root, "b", "a", EXCHANGE);
+    rename(&mut one, one_root, "b", "c", 0);
+    for (fd, (name, links)) in known
+        .into_iter()
+        .zip(names.into_iter().zip([0, 0, 1, 1, 1]))
+    {
+        assert_eq!(stat(&mut other, fd).unwrap().nlink, links, "{name}");
+        assert_eq!(read(&mut other, fd).unwrap(), name);
+    }
+}
+
+pub(crate) fn what_an_outsider_removes_or_replaces_is_stale() {
+    let mut scene = Scene::new();
+    settled(&scene.path("file"), "old");
+    let root = scene.root;
+    let [first, second] =
+        [(); 2].map(|()| lookup(&mut scene.socket, root, "file").unwrap().control_fd);
+    // One that is open stays what it is.
+    assert_eq!(read(&mut scene.socket, first).unwrap(), "old");
+    settled(&scene.path("other"), "new");
+    fs::rename(scene.path("other"), scene.path("file")).unwrap();
+    assert_eq!(stat(&mut scene.socket, second).err(), Some(Errno::ESTALE));
+    assert_eq!(read(&mut scene.socket, second).err(), Some(Errno::ESTALE));
+    assert_eq!(read(&mut scene.socket, first).unwrap(), "old");
+    let third = lookup(&mut scene.socket, root, "file").unwrap().control_fd;
+    assert_eq!(read(&mut scene.socket, third).unwrap(), "new");
+    // All three are on one node: what is stale must not keep the others from being held.
+    let again = lookup(&mut scene.socket, root, "file").unwrap().control_fd;
+    unlink(&mut scene.socket, root, "file");
+    assert_eq!(read(&mut scene.socket, again).unwrap(), "new");
+    assert_eq!(stat(&mut scene.socket, second).err(), Some(Errno::ESTALE));
+    scene.refuses(&StatReq { fd: second }, Errno::ESTALE);
+}
+
+/// Ends the other threads of a test, also when it fails.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The server renames `a`, `b` and `c` in a ring while an outsider replaces `d` and clients use all
+/// of them: what answers is the file that was walked to, or nothing.
+pub(crate) fn no_request_ever_meets_another_file() {
+    const ROUNDS: usize = 2000;
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (_server, [(mut one, one_root), (mut other, other_root)]) = pair(directory.path());
+    let names = ["a", "b", "c"];
+    for name in names {
+        settled(&path(name), name);
+    }
+    settled(&path("d"), "d");
+    let done = AtomicBool::new(false);
+    let (stale, found) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let known = names.map(|name| {
+        let inode = lookup(&mut other, other_root, name).unwrap();
+        (inode.control_fd, inode.stat.ino, name)
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                rename(&mut one, one_root, "a", "b", EXCHANGE);
+                rename(&mut one, one_root, "c", "x", 0);
+                rename(&mut one, one_root, "b", "c", 0);
+                rename(&mut one, one_root, "x", "b", 0);
+            }
+        });
+        scope.spawn(|| {
+            let mut number = 0;
+            while !done.load(Ordering::Relaxed) {
+                number += 1;
+                fs::write(path("new"), format!("d{number}")).unwrap();
+                fs::rename(path("new"), path("d")).unwrap();
+            }
+        });
+        let _ended = Ended(&done);
+        for round in 0..ROUNDS {
+            let (fd, ino, name) = known[round % 3];
+            assert_eq!(stat(&mut other, fd).map(|stat| stat.ino), Ok(ino));
+            assert_eq!(read(&mut other, fd).as_deref(), Ok(name));
+            let Ok(inode) = lookup(&mut other, other_root, "d") else {
+                continue;
+            };
+            // The size tells more than the number, which may be that of a successor.
+            let (size, born) = (inode.stat.size, inode.stat.btime);
+            match stat(&mut other, inode.control_fd) {
+                Ok(stat) => {
+                    found.fetch_add(1, Ordering::Relaxed);
+                    assert_eq!((stat.ino, stat.size), (inode.stat.ino, size));
+                    assert_eq!((stat.btime.sec, stat.btime.nsec), (born.sec, born.nsec));
+                }
+                Err(errno) => {
+                    stale.fetch_add(1, Ordering::Relaxed);
+                    assert_eq!(errno, Errno::ESTALE);
+                }
+            }
+            close(&mut other, &[inode.control_fd]);
+        }
+    });
+    eprintln!("{found:?} found, {stale:?} stale");
+    // The names that the three have now are known to the server as they are to the host.
+    for name in names {
+        let inode = lookup(&mut other, other_root, name).unwrap();
+        assert_eq!(inode.stat.ino, fs::metadata(path(name)).unwrap().ino());
+    }
+}
+
+pub(crate) fn more_files_are_known_than_there_are_descriptors() {
+    const FILES: usize = 5000;
+    const LIMIT: usize = 64;
+    let directory = tempfile::tempdir().unwrap();
+    for number in 0..FILES {
+        fs::write(directory.path().join(number.to_string()), "x").unwrap();
+    }
+    settled(&directory.path().join("last"), "last");
+    let opts = ConnectionOpts {
+        max_fds: LIMIT,
+        ..ConnectionOpts::default()
+    };
+    let (mut scene, _) = Scene::with(directory, OPTIONS, opts);
+    let (root, socket) = (scene.root, &mut scene.socket);
+    let known: Vec<_> = (0..FILES)
+        .map(|number| {
+            let inode = lookup(socket, root, &number.to_string()).unwrap();
+            inode.control_fd
+        })
+        .collect();
+    for fd in &known {
+        assert_eq!(stat(socket, *fd).unwrap().size, 1);
+        assert_eq!(read(socket, *fd).unwrap(), "x");
+    }
+    // What the client holds open itself is limited.
+    let mut reply = Reply::new();
+    let opened: Vec<_> = known
+        .iter()
+        .map_while(|fd| {
+            let open = OpenAtReq { fd: *fd, flags: 0 };
+            socket.call(&open, &mut reply).ok().map(|open| open.open_fd)
+        })
+        .collect();
+    assert!((LIMIT / 2..LIMIT).contains(&opened.len()), "{opened:?}");
+    let fd = known[FILES - 1];
+    scene.refuses(&OpenAtReq { fd, flags: 0 }, Errno::EMFILE);
+    close(&mut scene.socket, &opened);
+    assert_eq!(read(&mut scene.socket, fd).unwrap(), "x");
+}
