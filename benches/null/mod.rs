@@ -42,6 +42,7 @@ impl ServerImpl for NullFs {
     type OpenFd = NullFile;
     type BoundSocketFd = NullSocket;
     type FdLocks = Unguarded;
+    type NodeData = ();
 
     fn opts(&self) -> ServerOpts {
         ServerOpts::default()
