@@ -29,7 +29,8 @@ impl<C> Line<C> {
 /// A channel of the pool.
 #[derive(Debug)]
 struct Member {
-    line: Line<Channel>,
+    /// Boxed, because it changes hands with each request.
+    line: Box<Line<Channel>>,
     /// Where its closer is.
     slot: usize,
 }
@@ -148,7 +149,7 @@ impl Pool {
         let slot = self.channels.register(pending.closer())?;
         match pending.connect() {
             Ok(channel) => Ok(Member {
-                line: Line::new(channel),
+                line: Box::new(Line::new(channel)),
                 slot,
             }),
             Err(why) => {
@@ -247,7 +248,7 @@ macro_rules! on_line {
                 let Line {
                     on: $on,
                     reply: $reply,
-                } = line;
+                } = &mut **line;
                 $call
             }
             Held::Channel(None) => Err(Error::disconnected()),

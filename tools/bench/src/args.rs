@@ -131,14 +131,14 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) slices: u32,
 
-    /// How the clients and our gofer wait for each other: park, or spin=USEC
+    /// How the clients and our gofer wait for each other: adaptive, park, or spin=USEC
     ///
     /// With commas between several, one after the other is measured. Other servers are talked to
     /// with the first.
     #[arg(
         long,
         value_name = "HOW",
-        default_value = "park",
+        default_value = "adaptive",
         value_delimiter = ','
     )]
     pub(crate) wait: Vec<WaitPolicy>,
