@@ -45,8 +45,8 @@ pub(crate) trait Word {
     fn fetch_and(&self, bits: u32, order: Ordering) -> u32;
     /// Sleeps while the word holds `expected`. May return early for no reason.
     fn wait(&self, expected: u32) -> Result<(), Errno>;
-    /// Wakes up to `count` sleepers.
-    fn wake(&self, count: i32) -> Result<(), Errno>;
+    /// Wakes up to `count` sleepers, and says how many that was.
+    fn wake(&self, count: i32) -> Result<u32, Errno>;
 }
 
 /// Which end of the channel this is.
@@ -100,9 +100,11 @@ pub(crate) struct Flags<'a, W> {
 /// Whether a hand-over had to wake the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Given {
-    /// The peer was woken, or at least the kernel asked to.
+    /// A sleeper was woken.
     Woken,
-    /// The peer said that it is awake.
+    /// The kernel was asked to, and found nobody asleep.
+    NotAsleep,
+    /// The kernel was not asked: the peer said that it is awake.
     Awake,
 }
 
@@ -137,7 +139,8 @@ impl<W: Word> Control<'_, W> {
             return Ok(Given::Awake);
         }
         match self.state.wake(1) {
-            Ok(()) => Ok(Given::Woken),
+            Ok(0) => Ok(Given::NotAsleep),
+            Ok(_) => Ok(Given::Woken),
             Err(errno) => Err(self.end(Ended::Futex(errno))),
         }
     }

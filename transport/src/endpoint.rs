@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::control::{Control, Ended, Flags, Given, Role};
+use crate::control::{Control, Ended, Flags, Role};
 use crate::error::{Error, ErrorKind};
 use crate::handshake;
 use crate::mapping::Mapping;
@@ -341,17 +341,12 @@ impl Link {
         } else {
             // Relaxed: ordered by the hand-over that follows.
             self.shared.mapping.data_len().store(data_len, Relaxed);
-            control.give()
+            self.waiter.give(&control, &self.shared.counters)
         };
-        match given {
-            Ok(Given::Woken) => self.shared.counters.count_wake(),
-            Ok(Given::Awake) => self.shared.counters.count_elided_wake(),
-            Err(ended) => {
-                self.stage = Stage::Failed;
-                return Err(describe(ended));
-            }
-        }
-        Ok(())
+        given.map_err(|ended| {
+            self.stage = Stage::Failed;
+            describe(ended)
+        })
     }
 
     /// Waits for control and judges the length that comes with it.

@@ -35,12 +35,12 @@ fn wait(word: &AtomicU32, expected: u32) -> Result<(), Errno> {
     }
 }
 
-/// futex(word, FUTEX_WAKE, count): wakes up to `count` sleepers, in any process.
-fn wake(word: &AtomicU32, count: i32) -> Result<(), Errno> {
+/// futex(word, FUTEX_WAKE, count): wakes up to `count` sleepers, in any process, and says how many.
+fn wake(word: &AtomicU32, count: i32) -> Result<u32, Errno> {
     // SAFETY: FUTEX_WAKE wants an aligned, mapped `u32` (`word` is a reference to one), uses only
     // its address, and ignores the remaining arguments.
     let result = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
-    Errno::result(result).map(drop)
+    Errno::result(result).map(|woken| u32::try_from(woken).unwrap_or(u32::MAX))
 }
 
 impl Word for AtomicU32 {
@@ -78,7 +78,7 @@ impl Word for AtomicU32 {
         wait(self, expected)
     }
 
-    fn wake(&self, count: i32) -> Result<(), Errno> {
+    fn wake(&self, count: i32) -> Result<u32, Errno> {
         wake(self, count)
     }
 }
@@ -99,7 +99,7 @@ mod tests {
     fn a_changed_word_is_not_slept_on() {
         let word = AtomicU32::new(1);
         assert_eq!(wait(&word, 0), Ok(()));
-        assert_eq!(wake(&word, i32::MAX), Ok(()));
+        assert_eq!(wake(&word, i32::MAX), Ok(0));
     }
 
     /// Threads of a hostile peer that never leave the word, whatever it says, in front of the one

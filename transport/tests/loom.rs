@@ -90,13 +90,14 @@ impl Word for ModelWord {
         Ok(())
     }
 
-    fn wake(&self, count: i32) -> Result<(), Errno> {
+    /// How many were asleep a condition variable does not tell, and nothing here depends on it.
+    fn wake(&self, count: i32) -> Result<u32, Errno> {
         let _bucket = self.bucket.lock().unwrap();
         match count {
             1 => self.sleepers.notify_one(),
             _ => self.sleepers.notify_all(),
         }
-        Ok(())
+        Ok(1)
     }
 }
 

@@ -238,6 +238,7 @@ fn since(after: WaitStats, before: WaitStats) -> WaitStats {
         elided_wakes: after.elided_wakes.saturating_sub(before.elided_wakes),
         spin_hits: after.spin_hits.saturating_sub(before.spin_hits),
         spin_misses: after.spin_misses.saturating_sub(before.spin_misses),
+        moves: after.moves.saturating_sub(before.moves),
     }
 }
 

@@ -63,6 +63,11 @@ impl Budget {
         self.spin.min(self.savings)
     }
 
+    /// How long a spin may last that does not go by what was learned.
+    pub(super) fn longest(&self) -> u64 {
+        LONGEST.min(self.savings)
+    }
+
     /// A wait that takes some time has begun by `now`. Waits that are over before anybody looks at
     /// the clock earn nothing and cost nothing: they are part of the work.
     pub(super) fn begin(&mut self, now: u64) {

@@ -2,9 +2,10 @@
 //! How to wait for one's turn: spin, sleep, or first one and then the other.
 //!
 //! `policy` is what the user asks for, `spinners` how many may spin at a time, `budget` what an
-//! adaptive endpoint has learned, `stats` what came of it.
+//! adaptive endpoint has learned, `placement` where a server's thread is, `stats` what came of it.
 
 mod budget;
+mod placement;
 mod policy;
 mod spinners;
 mod stats;
@@ -14,8 +15,9 @@ use std::time::Instant;
 
 use nix::sched::sched_getcpu;
 
-use crate::control::{Control, Ended, Word};
+use crate::control::{Control, Ended, Given, Role, Word};
 use budget::Budget;
+use placement::{Advice, Found, Placement, ThisThread};
 pub use policy::{ParseWaitPolicyError, WaitPolicy};
 pub use spinners::Spinners;
 pub(crate) use stats::Counters;
@@ -52,6 +54,8 @@ pub(crate) struct Waiter<C = Monotonic> {
     policy: WaitPolicy,
     spinners: Spinners,
     budget: Budget,
+    /// Of a server that adapts, from its first hand-over on: it is about the thread that does that.
+    placement: Option<Placement<ThisThread>>,
     clock: C,
 }
 
@@ -90,8 +94,43 @@ impl<C: Clock> Waiter<C> {
             policy,
             spinners: spinners.clone(),
             budget: Budget::new(),
+            placement: None,
             clock,
         }
+    }
+
+    /// Hands over, and learns from how it found the peer.
+    pub(crate) fn give<W: Word>(
+        &mut self,
+        control: &Control<'_, W>,
+        counters: &Counters,
+    ) -> Result<(), Ended> {
+        let started = match &self.placement {
+            Some(placement) if placement.times_wakes() => Some(self.clock.now()),
+            _ => None,
+        };
+        let given = control.give()?;
+        match given {
+            Given::Awake => counters.count_elided_wake(),
+            Given::Woken | Given::NotAsleep => counters.count_wake(),
+        }
+        if self.policy == WaitPolicy::Adaptive && control.role == Role::Server {
+            let found = match given {
+                Given::Awake | Given::NotAsleep => Found::Awake,
+                Given::Woken => {
+                    let took = started.map(|started| self.clock.now().saturating_sub(started));
+                    Found::Asleep(took.unwrap_or(0))
+                }
+            };
+            let clock = &self.clock;
+            let placement = self
+                .placement
+                .get_or_insert_with(|| Placement::new(ThisThread));
+            if placement.gave(found, || clock.now()) {
+                counters.count_move();
+            }
+        }
+        Ok(())
     }
 
     /// Waits until `control` says it is our turn.
@@ -122,7 +161,12 @@ impl<C: Clock> Waiter<C> {
         control: &Control<'_, W>,
         counters: &Counters,
     ) -> Result<(), Ended> {
-        let allowance = self.budget.allowance();
+        let advice = self.placement.as_ref().map(Placement::advice);
+        let allowance = match advice.unwrap_or(Advice::Budget) {
+            Advice::Budget => self.budget.allowance(),
+            Advice::Spin => self.budget.longest(),
+            Advice::Sleep => 0,
+        };
         let spun = match allowance {
             0 => None,
             _ => self.spin(control, counters, allowance, PREEMPTED)?,
@@ -454,7 +498,7 @@ mod tests {
         thread::scope(|scope| {
             let given = scope.spawn(|| give_to_sleeper(&client, &server));
             park(&server, &counters).unwrap();
-            assert_eq!(given.join().unwrap(), Given::Woken);
+            assert_ne!(given.join().unwrap(), Given::Awake);
         });
         let flag = channel.flags[1].load(SeqCst);
         assert_eq!(flag, 0, "a thread that is awake says so");
@@ -462,6 +506,6 @@ mod tests {
             flags: None,
             ..server
         };
-        assert_eq!(unflagged.give(), Ok(Given::Woken));
+        assert_eq!(unflagged.give(), Ok(Given::NotAsleep));
     }
 }

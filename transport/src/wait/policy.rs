@@ -28,6 +28,10 @@ pub enum WaitPolicy {
     /// Poll as long as experience says that it pays, then sleep. An endpoint whose turns come soon
     /// polls for up to 50 µs, one whose turns are far between, or whose thread loses its CPU while
     /// it polls, sleeps at once. Limited by [`Spinners`](super::Spinners), as `Spin` is.
+    ///
+    /// On a machine with two usable CPUs, a server's thread whose client sleeps before it is answered
+    /// moves to the CPU of that client and waits there asleep: it changes the affinity of the thread
+    /// that waits.
     #[default]
     Adaptive,
     /// Sleep at once. Costs no CPU time while waiting and two context switches per round trip.

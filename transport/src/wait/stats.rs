@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct WaitStats {
     /// Waits that went to sleep (a system call or more each).
     pub parks: u64,
-    /// Hand-overs that woke the peer (a system call each).
+    /// Hand-overs that woke the peer, or tried to (a system call each).
     pub wakes: u64,
     /// Hand-overs that did not have to, because the peer had said that it is awake.
     pub elided_wakes: u64,
@@ -19,6 +19,8 @@ pub struct WaitStats {
     pub spin_hits: u64,
     /// Spins that ended without a turn; unless it comes that very moment, a park follows.
     pub spin_misses: u64,
+    /// How often the thread was moved to another CPU.
+    pub moves: u64,
 }
 
 /// The counters behind [`WaitStats`]: one writer, any number of readers.
@@ -29,14 +31,15 @@ pub(crate) struct Counters {
     elided_wakes: AtomicU64,
     spin_hits: AtomicU64,
     spin_misses: AtomicU64,
+    moves: AtomicU64,
 }
 
 impl Counters {
-    pub(crate) fn count_wake(&self) {
+    pub(super) fn count_wake(&self) {
         bump(&self.wakes);
     }
 
-    pub(crate) fn count_elided_wake(&self) {
+    pub(super) fn count_elided_wake(&self) {
         bump(&self.elided_wakes);
     }
 
@@ -52,6 +55,10 @@ impl Counters {
         bump(&self.spin_misses);
     }
 
+    pub(super) fn count_move(&self) {
+        bump(&self.moves);
+    }
+
     pub(crate) fn snapshot(&self) -> WaitStats {
         WaitStats {
             parks: self.parks.load(Relaxed),
@@ -59,6 +66,7 @@ impl Counters {
             elided_wakes: self.elided_wakes.load(Relaxed),
             spin_hits: self.spin_hits.load(Relaxed),
             spin_misses: self.spin_misses.load(Relaxed),
+            moves: self.moves.load(Relaxed),
         }
     }
 }

@@ -1,0 +1,198 @@
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::*;
+
+/// What a thread was told to do, and what happens to it.
+#[derive(Default)]
+struct Fate {
+    cpu: Cell<usize>,
+    binds: RefCell<Vec<Vec<usize>>>,
+    preemptions: Cell<i64>,
+}
+
+struct Fake(Rc<Fate>, Option<[usize; 2]>);
+
+impl Thread for Fake {
+    fn two_cpus(&self) -> Option<[usize; 2]> {
+        self.1
+    }
+
+    fn cpu(&self) -> Option<usize> {
+        Some(self.0.cpu.get())
+    }
+
+    fn bind(&self, cpus: &[usize]) -> bool {
+        if let [cpu] = cpus {
+            self.0.cpu.set(*cpu);
+        }
+        self.0.binds.borrow_mut().push(cpus.to_vec());
+        true
+    }
+
+    fn preemptions(&self) -> i64 {
+        self.0.preemptions.get()
+    }
+}
+
+/// A thread on CPU 0 of two, and the time.
+struct Life {
+    fate: Rc<Fate>,
+    placement: Placement<Fake>,
+    now: u64,
+}
+
+const NEAR: Found = Found::Asleep(1_000);
+const REMOTE: Found = Found::Asleep(9_000);
+
+impl Life {
+    fn new(cpus: Option<[usize; 2]>) -> Life {
+        let fate = Rc::new(Fate::default());
+        Life {
+            placement: Placement::new(Fake(Rc::clone(&fate), cpus)),
+            fate,
+            now: 1 << 40,
+        }
+    }
+
+    /// One that has found out that its client has to be woken.
+    fn together() -> Life {
+        let mut life = Life::new(Some([0, 1]));
+        life.give(NEAR, WINDOW, 1_000_000);
+        assert_eq!(life.placement.advice(), Advice::Sleep);
+        life
+    }
+
+    /// Hands over so many times, with so many nanoseconds from one to the next.
+    fn give(&mut self, found: Found, times: u32, every: u64) {
+        for _ in 0..times {
+            self.now += every;
+            let now = self.now;
+            self.placement.gave(found, || now);
+        }
+    }
+
+    fn binds(&self) -> Vec<Vec<usize>> {
+        self.fate.binds.take()
+    }
+}
+
+#[test]
+fn a_client_that_does_not_sleep_is_spun_for() {
+    let mut life = Life::new(Some([0, 1]));
+    life.give(Found::Awake, 10 * WINDOW, 1_000);
+    assert_eq!(life.placement.advice(), Advice::Budget);
+    assert!(!life.placement.times_wakes());
+    assert_eq!(life.binds(), Vec::<Vec<usize>>::new());
+}
+
+#[test]
+fn two_wakes_into_the_other_cpu_make_it_follow() {
+    let mut life = Life::together();
+    life.give(REMOTE, 1, 1_000);
+    life.give(NEAR, 1, 1_000);
+    life.give(REMOTE, 1, 1_000);
+    assert_eq!(life.binds(), Vec::<Vec<usize>>::new());
+    life.give(REMOTE, 1, 1_000);
+    assert_eq!(life.binds(), [[1]]);
+    assert_eq!(life.placement.advice(), Advice::Sleep);
+}
+
+#[test]
+fn a_wake_in_which_the_thread_lost_its_cpu_tells_nothing() {
+    let mut life = Life::together();
+    for _ in 0..WINDOW - 1 {
+        life.fate.preemptions.set(life.fate.preemptions.get() + 1);
+        life.give(REMOTE, 1, 1_000_000);
+    }
+    assert_eq!(life.binds(), Vec::<Vec<usize>>::new());
+}
+
+#[test]
+fn moves_are_rare_whatever_the_client_does() {
+    let mut life = Life::together();
+    let began = life.now;
+    life.give(REMOTE, 100_000, 500);
+    let moves = u64::try_from(life.binds().len()).unwrap();
+    assert!(moves > 10);
+    assert!(moves <= (life.now - began) / CALM + 2, "{moves}");
+}
+
+#[test]
+fn it_is_bound_for_a_while_only() {
+    let mut life = Life::together();
+    life.give(REMOTE, FAR_WAKES, 1_000_000);
+    assert_eq!(life.binds(), [[1]]);
+    life.give(NEAR, 2 * WINDOW, BOUND / u64::from(WINDOW));
+    assert_eq!(life.binds(), [[0, 1]]);
+    life.give(NEAR, 10 * WINDOW, BOUND);
+    assert_eq!(life.binds(), Vec::<Vec<usize>>::new());
+}
+
+/// Requests that come fast, long after the last try, and find what they found before it.
+fn until_a_try(life: &mut Life) {
+    life.give(NEAR, WINDOW, RETRY.1 / u64::from(WINDOW));
+    life.give(NEAR, WINDOW, 5_000);
+    assert_eq!(life.placement.advice(), Advice::Spin);
+}
+
+#[test]
+fn a_try_that_finds_the_client_awake_ends_apart() {
+    let mut life = Life::together();
+    until_a_try(&mut life);
+    assert_eq!(life.binds(), [[1]]);
+    life.give(NEAR, WINDOW / 4, 5_000);
+    life.give(Found::Awake, WINDOW - WINDOW / 4, 5_000);
+    assert_eq!(life.placement.advice(), Advice::Budget);
+    assert_eq!(life.binds(), [[0, 1]], "free to go where it likes");
+}
+
+#[test]
+fn tries_that_fail_become_rare() {
+    let mut life = Life::together();
+    let mut tries = 0;
+    for _ in 0..1_000_000 / WINDOW {
+        let before = life.placement.advice();
+        life.give(NEAR, WINDOW, 20_000);
+        if before != Advice::Spin && life.placement.advice() == Advice::Spin {
+            tries += 1;
+        }
+    }
+    // Twenty seconds: at 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7 …
+    assert_eq!(tries, 7);
+}
+
+#[test]
+fn a_slow_client_is_left_together() {
+    let mut life = Life::together();
+    life.give(NEAR, 100 * WINDOW, 1_000_000);
+    assert_eq!(life.placement.advice(), Advice::Sleep);
+}
+
+#[test]
+fn without_a_choice_nothing_is_chosen() {
+    let mut life = Life::new(None);
+    life.give(REMOTE, 10 * WINDOW, 1_000);
+    assert_eq!(life.placement.advice(), Advice::Budget);
+    assert_eq!(life.binds(), Vec::<Vec<usize>>::new());
+}
+
+/// The real calls, on a thread of their own.
+#[test]
+fn a_thread_is_where_it_was_bound_to() {
+    std::thread::spawn(|| {
+        let Some(cpus) = ThisThread.two_cpus() else {
+            return;
+        };
+        for cpu in cpus {
+            assert!(ThisThread.bind(&[cpu]));
+            assert_eq!(ThisThread.cpu(), Some(cpu));
+            assert_eq!(ThisThread.two_cpus(), None);
+        }
+        assert!(ThisThread.bind(&cpus));
+        assert_eq!(ThisThread.two_cpus(), Some(cpus));
+        assert!(ThisThread.preemptions() >= 0);
+    })
+    .join()
+    .unwrap();
+}
