@@ -17,14 +17,17 @@
 //!    takes long without the thread having lost its CPU meanwhile has reached into another CPU. After
 //!    two of them in a row the thread moves to that other CPU. It stays bound to it for a while only,
 //!    so that the scheduler can undo what has become wrong.
+//!    Where the other CPU is idle otherwise, the scheduler may pull the client away again with each
+//!    wake. Then following it makes things worse, so moves that do not last become rare.
 //! 3. If requests come fast, it now and then *tries* the other way: moves away and spins for some
 //!    requests, and stays apart if the client was seldom found asleep. The next try is later each
 //!    time that this fails.
 //!
-//! Where the client is asleep nobody says, unless the parking flags are agreed upon, and then it can
-//! lie; with two CPUs it is the other one. So all of this is for threads that may use exactly two; any
-//! others stay where the scheduler puts them. What a client can make of it is bounded: a move costs
-//! some ten microseconds, and there are no two within [`CALM`].
+//! Where the client is asleep nobody says; with two CPUs it is the other one. So all of this is for
+//! threads that may use exactly two, any others stay where the scheduler puts them; and for clients
+//! that have not agreed on the parking flags. Those that have spin as well, so apart is what both
+//! want. What a client can make of it is bounded: a move costs some ten microseconds, and there are
+//! no two within [`CALM`], nor more than one try in a while.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -36,16 +39,20 @@ use nix::unistd::Pid;
 const FAR: u64 = 4_000;
 /// So many such wakes in a row, and the thread moves.
 const FAR_WAKES: u32 = 2;
-/// No two moves within so many nanoseconds.
-const CALM: u64 = 100_000;
+/// No two moves within so many nanoseconds: at first, and at most.
+const CALM: (u64, u64) = (50_000, 10_000_000);
+/// So many hand-overs a move has to last to have been worth it.
+const WORTH: u32 = 6;
 /// How long the thread stays bound to one CPU.
 const BOUND: u64 = 100_000_000;
 /// So many hand-overs are looked at together.
 const WINDOW: u32 = 64;
 /// How long a window takes, at most, where another try makes sense: 25 µs for each request.
 const FAST: u64 = WINDOW as u64 * 25_000;
+/// How many hand-overs a try lasts.
+const TRY: u32 = 24;
 /// When to try again: at first, and at most.
-const RETRY: (u64, u64) = (100_000_000, 10_000_000_000);
+const RETRY: (u64, u64) = (5_000_000, 10_000_000_000);
 
 /// The thread that is placed.
 pub(crate) trait Thread {
@@ -127,7 +134,11 @@ pub(super) struct Placement<T = ThisThread> {
     window_began: u64,
     far: u32,
     preemptions: i64,
+    /// When the thread was moved or released last, and how long that has to do.
     moved: u64,
+    calm: u64,
+    /// How many hand-overs the last move has lasted; None once it has been given up.
+    lasted: Option<u32>,
     bound: bool,
     retry: u64,
     next_try: u64,
@@ -146,6 +157,8 @@ impl<T: Thread> Placement<T> {
             far: 0,
             preemptions: 0,
             moved: 0,
+            calm: CALM.0,
+            lasted: None,
             bound: false,
             retry: RETRY.0,
             next_try: 0,
@@ -170,6 +183,7 @@ impl<T: Thread> Placement<T> {
     pub(super) fn gave(&mut self, found: Found, now: impl Fn() -> u64) -> bool {
         let Some(cpus) = self.cpus else { return false };
         self.seen += 1;
+        self.lasted = self.lasted.map(|lasted| lasted.saturating_add(1));
         if found == Found::Awake {
             self.awake += 1;
         }
@@ -177,7 +191,11 @@ impl<T: Thread> Placement<T> {
             Found::Asleep(took) if self.plan == Plan::Together => self.follow(took, cpus, &now),
             _ => false,
         };
-        if self.seen >= WINDOW {
+        let window = match self.plan {
+            Plan::Apart | Plan::Together => WINDOW,
+            Plan::Try => TRY,
+        };
+        if self.seen >= window {
             let now = now();
             let moved_too = self.judge(cpus, now);
             (self.seen, self.awake, self.window_began) = (0, 0, now);
@@ -193,12 +211,23 @@ impl<T: Thread> Placement<T> {
             return false;
         }
         self.far += 1;
-        let now = now();
-        if self.far < FAR_WAKES || now.saturating_sub(self.moved) < CALM {
+        if self.far < FAR_WAKES {
             return false;
         }
         self.far = 0;
-        self.change_cpu(cpus, now)
+        let now = now();
+        match self.lasted {
+            Some(lasted) if lasted < WORTH => {
+                self.calm = self.calm.saturating_mul(2).min(CALM.1);
+                let moved = self.change_cpu(cpus, now);
+                self.release(cpus);
+                self.lasted = None;
+                return moved;
+            }
+            Some(_) => self.calm = CALM.0,
+            None => {}
+        }
+        now.saturating_sub(self.moved) >= self.calm && self.change_cpu(cpus, now)
     }
 
     /// At the end of a window: is this the way to live?
@@ -254,7 +283,7 @@ impl<T: Thread> Placement<T> {
         } else {
             one
         };
-        self.moved = now;
+        (self.moved, self.lasted) = (now, Some(0));
         self.bound = self.thread.bind(&[target]);
         self.bound
     }
