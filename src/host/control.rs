@@ -23,11 +23,21 @@ use crate::wire::{
 #[derive(Debug)]
 pub struct ControlFd {
     handle: Handle,
+    /// It is the connection's root, of which the client has a descriptor.
+    is_donated: bool,
 }
 
 impl ControlFd {
     pub(super) fn new(handle: Handle) -> ControlFd {
-        ControlFd { handle }
+        ControlFd {
+            handle,
+            is_donated: false,
+        }
+    }
+
+    /// The root of a connection, of which the client gets a descriptor or not.
+    pub(super) fn root(handle: Handle, is_donated: bool) -> ControlFd {
+        ControlFd { handle, is_donated }
     }
 
     #[cfg(test)]
@@ -111,7 +121,12 @@ impl ControlFdImpl for ControlFd {
     }
 
     fn open(&self, at: Shared<'_, HostFs>, flags: OpenFlags) -> Result<OpenFd, Errno> {
-        at.server().open_file(&self.handle, flags)
+        let open = at.server().open_file(&self.handle, flags)?;
+        Ok(if self.is_donated {
+            open.donated()
+        } else {
+            open
+        })
     }
 
     fn open_create(

@@ -189,7 +189,7 @@ impl HostFs {
         }
         let donation = self.root_donation(&handle)?;
         Ok(Mounted {
-            control: ControlFd::new(handle),
+            control: ControlFd::root(handle, donation.is_some()),
             stat,
             donation,
         })

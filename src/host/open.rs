@@ -20,6 +20,7 @@ use crate::wire::{DirentWriter, FileType, Statx};
 pub struct OpenFd {
     fd: OwnedFd,
     kind: Kind,
+    is_donated: bool,
     _share: Share,
 }
 
@@ -37,7 +38,17 @@ impl OpenFd {
         OpenFd {
             fd,
             kind: Kind::Regular,
+            is_donated: false,
             _share: share,
+        }
+    }
+
+    /// Gives the client its descriptor in any case: a client that has one of the root opens what is
+    /// below by itself, but the root it can only open here.
+    pub(super) fn donated(self) -> OpenFd {
+        OpenFd {
+            is_donated: true,
+            ..self
         }
     }
 }
@@ -72,6 +83,7 @@ impl HostFs {
         Ok(OpenFd {
             fd,
             kind,
+            is_donated: false,
             _share: share,
         })
     }
@@ -126,6 +138,7 @@ impl OpenFdImpl for OpenFd {
 
     fn donation(&self) -> Donation<'_> {
         match self.kind {
+            _ if self.is_donated => Donation::Required(self.fd.as_fd()),
             Kind::Regular => Donation::Optional(self.fd.as_fd()),
             Kind::Stream => Donation::Required(self.fd.as_fd()),
             Kind::Directory(_) => Donation::None,

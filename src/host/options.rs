@@ -19,8 +19,11 @@ pub struct HostOptions {
     pub character_devices: CharacterDevices,
     /// Which extended attributes clients see.
     pub xattrs: Xattrs,
-    /// Whether Mount hands out a descriptor of the root directory. Whoever has it reaches everything
-    /// below the root, and with no more checks than the kernel makes.
+    /// Whether Mount hands out a descriptor of the connection's root, which can be a file of any type.
+    /// Directories and regular files can be read through it, as far as this process may read them; for
+    /// the others it is an O_PATH descriptor. What it cannot do is open the root itself with other flags,
+    /// so OpenAt of the root hands out a descriptor, too. Whoever has it reaches the root and everything below,
+    /// with no more checks than the kernel makes.
     pub donate_root: bool,
 }
 

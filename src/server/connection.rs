@@ -144,6 +144,12 @@ impl<S: ServerImpl> Connection<S> {
         self.opts.readonly
     }
 
+    /// Whether the client may have descriptors that lead to other files. Nobody but the kernel checks
+    /// what it does with them.
+    pub(super) fn donates_directories(&self) -> bool {
+        !self.opts.readonly || self.opts.mounted_readonly
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }

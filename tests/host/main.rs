@@ -29,7 +29,7 @@ fn main() {
         identities::more_files_are_known_than_there_are_descriptors
         ownership::modes_are_exact_on_every_thread
         ownership::links_of_one_file_survive_their_rename
-        ownership::a_read_only_connection_is_not_given_the_root
+        ownership::a_read_only_root_is_only_given_away_if_it_is_mounted_so
         sockets::sockets_work_at_any_depth
     };
     let privileged = cases! {

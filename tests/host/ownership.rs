@@ -1,12 +1,15 @@
 //! Modes, owners and names of what is made.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
 use lisafs::client::{Communicator, Reply};
+use lisafs::host::HostOptions;
+use lisafs::server::ConnectionOpts;
 use lisafs::wire::*;
 
-use crate::scene::{Scene, mkdir};
+use crate::scene::{OPTIONS, Scene, mkdir};
 
 /// Both kinds of threads have an umask of their own, and the process keeps its.
 pub(crate) fn modes_are_exact_on_every_thread() {
@@ -100,7 +103,42 @@ pub(crate) fn links_of_one_file_survive_their_rename() {
     assert!(scene.path("a").exists() && scene.path("b").exists());
 }
 
-pub(crate) fn a_read_only_connection_is_not_given_the_root() {
-    assert!(Scene::donates_root(false));
-    assert!(!Scene::donates_root(true));
+/// Nobody but a mount keeps those who have the root from changing it.
+pub(crate) fn a_read_only_root_is_only_given_away_if_it_is_mounted_so() {
+    for (readonly, mounted_readonly, expected) in [
+        (false, false, true),
+        (false, true, true),
+        (true, false, false),
+        (true, true, true),
+    ] {
+        let options = HostOptions {
+            donate_root: true,
+            ..OPTIONS
+        };
+        let opts = ConnectionOpts {
+            readonly,
+            mounted_readonly,
+            ..ConnectionOpts::default()
+        };
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("below")).unwrap();
+        let (mut scene, root) = Scene::with(directory, options, opts);
+        let about = format!("read-only: {readonly}, mounted so: {mounted_readonly}");
+        assert_eq!(root.is_some(), expected, "{about}");
+        // Whoever has the root can open all but the root through it.
+        let below = scene.walk("below");
+        for (fd, expected) in [(scene.root, expected), (below, false)] {
+            let mut reply = Reply::new();
+            scene
+                .socket
+                .call(&OpenAtReq { fd, flags: 0 }, &mut reply)
+                .unwrap();
+            let opened = reply.take_fd();
+            assert_eq!(opened.is_some(), expected, "{about}");
+            if let Some(opened) = opened {
+                let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
+                assert!(fs::exists(path + "/below").unwrap(), "{about}");
+            }
+        }
+    }
 }

@@ -61,20 +61,6 @@ impl Scene {
         (scene, mount.root_fd)
     }
 
-    /// Whether a connection is given the root itself by a back end that may do so.
-    pub(crate) fn donates_root(readonly: bool) -> bool {
-        let options = HostOptions {
-            donate_root: true,
-            ..OPTIONS
-        };
-        let opts = ConnectionOpts {
-            readonly,
-            ..ConnectionOpts::default()
-        };
-        let (_scene, root) = Scene::with(tempfile::tempdir().unwrap(), options, opts);
-        root.is_some()
-    }
-
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

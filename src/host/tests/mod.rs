@@ -181,6 +181,38 @@ fn a_mount_path_is_resolved_below_the_root_without_following_links() {
 }
 
 #[test]
+fn a_root_of_any_type_is_donated_and_opened_only_where_that_has_no_effect() {
+    let served = Served::new();
+    fs::create_dir(served.path("directory")).unwrap();
+    fs::write(served.path("file"), "content").unwrap();
+    symlink("file", served.path("link")).unwrap();
+    // Opening it for reading would wait for a writer.
+    make_fifo(&served.path("fifo"));
+    let _socket = std::os::unix::net::UnixListener::bind(served.path("socket")).unwrap();
+    for (path, opened) in [
+        ("directory", true),
+        ("file", true),
+        ("link", false),
+        ("fifo", false),
+        ("socket", false),
+    ] {
+        let mounted = served.host.mount_at(path.as_bytes()).unwrap();
+        let root = mounted.donation.unwrap();
+        let stat = super::handle::stat(root.as_fd()).unwrap();
+        assert_eq!(stat.ino, mounted.stat.ino, "{path}");
+        let flags = nix::fcntl::fcntl(&root, nix::fcntl::FcntlArg::F_GETFL).unwrap();
+        assert_eq!(flags & libc::O_PATH == 0, opened, "{path}");
+        assert_eq!(flags & libc::O_ACCMODE, libc::O_RDONLY, "{path}");
+        if path == "file" {
+            assert_eq!(
+                std::io::read_to_string(fs::File::from(root)).unwrap(),
+                "content"
+            );
+        }
+    }
+}
+
+#[test]
 fn walk_stat_stops_at_what_is_missing_and_behind_a_symlink() {
     let served = Served::new();
     fs::create_dir_all(served.path("a/b")).unwrap();

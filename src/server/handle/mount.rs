@@ -42,9 +42,7 @@ impl Serve for MountReq {
         })?;
         drop(stable);
         pending.fill(id, Fd::Control(root));
-        // Nobody but the kernel checks what a client does with it.
-        let is_safe = !connection.is_readonly() || connection.opts().mounted_readonly;
-        let root_fd = donation.filter(|_| is_safe);
+        let root_fd = donation.filter(|_| connection.donates_directories());
         let answer = call.reply::<Self>(&MountResp {
             root: Inode {
                 control_fd: id,

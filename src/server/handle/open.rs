@@ -41,8 +41,16 @@ impl Serve for OpenAtReq {
                 Ok(OpenFd::new(file, flags, Arc::clone(&control), share))
             })?;
         pending.fill(id, Fd::Open(Arc::clone(&open)));
-        let answer = call.reply::<Self>(&OpenAtResp { open_fd: id })?;
-        Ok(answer.publishing(pending).donating(Gift::Open(open)))
+        let answer = call
+            .reply::<Self>(&OpenAtResp { open_fd: id })?
+            .publishing(pending);
+        Ok(
+            if control.is_directory() && !connection.donates_directories() {
+                answer
+            } else {
+                answer.donating(Gift::Open(open))
+            },
+        )
     }
 }
 
