@@ -33,6 +33,8 @@ pub(crate) struct Connection {
 pub(crate) struct Files {
     ordinary: HostFs,
     with_devices: HostFs,
+    /// What is served read-only was bound read-only, too.
+    mounted: bool,
 }
 
 impl Files {
@@ -62,20 +64,21 @@ impl Files {
                 },
             )
             .map_err(failed)?,
+            mounted: !invocation.unsafe_nonroot,
         })
     }
 
-    /// Serves until all connections have ended, with so many descriptors to share out.
+    /// Serves until all connections have ended, with so many descriptors among them.
     pub(crate) fn serve(
         self,
         connections: Vec<Connection>,
         descriptors: usize,
     ) -> Result<(), Failure> {
-        let count = connections.len().max(1);
-        let server = Server::new(count);
+        let server = Server::new(connections.len().max(1));
         let limits = ConnectionOpts {
-            // The rest is for sockets and channels.
-            max_fds: ((descriptors - descriptors / 4) / count).clamp(1, MOST_FDS),
+            // Not a share each: one sandbox is behind all of them, and the root of a container with
+            // many mounts needs no less. The rest is for sockets and channels.
+            max_fds: (descriptors - descriptors / 4).clamp(1, MOST_FDS),
             ..ConnectionOpts::default()
         };
         for connection in connections {
@@ -93,8 +96,7 @@ impl Files {
             let opts = ConnectionOpts {
                 mount_path: path_bytes(&connection.path),
                 readonly: connection.readonly,
-                // That is how they are bound.
-                mounted_readonly: true,
+                mounted_readonly: self.mounted,
                 ..limits.clone()
             };
             server
