@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::argv::{Dialect, Invocation};
 use super::hooks::{self, State};
 use super::mount_options::{MountOptions, root_propagation};
-use super::mounts::{Plan, Resolved, in_bundle};
+use super::mounts::{Plan, Resolved, in_bundle, utf8};
 use super::open_mount::{self, MountOpener};
 use super::spec::{Mount, Spec};
 use crate::failure::{Failure, cannot};
@@ -176,7 +176,7 @@ fn open(
         why,
     };
     let absolute = Mount {
-        source: source.display().to_string(),
+        source: utf8(source).map_err(|why| failed(why.into()))?,
         ..mount.clone()
     };
     opener.open(&absolute, options).map_err(failed)
@@ -184,9 +184,29 @@ fn open(
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::io::Read;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::UnixStream;
     use std::path::Path;
 
-    use super::is_driven;
+    use super::{is_driven, open};
+    use crate::runsc::mount_options::MountOptions;
+    use crate::runsc::open_mount::MountOpener;
+    use crate::runsc::spec::Mount;
+
+    /// It would be another path.
+    #[test]
+    fn runsc_is_not_asked_for_a_source_that_json_cannot_say() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut opener = MountOpener::new(ours.into()).unwrap();
+        let source = Path::new(OsStr::from_bytes(b"/bundle-\xff/volume"));
+        let options = MountOptions::new([]).unwrap();
+        let why = open(&mut opener, &Mount::default(), source, options).unwrap_err();
+        assert!(why.to_string().contains("is not UTF-8"), "{why}");
+        drop(opener);
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0, "something was asked");
+    }
 
     #[test]
     fn only_devices_with_a_driver_are_bound() {

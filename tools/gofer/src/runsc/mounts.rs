@@ -177,7 +177,11 @@ fn sandbox_option(filesystem: FsType) -> Option<&'static str> {
     }
 }
 
-fn utf8(path: &Path) -> io::Result<String> {
+/// A path as JSON can say it.
+///
+/// # Errors
+/// InvalidData if it is not UTF-8.
+pub(crate) fn utf8(path: &Path) -> io::Result<String> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| {
         let why = format!("{} is not UTF-8", path.display());

@@ -115,7 +115,7 @@ pub(crate) struct Hook {
     /// The name of the program included; the path if there are none.
     #[serde(default, deserialize_with = "or_null")]
     pub(crate) args: Vec<String>,
-    /// NAME=value, and nothing is inherited.
+    /// NAME=value, and nothing else is inherited; what runsc has if there are none.
     #[serde(default, deserialize_with = "or_null")]
     pub(crate) env: Vec<String>,
     /// After how many seconds it has failed.
