@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::thread;
@@ -15,6 +15,7 @@ use crate::life::until;
 use crate::probe;
 use crate::sandbox::LIMIT;
 use crate::stage::{Act, Seen, Stage};
+use crate::subject::{Release, Subject};
 use crate::tree_hash::tree;
 
 pub(crate) const CASES: &[(&str, Act)] = &[
@@ -25,6 +26,7 @@ pub(crate) const CASES: &[(&str, Act)] = &[
     ("flags/host-fifo-open", fifo),
     ("flags/host-fifo-none", fifo_none),
     ("flags/rootless", rootless),
+    ("flags/special-files", special_files),
     ("flags/fdlimit", fdlimit),
 ];
 
@@ -36,7 +38,7 @@ pub(crate) const CASES_OF_HEAD: &[(&str, Act)] = &[
 ];
 
 /// A user without privileges; the one that most systems call nobody.
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 
 /// Changes of the host are seen at once, and those of the container by the host.
 fn shared(stage: &Stage) -> Result<Seen, String> {
@@ -80,18 +82,20 @@ fn shared(stage: &Stage) -> Result<Seen, String> {
 /// Answers one "ping" on a socket of the host's.
 fn answer(socket: &Path) -> Result<thread::JoinHandle<std::io::Result<()>>, String> {
     let listener = UnixListener::bind(socket).map_err(|why| why.to_string())?;
-    Ok(thread::spawn(move || {
-        let (mut peer, _) = listener.accept()?;
-        peer.set_read_timeout(Some(LIMIT))?;
-        let mut question = [0; 4];
-        peer.read_exact(&mut question)?;
-        let answer: &[u8] = if &question == b"ping" {
-            b"from the host"
-        } else {
-            b"what?"
-        };
-        peer.write_all(answer)
-    }))
+    Ok(thread::spawn(move || answer_ping(listener.accept()?.0)))
+}
+
+/// Answers one "ping".
+pub(crate) fn answer_ping(mut peer: UnixStream) -> std::io::Result<()> {
+    peer.set_read_timeout(Some(LIMIT))?;
+    let mut question = [0; 4];
+    peer.read_exact(&mut question)?;
+    let answer: &[u8] = if &question == b"ping" {
+        b"from the host"
+    } else {
+        b"what?"
+    };
+    peer.write_all(answer)
 }
 
 fn uds_connect(stage: &Stage) -> Result<Seen, String> {
@@ -205,6 +209,29 @@ fn fifo_none(stage: &Stage) -> Result<Seen, String> {
     Ok(seen)
 }
 
+/// What must not be opened can still be seen. The gofer of 2022 hides it: not even its name can be
+/// looked at.
+fn special_files(stage: &Stage) -> Result<Seen, String> {
+    let mut bundle = Bundle::new()?;
+    make_fifo(&bundle.root("tmp/fifo"))?;
+    let _listener = UnixListener::bind(bundle.root("tmp/socket")).map_err(|why| why.to_string())?;
+    let script = "exec 2>&1; cd /tmp; echo *; for i in *; do stat -c '%n: %F' $i; done; true";
+    bundle.args(&["sh", "-c", script]);
+    let said = stage.runsc()?.run(&bundle)?.success()?;
+    let hides = stage.release == Release::Debian && stage.subject == Subject::Stock;
+    let expected = if hides {
+        "fifo socket\nstat: can't stat 'fifo': Operation not permitted\n\
+         stat: can't stat 'socket': Operation not permitted\n"
+    } else {
+        "fifo socket\nfifo: fifo\nsocket: socket\n"
+    };
+    if said == expected {
+        Ok(Seen::default())
+    } else {
+        Err(said)
+    }
+}
+
 /// As a user without privileges, who is root inside.
 fn rootless(stage: &Stage) -> Result<Seen, String> {
     let mut seen = Seen::default();
@@ -240,14 +267,18 @@ fn rootless(stage: &Stage) -> Result<Seen, String> {
     Ok(seen)
 }
 
-/// The gofer has few descriptors, and the container more files than that.
+/// The gofer has few descriptors, and the container more files than that, one after the other.
 fn fdlimit(stage: &Stage) -> Result<Seen, String> {
     let mut seen = Seen::default();
     let mut bundle = Bundle::new()?;
-    let script = "mkdir /d && for i in $(seq 300); do echo $i >/d/$i; done; cat /d/* | wc -l";
+    let script = "mkdir /d && for i in $(seq 1000); do echo $i >/d/$i; cat /d/$i; rm /d/$i; done | \
+                  md5sum; for i in $(seq 100); do echo $i >/d/$i; done; cat /d/* | wc -l";
     bundle.args(&["sh", "-c", script]);
-    let runsc = stage.runsc()?.flag("--fdlimit=4096");
-    seen.says(runsc.run(&bundle)?, "300\n")?;
+    let runsc = stage.runsc()?.flag("--fdlimit=512");
+    seen.success(runsc.run(&bundle)?)?;
+    if !seen.said.concat().ends_with("  -\n100\n") {
+        return Err(seen.said.concat());
+    }
     seen.tree = tree(&bundle.root(""))?;
     Ok(seen)
 }

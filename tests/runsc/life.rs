@@ -21,6 +21,7 @@ pub(crate) const CASES: &[(&str, Act)] = &[
     ("life/exit-status", exit_status),
     ("life/sub-container", sub_container),
     ("life/gofer-killed", gofer_killed),
+    ("life/gofer-killed-while-busy", gofer_killed_while_busy),
     (
         "life/gofer-killed-while-created",
         gofer_killed_while_created,
@@ -28,7 +29,7 @@ pub(crate) const CASES: &[(&str, Act)] = &[
 ];
 
 /// Something that goes on until it is killed.
-const FOREVER: [&str; 2] = ["sleep", "1000"];
+pub(crate) const FOREVER: [&str; 2] = ["sleep", "1000"];
 
 const WRITES: &str = "echo made >/made && mkdir /dir && mv /made /dir/moved && cat /dir/moved";
 
@@ -195,6 +196,30 @@ fn gofer_killed(stage: &Stage) -> Result<Seen, String> {
     })
 }
 
+/// Requests that are under way are never answered.
+fn gofer_killed_while_busy(stage: &Stage) -> Result<Seen, String> {
+    let runsc = stage.runsc()?;
+    let mut bundle = Bundle::new()?;
+    let script = "busy() { while :; do for i in 1 2 3 4 5 6 7 8 9; do echo $i >/$1-$i; done; rm /$1-*; \
+                  done; }; busy a & busy b & busy c";
+    bundle.args(&["sh", "-c", script]);
+    let container = runsc.create(&bundle)?;
+    container.start()?;
+    until("the gofer is busy", || {
+        let used = runsc
+            .gofers()
+            .into_iter()
+            .map(|gofer| processes::usage(gofer).cpu);
+        Ok(used.sum::<Duration>() > Duration::from_millis(200))
+    })?;
+    kill_gofer(&runsc)?;
+    ends(&container)?;
+    container.delete()?;
+    nothing_lingers(&runsc, &bundle)?;
+    // What of the files is left is a matter of chance.
+    Ok(Seen::default())
+}
+
 fn gofer_killed_while_created(stage: &Stage) -> Result<Seen, String> {
     let runsc = stage.runsc()?;
     let mut bundle = Bundle::new()?;
@@ -210,8 +235,12 @@ fn gofer_killed_while_created(stage: &Stage) -> Result<Seen, String> {
 }
 
 /// The comparison would be content with one gofer in both places.
-fn whose_gofer(stage: &Stage, runsc: &Runsc) -> Result<(), String> {
-    for gofer in runsc.gofers() {
+pub(crate) fn whose_gofer(stage: &Stage, runsc: &Runsc) -> Result<(), String> {
+    let gofers = runsc.gofers();
+    if gofers.is_empty() {
+        return Err("there is no gofer".to_owned());
+    }
+    for gofer in gofers {
         let program = fs::read_link(format!("/proc/{gofer}/exe")).map_err(|why| why.to_string())?;
         let expected = match stage.subject {
             Subject::Stock => "runsc",
@@ -256,13 +285,17 @@ pub(crate) fn until(
     Ok(())
 }
 
-/// No process, and no mount of the bundle's files.
+/// No process, no state, and no mount of the bundle's files.
 pub(crate) fn nothing_lingers(runsc: &Runsc, bundle: &Bundle) -> Result<(), String> {
     until("its processes are gone", || {
         let mut left = runsc.gofers();
         left.extend(runsc.sandboxes());
         Ok(left.is_empty())
     })?;
+    let states = runsc.states()?;
+    if !states.is_empty() {
+        return Err(format!("state of containers is left: {states:?}"));
+    }
     let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|why| why.to_string())?;
     let path = bundle.path().display().to_string();
     match mounts.lines().find(|line| line.contains(&path)) {

@@ -13,11 +13,14 @@
 mod bundle;
 mod command;
 mod flags;
+mod hooks;
+mod identities;
 mod life;
 mod metadata;
 mod mounts;
 mod probe;
 mod processes;
+mod rebuilt;
 mod sandbox;
 mod scratch;
 mod stage;
@@ -70,17 +73,20 @@ fn main() -> ExitCode {
 
 fn cases(release: Release, platform: &'static str) -> Vec<Case> {
     let stage = Stage::new(release, platform);
-    let groups = [
-        life::CASES,
-        mounts::CASES,
-        flags::CASES,
-        if release == Release::Head {
-            flags::CASES_OF_HEAD
+    let common = [life::CASES, mounts::CASES, flags::CASES, identities::CASES];
+    let of_head = [
+        flags::CASES_OF_HEAD,
+        hooks::CASES_OF_HEAD,
+        identities::CASES_OF_HEAD,
+        // Which program is executed has nothing to do with the platform.
+        if platform == "systrap" {
+            rebuilt::CASES
         } else {
             &[]
         },
     ];
-    let named = groups.into_iter().flatten();
+    let of_head = of_head.into_iter().filter(|_| release == Release::Head);
+    let named = common.into_iter().chain(of_head).flatten();
     let mut cases: Vec<Case> = named
         .map(|(name, act)| Case {
             name: format!("{}/{platform}/{name}", release.name()),

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use serde_json::json;
+
 use crate::bundle::Bundle;
 use crate::stage::{Act, Seen, Stage};
 use crate::tree_hash::tree;
@@ -21,6 +23,7 @@ pub(crate) const CASES: &[(&str, Act)] = &[
     ("mounts/new-destination", new_destination),
     ("mounts/nested", nested),
     ("mounts/many", many),
+    ("mounts/long-list", long_list),
 ];
 
 /// Tries everything that changes something and says what is refused.
@@ -251,5 +254,33 @@ fn many(stage: &Stage) -> Result<Seen, String> {
             return Err(format!("volume {number}: written {written}"));
         }
     }
+    Ok(seen)
+}
+
+/// What the sandbox is told of the mounts is longer than a pipe holds.
+fn long_list(stage: &Stage) -> Result<Seen, String> {
+    const MOUNTS: usize = 300;
+    let mut seen = Seen::default();
+    let mut bundle = Bundle::new()?;
+    let long = "m".repeat(250);
+    for number in 0..MOUNTS {
+        let destination = format!("/mnt/{number}/{long}");
+        // Each that is served takes the sandbox and the gofer a connection.
+        if number % 10 == 0 {
+            let name = format!("volume-{number}");
+            fill(&bundle, &name)?;
+            bundle.bind(&name, &destination, &["ro"]);
+        } else if let Some(mounts) = bundle.spec()["mounts"].as_array_mut() {
+            mounts.push(json!({"destination": destination, "type": "tmpfs"}));
+        }
+    }
+    if bundle.spec()["mounts"].to_string().len() < 64 << 10 {
+        return Err("the list is too short".to_owned());
+    }
+    script(
+        &mut bundle,
+        "grep -c ' /mnt/' /proc/mounts; cat /mnt/*/*/given | sort | uniq -c | awk '{print $1, $2}'",
+    );
+    seen.says(stage.runsc()?.run(&bundle)?, "300\n30 given\n")?;
     Ok(seen)
 }

@@ -10,8 +10,8 @@ use crate::command::{self, Finished};
 use crate::processes;
 use crate::scratch::Place;
 
-/// Longer than anything here takes, on a slow machine too.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+/// Longer than anything here takes, on a slow machine with other things to do.
+pub(crate) const LIMIT: Duration = Duration::from_secs(240);
 
 /// A `runsc` with its flags and a state directory of its own.
 pub(crate) struct Runsc {
@@ -146,6 +146,17 @@ impl Runsc {
         Err(format!("{command:?}: {status}\n{said}"))
     }
 
+    /// What there is of containers in the state directory.
+    pub(crate) fn states(&self) -> Result<Vec<String>, String> {
+        let entries = std::fs::read_dir(self.state.path().join("state"));
+        let names = entries
+            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect())
+            .map_err(|why| why.to_string());
+        let names: Vec<std::ffi::OsString> = names?;
+        let names = names.into_iter().filter_map(|name| name.into_string().ok());
+        Ok(names.filter(|name| name.starts_with(ID_PREFIX)).collect())
+    }
+
     /// The gofers of the containers that were created or are run with this state directory.
     pub(crate) fn gofers(&self) -> Vec<u32> {
         self.flags
@@ -161,10 +172,13 @@ impl Runsc {
     }
 }
 
+/// What the names of all containers begin with.
+const ID_PREFIX: &str = "container-";
+
 /// The name of a container that there has not been yet.
 pub(crate) fn fresh_id() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("c{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("{ID_PREFIX}{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A container, deleted when it is dropped.

@@ -16,7 +16,7 @@ pub(crate) struct Stage {
     pub(crate) release: Release,
     pub(crate) platform: &'static str,
     pub(crate) subject: Subject,
-    binary: PathBuf,
+    pub(crate) binary: PathBuf,
 }
 
 impl Stage {

@@ -275,11 +275,11 @@ const WORKLOADS: &[Workload] = &[
     Workload {
         name: "parallel",
         prepare: headers,
-        script: "for i in 1 2 3 4 5 6; do (mkdir d$i; for j in $(seq 60); do echo $i >d$i/$j; \
+        script: "for i in 1 2 3 4 5 6; do (mkdir d$i; for j in $(seq 30); do echo $i >d$i/$j; \
                  mv d$i/$j d$i/m$j; cat d$i/m$j >>d$i/sum; ls d$i >/dev/null; done; \
                  cp -r tree/directory-$i d$i/tree; find tree >/dev/null) & done; wait; \
                  cat d*/sum | sort | uniq -c | awk '{print $1, $2}'",
-        says: "60 5\n60 6\n",
+        says: "30 5\n30 6\n",
     },
     Workload {
         name: "directory-2000",
