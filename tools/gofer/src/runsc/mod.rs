@@ -56,14 +56,10 @@ pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
     // Before anything else, as a command line that is not understood is worth a word.
     let number = argv::log_fd(&argv);
     let log = number.and_then(|number| donated::take("log-fd", number).ok().map(File::from));
-    match argv::parse(argv)
-        .map_err(Failure::from)
-        .and_then(serve::run)
-    {
+    let report = |why: &Failure| log::fatal(log.as_ref(), why);
+    let invocation = argv::parse(argv).map_err(Failure::from).inspect_err(report);
+    match invocation.and_then(|invocation| serve::run(&invocation, report)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            log::fatal(log.as_ref(), &why);
-            ExitCode::from(FATAL)
-        }
+        Err(_) => ExitCode::from(FATAL),
     }
 }

@@ -39,8 +39,25 @@ const KEPT: [Capability; 6] = [
 const KEPT_TO_CONNECT: [Capability; 2] = [Capability::CAP_SETGID, Capability::CAP_SETUID];
 
 /// Serves until the sandbox has hung up everywhere.
-pub(crate) fn run(invocation: Invocation) -> Result<(), Failure> {
-    let mut donated = Donated::take(&invocation.fds)?;
+///
+/// What goes wrong is told to `report`, and before the sandbox knows of the mounts that is while it still
+/// waits for them: as soon as it waits in vain, runsc kills this process.
+pub(crate) fn run(invocation: &Invocation, report: impl Fn(&Failure)) -> Result<(), Failure> {
+    let mut donated = Donated::take(&invocation.fds).inspect_err(&report)?;
+    let prepared = prepare(invocation, &mut donated).inspect_err(&report)?;
+    serve(invocation, donated, prepared).inspect_err(report)
+}
+
+/// All that is there before the sandbox is told of its mounts.
+struct Prepared {
+    plan: Plan<UnixStream>,
+    files: Files,
+    list: Vec<Mount>,
+    /// How many this process may have.
+    descriptors: usize,
+}
+
+fn prepare(invocation: &Invocation, donated: &mut Donated) -> Result<Prepared, Failure> {
     if let Some(target) = donated.debug_log.take() {
         let format = invocation.log_format;
         log::start(target, format, invocation.dialect, invocation.debug)
@@ -54,7 +71,7 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Failure> {
         "lisafs-gofer"
     );
     let spec = Spec::read(&donated.spec)?;
-    let plan = Plan::new(&spec, layers(&invocation), mem::take(&mut donated.io))?;
+    let plan = Plan::new(&spec, layers(invocation), mem::take(&mut donated.io))?;
     // Until then, files are made for the sandbox through the root of this process.
     if let Some(fd) = donated.sync_chroot.take() {
         handshake::wait_for_close(fd, "the container's file systems")?;
@@ -66,27 +83,42 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Failure> {
         warn!("--TESTONLY-unsafe-nonroot: the container is kept in by the checks of this process");
         let root = open_root(&mounts::in_bundle(&invocation.bundle, &spec.root.path))?;
         (
-            Files::new(root, &invocation)?,
+            Files::new(root, invocation)?,
             Default::default(),
             process::settle()?,
         )
     } else {
         let opener = opener(donated.rpc.take())?;
-        let container = Container::prepare(&invocation, &spec, &plan, opener)?;
+        let container = Container::prepare(invocation, &spec, &plan, opener)?;
         let root = container.tree.root()?;
-        let files = Files::new(root, &invocation)?;
+        let files = Files::new(root, invocation)?;
         let descriptors = process::settle()?;
         container.tree.enter()?;
         (files, container.resolved, descriptors)
     };
     let list = mounts::list(&spec.mounts, &invocation.bundle, &resolved)
         .map_err(cannot("cannot write down the mounts"))?;
+    Ok(Prepared {
+        plan,
+        files,
+        list,
+        descriptors,
+    })
+}
+
+fn serve(invocation: &Invocation, mut donated: Donated, prepared: Prepared) -> Result<(), Failure> {
+    let Prepared {
+        plan,
+        files,
+        list,
+        descriptors,
+    } = prepared;
     mounts::send(&list, donated.mounts.into())
         .map_err(cannot("cannot tell the sandbox of the mounts"))?;
     if !invocation.unsafe_nonroot {
-        jail::caps::keep_only(&kept(&invocation))?;
+        jail::caps::keep_only(&kept(invocation))?;
     }
-    let descriptors = limit_descriptors(&invocation, descriptors)?;
+    let descriptors = limit_descriptors(invocation, descriptors)?;
     let mut connections = connections(plan, &list);
     connections.extend(donated.dev_io.take().map(|socket| Connection {
         socket,
