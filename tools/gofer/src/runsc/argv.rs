@@ -138,11 +138,18 @@ pub(crate) enum Overlay {
 }
 
 /// Where to report what is wrong with a command line that has not been understood yet.
+///
+/// If [`parse`] understands it, that finds the same number, or none here: two would have two owners.
 pub(crate) fn log_fd(argv: &[OsString]) -> Option<RawFd> {
-    argv.iter().skip(1).find_map(|word| {
-        let word = word.to_str()?.trim_start_matches('-');
-        word.strip_prefix("log-fd=")?.parse().ok()
-    })
+    let words = argv.iter().skip(1).map(|word| word.as_bytes());
+    let flags = words.take_while(|word| word.starts_with(b"-") && *word != b"--");
+    let values = flags.filter_map(|word| {
+        let name = word.strip_prefix(b"-")?;
+        let name = name.strip_prefix(b"-").unwrap_or(name);
+        name.strip_prefix(b"log-fd=")
+    });
+    let Donation(number) = str::from_utf8(values.last()?).ok()?.parse().ok()?;
+    Some(number)
 }
 
 /// Understands a command line, the name of the program included.

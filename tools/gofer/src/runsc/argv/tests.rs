@@ -221,6 +221,24 @@ fn the_log_is_found_whatever_else_is_wrong() {
     assert_eq!(log_fd(&words(OF_2022)), None);
 }
 
+#[test]
+fn the_log_is_not_somebody_elses_descriptor() {
+    // The last one holds, here as there.
+    let twice = with("--log-fd=3 --log-fd=7");
+    assert_eq!(log_fd(&words(&twice)), Some(7));
+    assert_eq!(parsed(&twice).fds.log, Some(7));
+    for line in [
+        "x --log-fd=1 gofer",
+        "x --log-fd=3 --log-fd=-1 gofer",
+        "x gofer --log-fd=3",
+        "x gofer --bundle log-fd=3",
+        "x -- --log-fd=3",
+        "x ---log-fd=3 gofer",
+    ] {
+        assert_eq!(log_fd(&words(line)), None, "{line}");
+    }
+}
+
 proptest! {
     #[test]
     fn global_flags_can_come_in_any_order(
