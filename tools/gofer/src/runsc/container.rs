@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::argv::{Dialect, Invocation};
 use super::hooks::{self, State};
@@ -136,6 +136,10 @@ fn bind(
 /// Whether the kernel of the sandbox may have a driver for a device, which then opens it over a
 /// connection of its own.
 fn is_driven(path: &Path) -> bool {
+    // What begins like a device could be any file otherwise.
+    if path.components().any(|step| step == Component::ParentDir) {
+        return false;
+    }
     let path = path.as_os_str().as_bytes();
     let numbered = |name: &[u8]| {
         path.strip_prefix(name)
@@ -225,6 +229,8 @@ mod tests {
             "/dev/nvidia",
             "/dev/nvidia-uvm-tools",
             "/dev/nvidia0/../sda",
+            "/dev/vfio/../sda",
+            "/dev/infiniband/uverbs0/../../../etc",
             "/dev/accel",
             "/dev/vfio",
             "/dev/infiniband/rdma_cm",
