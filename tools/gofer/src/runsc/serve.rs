@@ -81,6 +81,8 @@ fn prepare(invocation: &Invocation, donated: &mut Donated) -> Result<Prepared, F
     }
     let (files, resolved, descriptors) = if invocation.unsafe_nonroot {
         warn!("--TESTONLY-unsafe-nonroot: the container is kept in by the checks of this process");
+        // runsc waits for questions until this is closed.
+        drop(donated.rpc.take());
         let root = open_root(&mounts::in_bundle(&invocation.bundle, &spec.root.path))?;
         (
             Files::new(root, invocation)?,
@@ -113,6 +115,8 @@ fn serve(invocation: &Invocation, mut donated: Donated, prepared: Prepared) -> R
         list,
         descriptors,
     } = prepared;
+    // A file of the host, which could be opened again for writing.
+    drop(donated.spec);
     mounts::send(&list, donated.mounts.into())
         .map_err(cannot("cannot tell the sandbox of the mounts"))?;
     if !invocation.unsafe_nonroot {
