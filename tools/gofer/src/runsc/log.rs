@@ -5,6 +5,7 @@
 //! `--log-fd`, where containerd and Docker look for something to show.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -54,9 +55,15 @@ impl FromStr for Format {
     }
 }
 
-/// Logs to `target` from here on, which stderr becomes too: panics in places without a log go there.
+/// Learns the time zone, for all that is said from here on.
 ///
-/// To be called before the process leaves its root, where the time zone is.
+/// To be called before the process leaves its root: that of the container has a time zone as well, in
+/// a file that may be anything.
+pub(crate) fn learn_time_zone() {
+    sys::local_time(0);
+}
+
+/// Logs to `target` from here on, which stderr becomes too: panics in places without a log go there.
 ///
 /// # Errors
 /// As dup2(2).
@@ -92,9 +99,9 @@ pub(crate) fn start(
 /// left to be told.
 pub(crate) fn fatal(log: Option<&File>, why: &dyn fmt::Display) {
     warn!("FATAL ERROR: {why}");
-    let _ = writeln!(io::stderr(), "lisafs-gofer: {why}");
-    let Some(mut log) = log else { return };
     let message = format!("lisafs-gofer: {why}");
+    let _ = writeln!(io::stderr(), "{}", one_line(&message));
+    let Some(mut log) = log else { return };
     let line = Line {
         msg: Some(&message),
         log: None,
@@ -102,6 +109,23 @@ pub(crate) fn fatal(log: Option<&File>, why: &dyn fmt::Display) {
         time: &rfc3339(now()),
     };
     let _ = log.write_all(line.to_json().as_bytes());
+}
+
+/// The same without control characters: what is quoted, such as paths of the specification, could look
+/// like a line of its own, or talk to a terminal. JSON needs none of this.
+fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    Cow::Owned(line)
 }
 
 /// A line of the JSON formats, in the order in which `runsc` has its members.
@@ -169,6 +193,7 @@ impl Lines {
         let (msg, log) = match self.format {
             Format::Text => {
                 let time = glog(at);
+                let message = one_line(&message);
                 return format!("{letter}{time} {:>7} {message}\n", self.process);
             }
             Format::Json => (Some(message.as_str()), None),
@@ -229,6 +254,7 @@ fn rfc3339(at: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Seek};
+    use std::path::Path;
     use std::time::Duration;
 
     use serde_json::Value;
@@ -291,6 +317,32 @@ mod tests {
         file.read_to_string(&mut text).unwrap();
         assert!(text.contains("       1 log.rs:"), "{text}");
         assert!(text.ends_with("] serving fd=7\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_quoted_makes_no_lines() {
+        let mut file = tempfile::tempfile().unwrap();
+        let logger = Logger::builder()
+            .event_format(lines(Format::Text, Dialect::Today))
+            .with_writer(Arc::new(file.try_clone().unwrap()))
+            .finish();
+        let path = Path::new(
+            "/a\nI0101 00:00:00.000000       1 x.rs:1] all is well\x1b[2J\u{9b}\t/\u{e4}",
+        );
+        tracing::subscriber::with_default(logger, || {
+            tracing::warn!("FATAL ERROR: {}: no", path.display());
+            tracing::info!(path = %path.display(), "serving");
+        });
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text:?}");
+        assert!(
+            text.lines().all(|line| !line.contains(char::is_control)),
+            "{text:?}"
+        );
+        assert!(text.contains("/a\\nI0101"), "{text:?}");
+        assert!(text.contains("/\u{e4}"), "{text:?}");
     }
 
     #[test]

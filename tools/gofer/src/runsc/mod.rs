@@ -53,7 +53,8 @@ const FATAL: u8 = 128;
 /// Serves a sandbox, given the command line that `runsc` gives its gofer, the name of the program
 /// included.
 pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
-    // Before anything else, as a command line that is not understood is worth a word.
+    log::learn_time_zone();
+    // Before anything is understood, as a command line that is not understood is worth a word.
     let number = argv::log_fd(&argv);
     let log = number.and_then(|number| donated::take("log-fd", number).ok().map(File::from));
     let report = |why: &Failure| log::fatal(log.as_ref(), why);

@@ -6,5 +6,6 @@ mod install;
 mod mixed;
 mod process;
 mod refuse;
+mod runsc;
 mod serve;
 mod signals;

@@ -1,0 +1,152 @@
+//! The gofer of a runsc, started as that starts it, but by a shell.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use lisafs::Errno;
+use lisafs::client::ClientOptions;
+use nix::unistd::geteuid;
+use tempfile::TempDir;
+
+use crate::process::wait;
+
+/// A bundle whose root has a file.
+fn bundle() -> TempDir {
+    let bundle = tempfile::tempdir().unwrap();
+    fs::create_dir(bundle.path().join("root")).unwrap();
+    fs::write(bundle.path().join("root/file"), "text").unwrap();
+    let spec = r#"{"root":{"path":"root","readonly":true}}"#;
+    fs::write(bundle.path().join("config.json"), spec).unwrap();
+    bundle
+}
+
+/// What the descriptors are of: the shell makes them of files in the bundle.
+const DONATED: &str =
+    "exec 3<config.json 4>>log 6<&0 0</dev/null; exec \"$0\" runsc -- runsc-gofer \"$@\"";
+
+/// Starts the gofer of a bundle: `around` is a program that changes what it starts in, and `mounts`
+/// says how descriptor 5 is opened, over which it tells of mounts.
+fn start(bundle: &Path, around: &[&str], mounts: &str, flags: &[&str]) -> (Child, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let words = [
+        "/bin/sh",
+        "-c",
+        &format!("exec {mounts}; {DONATED}"),
+        env!("CARGO_BIN_EXE_lisafs-gofer"),
+    ];
+    let mut words = around.iter().copied().chain(words);
+    let child = Command::new(words.next().unwrap())
+        .args(words)
+        .args(flags)
+        .args(["--log-fd=4", "--directfs=true", "gofer"])
+        .args(["--gofer-mount-confs=lisafs:none", "--io-fds=6"])
+        .args(["--spec-fd=3", "--mounts-fd=5", "--bundle"])
+        .args([bundle, "id".as_ref()])
+        .current_dir(bundle)
+        .stdin(OwnedFd::from(theirs))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    (child, ours)
+}
+
+/// Whether a process has a file open.
+fn has_open(process: &Child, file: &Path) -> bool {
+    let wanted = fs::metadata(file).unwrap();
+    let open = fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap();
+    let mut open = open.map(|entry| fs::metadata(entry.unwrap().path()));
+    open.any(|open| open.is_ok_and(|open| (open.dev(), open.ino()) == (wanted.dev(), wanted.ino())))
+}
+
+/// The mounts of the gofer are its own.
+fn unshare() -> Option<&'static [&'static str]> {
+    let around: &[&str] = if geteuid().is_root() {
+        &["unshare", "--mount", "--"]
+    } else {
+        &["unshare", "--user", "--map-root-user", "--mount", "--"]
+    };
+    let (program, words) = around.split_first()?;
+    let mut command = Command::new(program);
+    let status = command
+        .args(words)
+        .arg("true")
+        .stderr(Stdio::null())
+        .status();
+    if status.is_ok_and(|status| status.success()) {
+        return Some(around);
+    }
+    eprintln!("skipped: there is no permission to make mount namespaces");
+    None
+}
+
+#[test]
+fn a_sandbox_gets_a_root_that_is_mounted_read_only() {
+    let Some(around) = unshare() else { return };
+    let bundle = bundle();
+    let (mut gofer, socket) = start(bundle.path(), around, "5>mounts", &[]);
+    let client = ClientOptions::new()
+        .channels(0)
+        .from_stream(socket)
+        .unwrap();
+    assert!(client.root_fd().is_some());
+    assert_eq!(client.read("file").unwrap(), b"text");
+    assert!(
+        !has_open(&gofer, &bundle.path().join("config.json")),
+        "it could be opened again for writing"
+    );
+    assert!(has_open(&gofer, &bundle.path().join("log")));
+    assert_eq!(fs::read(bundle.path().join("mounts")).unwrap(), b"[]");
+    drop(client);
+    assert_eq!(wait(&mut gofer).code(), Some(0));
+}
+
+#[test]
+fn what_is_not_mounted_read_only_is_not_donated() {
+    let bundle = bundle();
+    let nonroot = ["--TESTONLY-unsafe-nonroot=true"];
+    let (mut gofer, socket) = start(bundle.path(), &["env"], "5>mounts", &nonroot);
+    let client = ClientOptions::new()
+        .channels(0)
+        .from_stream(socket)
+        .unwrap();
+    assert!(client.root_fd().is_none());
+    let why = client.create_dir("new").unwrap_err();
+    assert_eq!(why.errno(), Errno::EROFS);
+    drop(client);
+    assert_eq!(wait(&mut gofer).code(), Some(0));
+}
+
+/// A file of the time zone database: an offset that nobody has.
+fn time_zone() -> Vec<u8> {
+    let mut file = b"TZif".to_vec();
+    file.resize(20, 0);
+    for count in [0_u32, 0, 0, 0, 1, 4] {
+        file.extend(count.to_be_bytes());
+    }
+    file.extend(45240_u32.to_be_bytes());
+    file.extend(b"\0\0ODD\0");
+    file
+}
+
+#[test]
+fn failures_in_the_jail_are_told_with_the_time_of_the_host() {
+    let Some(around) = unshare() else { return };
+    let bundle = bundle();
+    fs::create_dir(bundle.path().join("root/etc")).unwrap();
+    fs::write(bundle.path().join("root/etc/localtime"), time_zone()).unwrap();
+    // What cannot be written to is found out about when there is no way back.
+    let (mut gofer, _socket) = start(bundle.path(), around, "5</dev/null", &[]);
+    assert_eq!(wait(&mut gofer).code(), Some(128));
+    let log = fs::read_to_string(bundle.path().join("log")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(&log).unwrap();
+    assert_eq!(line["level"], "error");
+    assert!(
+        line["msg"].as_str().unwrap().contains("of the mounts"),
+        "{log}"
+    );
+    assert!(!line["time"].as_str().unwrap().ends_with("+12:34"), "{log}");
+}
