@@ -69,11 +69,11 @@ impl Link {
         trust::check(&self.0)?;
         match symlink(target, &self.0) {
             Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
-                if self.leads_to(target) {
-                    Ok(self)
-                } else {
-                    Err(Failure::LinkTaken { path: self.0 })
+                if !self.leads_to(target) {
+                    return Err(Failure::LinkTaken { path: self.0 });
                 }
+                trust::check_link(&self.0)?;
+                Ok(self)
             }
             Err(why) => Err(cannot("cannot make", &self.0)(why)),
             Ok(()) => Ok(self),

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use super::failure::{Failure, cannot};
 use super::libexec::Libexec;
 use super::redirect::Place;
+use super::trust;
 use crate::args::InstallOptions;
 
 /// A runsc, and what becomes of it.
@@ -43,12 +44,17 @@ impl Source {
                 Redirection::Patch(Place::find(&content).map_err(unfit)?)
             }
         };
-        Ok(Source {
+        let source = Source {
             version: version(&path)?,
             path,
             content,
             redirection,
-        })
+        };
+        // They are executed where they are.
+        if let Some(directory) = source.sidecars() {
+            trust::check(&directory.join("new"))?;
+        }
+        Ok(source)
     }
 
     pub(super) fn original(&self) -> &[u8] {

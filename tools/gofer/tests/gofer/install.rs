@@ -206,6 +206,25 @@ fn what_others_could_change_is_refused() {
 }
 
 #[test]
+fn further_programs_that_others_could_change_are_refused() {
+    let Some(runsc) = runsc() else { return };
+    let place = Place::new();
+    let theirs = tempfile::tempdir().unwrap();
+    let copy = theirs.path().join("runsc");
+    fs::copy(runsc, &copy).unwrap();
+    let sidecars = theirs.path().join("gvisor-bin");
+    fs::create_dir(&sidecars).unwrap();
+    fs::set_permissions(&sidecars, fs::Permissions::from_mode(0o777)).unwrap();
+    let output = place.install(&copy);
+    let why = refusal(&output);
+    assert!(
+        why.contains("gvisor-bin could be changed by everybody"),
+        "{why}"
+    );
+    assert!(place.is_empty());
+}
+
+#[test]
 fn programs_that_are_no_runsc_are_refused() {
     let place = Place::new();
     for (program, reason) in [
