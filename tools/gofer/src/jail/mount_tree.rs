@@ -130,6 +130,8 @@ pub(crate) struct MountTree {
     root: OwnedFd,
     /// What still has to get its attributes.
     unsettled: Vec<Unsettled>,
+    /// Whether anything was bound in it.
+    is_bound_in: bool,
 }
 
 #[derive(Debug)]
@@ -159,6 +161,7 @@ impl MountTree {
         let tree = MountTree {
             root,
             unsettled: Vec::new(),
+            is_bound_in: false,
         };
         tree.move_to(place)?;
         Ok(tree)
@@ -181,6 +184,7 @@ impl MountTree {
         Ok(MountTree {
             root: open_directory(place)?,
             unsettled: Vec::new(),
+            is_bound_in: false,
         })
     }
 
@@ -227,6 +231,7 @@ impl MountTree {
             .map_err(at(destination, "cannot be found or made in the root"))?;
         sys::attach_mount(root.as_fd(), place.file.as_fd())
             .map_err(at(destination, "cannot be mounted on"))?;
+        self.is_bound_in = true;
         self.unsettled.push(Unsettled {
             root: root
                 .try_clone()
@@ -253,16 +258,23 @@ impl MountTree {
 
     /// Gives what was bound its attributes, and looks whether they are in force.
     ///
+    /// What came along with something read-only is read-only then, too, since a client that has a
+    /// descriptor of its root can go there; but not if something else is bound in it, which may be
+    /// there to be written.
+    ///
     /// # Errors
     /// If some are not.
     pub(crate) fn settle(&mut self) -> Result<(), MountError> {
-        for mount in self.unsettled.drain(..) {
-            attributes::add(mount.root.as_fd(), mount.attributes, mount.access_times).map_err(
-                |source| MountError::Attributes {
-                    path: mount.path,
+        let all: Vec<_> = self.unsettled.drain(..).collect();
+        for (index, mount) in all.iter().enumerate() {
+            let mut others = all.iter().enumerate().filter(|(other, _)| *other != index);
+            let is_alone = !others.any(|(_, other)| other.path.starts_with(&mount.path));
+            mount
+                .settle(is_alone)
+                .map_err(|source| MountError::Attributes {
+                    path: mount.path.clone(),
                     source,
-                },
-            )?;
+                })?;
         }
         Ok(())
     }
@@ -281,16 +293,21 @@ impl MountTree {
             .map_err(at(place, "cannot have the tree mounted"))
     }
 
-    /// Adds attributes to the root, what is bound in it not included.
+    /// Adds attributes to the root, what is bound in it not included. What came along with it is
+    /// treated as by [`settle`](MountTree::settle).
     ///
     /// # Errors
     /// If they are not in force afterwards.
     pub(crate) fn restrict(&self, added: Attributes) -> Result<(), MountError> {
-        attributes::add(self.root.as_fd(), added, AccessTimes::default()).map_err(|source| {
-            MountError::Attributes {
-                path: PathBuf::from("/"),
-                source,
-            }
+        restrict(
+            self.root.as_fd(),
+            added,
+            AccessTimes::default(),
+            !self.is_bound_in,
+        )
+        .map_err(|source| MountError::Attributes {
+            path: PathBuf::from("/"),
+            source,
         })
     }
 
@@ -315,6 +332,28 @@ impl MountTree {
         umount2(".", MntFlags::MNT_DETACH).map_err(system("cannot let go of the old root"))?;
         chdir("/").map_err(system("cannot enter the new root"))
     }
+}
+
+impl Unsettled {
+    fn settle(&self, is_alone: bool) -> Result<(), AttributesError> {
+        let root = self.root.as_fd();
+        restrict(root, self.attributes, self.access_times, is_alone)
+    }
+}
+
+/// Adds attributes to a mount; to those below only that they are read-only, and only if it `is_alone`:
+/// they all came along with it.
+fn restrict(
+    mount: BorrowedFd<'_>,
+    added: Attributes,
+    times: AccessTimes,
+    is_alone: bool,
+) -> Result<(), AttributesError> {
+    attributes::add(mount, added, times)?;
+    if is_alone && added.contains(Attributes::READONLY) {
+        attributes::write_protect(mount)?;
+    }
+    Ok(())
 }
 
 /// Makes a mount in this manner; `shown` is the path that an error is about.

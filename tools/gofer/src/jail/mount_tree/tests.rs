@@ -223,6 +223,59 @@ fn attributes_are_in_force_but_not_where_nothing_was_asked() {
 }
 
 #[test]
+fn what_comes_along_with_something_read_only_is_read_only() {
+    isolated!(what_comes_along_with_something_read_only_is_read_only);
+    let bundle = Bundle::new();
+    for directory in ["rootfs/etc", "volume/sub"] {
+        let directory = bundle.directory.path().join(directory);
+        let none = None::<&Path>;
+        mount(none, &directory, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    }
+    let recursive = |attributes| Manner {
+        recursive: true,
+        ..with(attributes)
+    };
+    let readonly = Attributes::READONLY;
+    let mut tree = bundle.stage();
+    bind(&mut tree, &bundle.volume(), "/ro", recursive(readonly));
+    bind(
+        &mut tree,
+        &bundle.volume(),
+        "/rw",
+        recursive(Attributes::empty()),
+    );
+    bind(&mut tree, &bundle.volume(), "/outer", recursive(readonly));
+    bind(
+        &mut tree,
+        &bundle.volume(),
+        "/outer/sub/in",
+        recursive(Attributes::empty()),
+    );
+    tree.settle().unwrap();
+    tree.restrict(readonly).unwrap();
+    for (path, option) in [
+        ("/ro", "ro"),
+        ("/ro/sub", "ro"),
+        ("/rw", "rw"),
+        ("/rw/sub", "rw"),
+        ("/outer", "ro"),
+        ("/outer/sub/in", "rw"),
+        ("/outer/sub/in/sub", "rw"),
+        ("", "ro"),
+        // Others are bound below.
+        ("/etc", "rw"),
+    ] {
+        assert!(has(&format!("/proc/fs{path}"), option), "{path}");
+    }
+
+    let tree = bundle.stage();
+    tree.restrict(readonly).unwrap();
+    for path in ["", "/etc"] {
+        assert!(has(&format!("/proc/fs{path}"), "ro"), "{path}");
+    }
+}
+
+#[test]
 fn locked_attributes_stay() {
     isolated!(
         locked_attributes_stay,
