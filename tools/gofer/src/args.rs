@@ -156,10 +156,9 @@ pub(crate) struct ServeOptions {
     ///
     /// Files that the client has only looked at cost none, where the file system tells them apart for
     /// good. Half of the number can be spent on files that are not open but have been used. By
-    /// default a quarter of the
-    /// descriptors that this process may have (`ulimit -Hn`), and three quarters with --fd, where
-    /// there is one client only; the rest is for sockets and channels. Never more than 1048576 by
-    /// default.
+    /// default a quarter of the descriptors that this process may have (`ulimit -Hn`), and three
+    /// quarters with --fd, where there is one client only; the rest is for sockets and channels.
+    /// Never more than 1048576 by default.
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) max_fds: Option<usize>,
 
@@ -169,8 +168,8 @@ pub(crate) struct ServeOptions {
 
     /// How to wait for requests on channels: adaptive, park, or spin=USEC
     ///
-    /// `adaptive` polls where that has paid, and sleeps else. `park` sleeps. `spin` polls for so many microseconds before it sleeps: answers are faster,
-    /// and a CPU is busy meanwhile.
+    /// `adaptive` polls where that has paid, and sleeps else. `park` sleeps. `spin` polls for so many
+    /// microseconds before it sleeps: answers are faster, and a CPU is busy meanwhile.
     #[arg(long, value_name = "HOW", default_value_t)]
     pub(crate) wait: WaitPolicy,
 

@@ -39,8 +39,9 @@ pub(super) struct Place {
 /// that is the `kind`; less the umask. What is there already is not changed.
 ///
 /// # Errors
-/// ELOOP for too many symlinks, or if somebody has put one where there was none; ENOTDIR if there is a
-/// file where a directory is needed, EISDIR if it is the other way round; as openat(2), mkdirat(2) and mknodat(2).
+/// ELOOP for too many symlinks, or if somebody has put one where there was none; ENOTDIR if there is
+/// a file where a directory is needed, EISDIR if it is the other way round; as openat(2), mkdirat(2)
+/// and mknodat(2).
 pub(super) fn find_or_make(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<Place, Errno> {
     let mut walk = Walk::new(root);
     walk.follow(path)?;
