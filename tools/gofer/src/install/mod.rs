@@ -49,7 +49,7 @@ pub(crate) fn install(options: &InstallOptions) -> Result<Registration, Failure>
         // The first failure is the one to tell of.
         let _ = site.clear();
     }
-    done.map(|()| Registration::of(&site.bin, &source))
+    done.map(|entry| Registration::of(&site.bin, &entry, &source))
 }
 
 /// Removes what was installed, and returns what is left.
@@ -117,12 +117,13 @@ impl Site {
         Manifest::read(&self.libexec.manifest())
     }
 
+    /// Installs, and returns the path by which the installed runsc starts others.
     fn fill(
         &self,
         options: &InstallOptions,
         source: &Source,
         mut manifest: Manifest,
-    ) -> Result<(), Failure> {
+    ) -> Result<PathBuf, Failure> {
         manifest.note(files::make_directories(self.libexec.path())?);
         manifest.note(files::make_directories(
             self.bin.parent().unwrap_or(&self.prefix),
@@ -161,7 +162,8 @@ impl Site {
         if let Some(previous) = previous.filter(|link| Some(link) != manifest.link.as_ref()) {
             previous.release(&self.libexec.multiplexer())?;
         }
-        manifest.write(&self.libexec.manifest())
+        manifest.write(&self.libexec.manifest())?;
+        Ok(entry)
     }
 
     /// The link to use, which is there and leads to the multiplexer.

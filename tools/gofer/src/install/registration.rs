@@ -4,6 +4,8 @@
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
+
 use super::source::Source;
 use super::trust;
 
@@ -18,15 +20,25 @@ pub(crate) struct Registration {
     /// Whether its sandboxes use their gofers only if they are told to.
     directfs: bool,
     temporary: bool,
+    /// A directory that sandboxes have to search, but may not if they are nobody's.
+    hidden: Option<PathBuf>,
 }
 
 impl Registration {
-    pub(super) fn of(runsc: &Path, source: &Source) -> Registration {
+    /// For a runsc that starts others by the path `entry`.
+    pub(super) fn of(runsc: &Path, entry: &Path, source: &Source) -> Registration {
+        // Those of other users are theirs.
+        let hidden = [runsc, entry]
+            .into_iter()
+            .filter(|_| geteuid().is_root())
+            .find_map(trust::hidden);
         Registration {
             runsc: runsc.to_owned(),
             version: source.version().to_owned(),
             directfs: source.has_directfs(),
             temporary: trust::is_temporary(runsc),
+            // Without the slashes that links are padded with.
+            hidden: hidden.map(|path| path.components().collect()),
         }
     }
 }
@@ -49,6 +61,14 @@ impl Display for Registration {
                 f,
                 "\nThis place is for temporary files. It will do for a trial; should it be cleaned \
                  up, though,\nanybody could put other programs there: uninstall before."
+            )?;
+        }
+        if let Some(hidden) = &self.hidden {
+            writeln!(
+                f,
+                "\nNot everybody may search {}. runsc has most sandboxes run as nobody, and those cannot \
+                 be\nstarted from here: permit it (chmod o+x), or choose another place.",
+                hidden.display()
             )?;
         }
         writeln!(
@@ -95,6 +115,7 @@ mod tests {
                 version: "runsc version 1".to_owned(),
                 directfs,
                 temporary: false,
+                hidden: None,
             }
             .to_string();
             assert_eq!(

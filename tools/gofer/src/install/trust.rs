@@ -62,6 +62,15 @@ pub(super) fn is_temporary(path: &Path) -> bool {
         .any(|status| status.mode() & WRITABLE != 0)
 }
 
+/// The innermost directory above the path that only some may search. What runs as nobody has to.
+pub(super) fn hidden(path: &Path) -> Option<&Path> {
+    path.ancestors()
+        .skip(1)
+        .find(|ancestor| fs::metadata(ancestor).is_ok_and(|status| status.mode() & SEARCHABLE == 0))
+}
+
+/// S_IXOTH.
+const SEARCHABLE: u32 = 0o001;
 /// S_IWOTH.
 const WRITABLE: u32 = 0o002;
 /// S_ISVTX.

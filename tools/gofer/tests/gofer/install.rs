@@ -206,6 +206,31 @@ fn what_others_could_change_is_refused() {
 }
 
 #[test]
+fn what_nobody_could_reach_is_told() {
+    let Some(runsc) = runsc() else { return };
+    if !getuid().is_root() {
+        eprintln!("skipped: only the sandboxes of root run as nobody");
+        return;
+    }
+    let place = Place::new();
+    for (hidden, other) in [(&place.prefix, &place.short), (&place.short, &place.prefix)] {
+        fs::set_permissions(hidden.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(other.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let output = place.install(&runsc);
+        let note = format!("Not everybody may search {}.", hidden.path().display());
+        assert!(text(&output.stdout).contains(&note), "{output:?}");
+    }
+    fs::set_permissions(place.short.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let output = place.install(&runsc);
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        !text(&output.stdout).contains("Not everybody"),
+        "{output:?}"
+    );
+    assert!(place.uninstall().status.success());
+}
+
+#[test]
 fn further_programs_that_others_could_change_are_refused() {
     let Some(runsc) = runsc() else { return };
     let place = Place::new();
