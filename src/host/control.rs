@@ -11,7 +11,7 @@ use super::names::Known;
 use super::{BoundSocketFd, HostFs, OpenFd};
 use crate::Errno;
 use crate::server::{
-    ControlFdImpl, Creation, Exclusive, FdExclusive, FdShared, Global, NodeKind, OpenFlags,
+    Below, ControlFdImpl, Creation, Exclusive, FdExclusive, FdShared, Global, NodeKind, OpenFlags,
     RenameFlags, RenameOutcome, Shared,
 };
 use crate::wire::{
@@ -49,16 +49,19 @@ impl ControlFd {
 /// Tells `record` the attributes of the files along `path`, see [`ControlFdImpl::walk_stat`].
 pub(super) fn walk_stat<'n>(
     start: &Handle,
+    at: Option<Shared<'_, HostFs>>,
     path: &mut dyn Iterator<Item = Name<'n>>,
     record: &mut dyn FnMut(Statx),
 ) -> Result<(), Errno> {
     let mut path = path.peekable();
     let mut below: Option<Handle> = None;
+    let mut node = at.map(Shared::below);
     while let Some(name) = path.next() {
         let directory = below.as_ref().unwrap_or(start);
         // What nothing is looked up in need not be opened.
         let looked_at = if path.peek().is_some() {
-            let walked = directory.walk_open(name);
+            node = node.and_then(|node| node.child(name));
+            let walked = directory.walk_through(name, node.as_ref().map(Below::data));
             walked.map(|(child, stat)| (Some(child), stat))
         } else {
             let stat = directory.with_fd(|fd| handle::stat_name(fd, name));
@@ -97,27 +100,27 @@ impl ControlFdImpl for ControlFd {
         at.server().set_stat(&self.handle, mask, request)
     }
 
-    fn walk(&self, _at: Shared<'_, HostFs>, name: Name<'_>) -> Result<(Self, Statx), Errno> {
-        let (child, stat) = self.handle.walk(name)?;
+    fn walk(&self, at: Shared<'_, HostFs>, name: Name<'_>) -> Result<(Self, Statx), Errno> {
+        let node = at.below().child(name);
+        let (child, stat) = self.handle.walk(name, node.as_ref().map(Below::data))?;
         Ok((ControlFd::new(child), stat))
     }
 
-    fn walk_through(
-        &self,
-        _at: Shared<'_, HostFs>,
-        name: Name<'_>,
-    ) -> Result<(Self, Statx), Errno> {
-        let (child, stat) = self.handle.walk_open(name)?;
+    fn walk_through(&self, at: Shared<'_, HostFs>, name: Name<'_>) -> Result<(Self, Statx), Errno> {
+        let node = at.below().child(name);
+        let (child, stat) = self
+            .handle
+            .walk_through(name, node.as_ref().map(Below::data))?;
         Ok((ControlFd::new(child), stat))
     }
 
     fn walk_stat<'n>(
         &self,
-        _at: Shared<'_, HostFs>,
+        at: Shared<'_, HostFs>,
         path: &mut dyn Iterator<Item = Name<'n>>,
         record: &mut dyn FnMut(Statx),
     ) -> Result<(), Errno> {
-        walk_stat(&self.handle, path, record)
+        walk_stat(&self.handle, Some(at), path, record)
     }
 
     fn open(&self, at: Shared<'_, HostFs>, flags: OpenFlags) -> Result<OpenFd, Errno> {

@@ -155,7 +155,7 @@ impl HostFs {
                     flags,
                 )?;
                 let mut fresh = Fresh::new(directory, name, target.file_type());
-                let linked = parent.linked(name, target, file)?;
+                let linked = parent.linked(name, file)?;
                 fresh.keep();
                 Ok(linked)
             })

@@ -24,12 +24,14 @@
 //! ```
 
 use core::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backend::ServerImpl;
 use super::rename_lock::{RenameLock, SharedGuard};
 use super::tree::Node;
 use crate::Errno;
+use crate::wire::Name;
 
 /// How long a request waits for others that are running before it answers EBUSY, where waiting for
 /// ever could mean just that.
@@ -98,8 +100,55 @@ impl<'g, S: ServerImpl> Shared<'g, S> {
         self.node.path()
     }
 
+    /// The node, for looking for nodes below it.
+    #[must_use]
+    pub fn below(self) -> Below<'g, S> {
+        Below {
+            node: At::Top(self.node),
+        }
+    }
+
     pub(super) fn node(self) -> &'g Node<S> {
         self.node
+    }
+}
+
+/// A node at or below one that the read guarantee is for. It is where its path says, but its own
+/// operation lock is not held: the file may be unlinked meanwhile.
+pub struct Below<'g, S: ServerImpl> {
+    node: At<'g, S>,
+}
+
+enum At<'g, S: ServerImpl> {
+    Top(&'g Node<S>),
+    Further(Arc<Node<S>>),
+}
+
+impl<'g, S: ServerImpl> Below<'g, S> {
+    fn node(&self) -> &Node<S> {
+        match &self.node {
+            At::Top(node) => node,
+            At::Further(node) => node,
+        }
+    }
+
+    /// The node called `name` in this directory; `None` if no client holds anything on it.
+    #[must_use]
+    pub fn child(&self, name: Name<'_>) -> Option<Below<'g, S>> {
+        let node = At::Further(self.node().existing_child(name)?);
+        Some(Below { node })
+    }
+
+    /// The data of the node.
+    #[must_use]
+    pub fn data(&self) -> &S::NodeData {
+        self.node().data()
+    }
+}
+
+impl<S: ServerImpl> fmt::Debug for Below<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Below").finish_non_exhaustive()
     }
 }
 

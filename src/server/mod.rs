@@ -50,8 +50,8 @@ pub use call::{Answer, Call};
 pub use direct::{Direct, DirectWorker};
 pub use dispatch::{RpcHandler, RpcHandlers};
 pub use guarantee::{
-    Exclusive, FdExclusive, FdLocks, FdShared, Global, Guarded, Shared, TreeLocks, Unguarded,
-    Unheld,
+    Below, Exclusive, FdExclusive, FdLocks, FdShared, Global, Guarded, Shared, TreeLocks,
+    Unguarded, Unheld,
 };
 pub use opts::ConnectionOpts;
 pub use quota::{Quota, Share};

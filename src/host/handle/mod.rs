@@ -17,12 +17,15 @@
 //! by walking again.
 //!
 //! A file keeps its descriptor from then on if there is [room](Quota::spare), and is opened as well
-//! when it is looked at again and again; a directory always keeps it, so that the directory of a named handle is open. Handles are named only where an identity is
-//! good for telling files apart ([`FileSystem::remembers`], [`Identity::outlasts`]); all others are
-//! opened at once.
+//! when it is looked at again and again; a directory always keeps it, so that the directory of a
+//! named handle is open. Handles are named only where an identity is good for telling files apart
+//! ([`FileSystem::remembers`], [`Identity::outlasts`]); all others are opened at once. So are the
+//! next files of a directory in which one had to be opened after all, as long as there is room.
 #![forbid(unsafe_code)]
 
 pub(super) mod place;
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -33,7 +36,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use parking_lot::RwLock;
 
-use self::place::Place;
+use self::place::{NodeFiles, Place};
 use super::filesystem::FileSystem;
 use super::identity::{Identity, Tick};
 use super::sys::{self, Attributes};
@@ -48,6 +51,11 @@ const WIRE_MASK: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
 /// that the next few make up for the opening.
 const OFTEN: u8 = 4;
 
+/// How many files that are walked to in a directory are opened at once, after one that was not has
+/// been opened nevertheless. Who reads, changes or removes one file of a directory does so with the
+/// next; who only looks has so many opened for nothing.
+const AHEAD: u8 = 16;
+
 /// A file of any type, symlinks included. Clones are the same handle.
 #[derive(Clone, Debug)]
 pub(super) struct Handle(Arc<File>);
@@ -56,11 +64,15 @@ pub(super) struct Handle(Arc<File>);
 struct File {
     file_type: FileType,
     filesystem: FileSystem,
+    /// What it is found again by; `None` where files cannot be told apart for good.
+    identity: Option<Identity>,
     /// The descriptors of the connection that walked to it.
     quota: Arc<Quota>,
     opened: OnceLock<Opened>,
     /// How often it was looked at by its name.
     looks: AtomicU8,
+    /// How many more files in this directory are opened as soon as they are walked to.
+    ahead: AtomicU8,
     /// Of no account once the file is opened, and never `None` before.
     ///
     /// SYNC: whoever opens the file by its name, or says that it is not there, holds this shared;
@@ -87,11 +99,10 @@ impl Handle {
     /// # Errors
     /// As [`child`](Self::child).
     pub(super) fn root(fd: OwnedFd, quota: Arc<Quota>) -> Result<Handle, Errno> {
-        let stat = stat(fd.as_fd())?;
-        let file_type = served(&stat)?;
-        let filesystem = FileSystem::of_root(fd.as_fd(), &stat)?;
+        let attributes = look(fd.as_fd())?;
+        let filesystem = FileSystem::of_root(fd.as_fd(), &attributes.stat)?;
         let share = quota.take()?;
-        Ok(Handle::open(fd, share, file_type, filesystem, quota))
+        Handle::open(Opened { fd, _share: share }, &attributes, filesystem, quota)
     }
 
     /// The handle of what `fd` holds, an O_PATH descriptor of a file in this directory, for which
@@ -100,41 +111,59 @@ impl Handle {
     /// # Errors
     /// EPERM for a block device and for a file of unknown type.
     pub(super) fn child(&self, fd: OwnedFd, share: Share) -> Result<(Handle, Statx), Errno> {
-        let stat = stat(fd.as_fd())?;
-        let file_type = served(&stat)?;
-        let filesystem = self.0.filesystem.of_child(fd.as_fd(), &stat)?;
+        let attributes = look(fd.as_fd())?;
+        let filesystem = self.0.filesystem.of_child(fd.as_fd(), &attributes.stat)?;
         let quota = Arc::clone(&self.0.quota);
-        let child = Handle::open(fd, share, file_type, filesystem, quota);
-        Ok((child, stat))
+        let opened = Opened { fd, _share: share };
+        let child = Handle::open(opened, &attributes, filesystem, quota)?;
+        Ok((child, for_the_wire(attributes.stat)))
     }
 
     fn open(
-        fd: OwnedFd,
-        share: Share,
-        file_type: FileType,
+        opened: Opened,
+        attributes: &Attributes,
         filesystem: FileSystem,
         quota: Arc<Quota>,
-    ) -> Handle {
-        let opened = Opened { fd, _share: share };
-        Handle(Arc::new(File {
-            file_type,
+    ) -> Result<Handle, Errno> {
+        let identity = Identity::of(attributes).filter(|_| filesystem.remembers);
+        Ok(Handle(Arc::new(File {
+            file_type: served(&attributes.stat)?,
             filesystem,
+            identity,
             quota,
             opened: OnceLock::from(opened),
             looks: AtomicU8::new(0),
+            ahead: AtomicU8::new(0),
             place: RwLock::new(None),
-        }))
+        })))
     }
 
-    /// The handle of the file in this directory that `place` says.
-    fn named(&self, place: Place, file_type: FileType) -> Handle {
-        Handle(Arc::new(File {
-            file_type,
-            filesystem: self.0.filesystem,
-            quota: Arc::clone(&self.0.quota),
-            opened: OnceLock::new(),
-            looks: AtomicU8::new(0),
-            place: RwLock::new(Some(place)),
+    /// The handle of the file `name` in this directory, with these attributes; `None` if it cannot be
+    /// told from all others.
+    fn named(
+        &self,
+        name: Name<'_>,
+        attributes: &Attributes,
+        tick: Tick,
+    ) -> Result<Option<Handle>, Errno> {
+        let file_type = served(&attributes.stat)?;
+        let filesystem = self.0.filesystem;
+        let identity = Identity::of(attributes).filter(|identity| {
+            filesystem.remembers
+                && filesystem.device == identity.device()
+                && identity.outlasts(tick)
+        });
+        Ok(identity.map(|identity| {
+            Handle(Arc::new(File {
+                file_type,
+                filesystem,
+                identity: Some(identity),
+                quota: Arc::clone(&self.0.quota),
+                opened: OnceLock::new(),
+                looks: AtomicU8::new(0),
+                ahead: AtomicU8::new(0),
+                place: RwLock::new(Some(Place::new(self, name))),
+            }))
         }))
     }
 
@@ -145,31 +174,74 @@ impl Handle {
     pub(super) fn duplicate(&self, quota: &Arc<Quota>) -> Result<Handle, Errno> {
         let share = quota.take()?;
         let fd = self.with_fd(|fd| Ok(fd.try_clone_to_owned()?))?;
-        let File {
-            file_type,
-            filesystem,
-            ..
-        } = *self.0;
-        let quota = Arc::clone(quota);
-        Ok(Handle::open(fd, share, file_type, filesystem, quota))
+        let attributes = look(fd.as_fd())?;
+        let opened = Opened { fd, _share: share };
+        Handle::open(opened, &attributes, self.0.filesystem, Arc::clone(quota))
     }
 
-    /// The handle of `name` in this directory.
+    /// The handle of `name` in this directory, by which clients know `known`.
     ///
     /// # Errors
     /// As open(2) with O_PATH, and as [`child`](Self::child); EMFILE.
-    pub(super) fn walk(&self, name: Name<'_>) -> Result<(Handle, Statx), Errno> {
+    pub(super) fn walk(
+        &self,
+        name: Name<'_>,
+        known: Option<&NodeFiles>,
+    ) -> Result<(Handle, Statx), Errno> {
         if !self.0.filesystem.remembers {
             return self.walk_open(name);
+        }
+        let directory = known.and_then(|known| known.directory(&self.0.quota));
+        if directory.is_none()
+            && let Some(share) = self.share_ahead()
+        {
+            return self.walk_open_with(share, name);
         }
         let tick = Tick::now();
         let attributes = self.with_fd(|directory| look_at(directory, name))?;
         let stat = for_the_wire(attributes.stat);
-        let file_type = served(&stat)?;
-        match self.place(name, &attributes, tick) {
-            Some(place) => Ok((self.named(place, file_type), stat)),
+        if let Some(directory) = directory
+            && directory.0.opened.get().is_some()
+            && directory.0.is(&attributes)
+        {
+            return Ok((directory, stat));
+        }
+        match self.named(name, &attributes, tick)? {
+            Some(handle) => Ok((handle, stat)),
             None => self.walk_open(name),
         }
+    }
+
+    /// As [`walk`](Self::walk), for a file in which something is going to be looked up.
+    ///
+    /// # Errors
+    /// As `walk`.
+    pub(super) fn walk_through(
+        &self,
+        name: Name<'_>,
+        known: Option<&NodeFiles>,
+    ) -> Result<(Handle, Statx), Errno> {
+        if let Some(directory) = known.and_then(|known| known.directory(&self.0.quota))
+            && directory.hold().is_ok()
+        {
+            // Whatever has the name by now is looked at. If that is the directory that is open, it
+            // need not be opened again: its number is not given to another as long as it is held.
+            let attributes = self.with_fd(|directory| look_at(directory, name))?;
+            if directory.0.is(&attributes) {
+                return Ok((directory, for_the_wire(attributes.stat)));
+            }
+        }
+        self.walk_open(name)
+    }
+
+    /// The share for opening a file at once that is walked to, if it will have to be opened by
+    /// experience and can be.
+    fn share_ahead(&self) -> Option<Share> {
+        let ahead = &self.0.ahead;
+        // Several threads may count as one: it is no more than experience.
+        let left = ahead.load(Ordering::Relaxed).checked_sub(1)?;
+        ahead.store(left, Ordering::Relaxed);
+        self.0.quota.spare()
     }
 
     /// As [`walk`](Self::walk), and the handle is open.
@@ -177,7 +249,10 @@ impl Handle {
     /// # Errors
     /// As `walk`.
     pub(super) fn walk_open(&self, name: Name<'_>) -> Result<(Handle, Statx), Errno> {
-        let share = self.reserve()?;
+        self.walk_open_with(self.reserve()?, name)
+    }
+
+    fn walk_open_with(&self, share: Share, name: Name<'_>) -> Result<(Handle, Statx), Errno> {
         let fd = self.with_fd(|directory| open_path(directory, name, OFlag::empty()))?;
         self.child(fd, share)
     }
@@ -189,29 +264,17 @@ impl Handle {
     pub(super) fn linked(
         &self,
         name: Name<'_>,
-        target: &Handle,
         fd: BorrowedFd<'_>,
     ) -> Result<(Handle, Statx), Errno> {
         // Both names are of one file, so nothing needs to be looked up that could have been replaced.
         let tick = Tick::now();
         let attributes = look(fd)?;
         let stat = for_the_wire(attributes.stat);
-        let handle = match self.place(name, &attributes, tick) {
-            Some(place) => self.named(place, target.file_type()),
-            None => {
-                let share = self.reserve()?;
-                self.child(fd.try_clone_to_owned()?, share)?.0
-            }
-        };
-        Ok((handle, stat))
-    }
-
-    /// Where the file with these attributes is found again, if it can be told from all others.
-    fn place(&self, name: Name<'_>, attributes: &Attributes, tick: Tick) -> Option<Place> {
-        let identity = Identity::of(attributes)?;
-        let filesystem = self.0.filesystem;
-        (filesystem.remembers && filesystem.device == identity.device() && identity.outlasts(tick))
-            .then(|| Place::new(self, name, identity))
+        if let Some(handle) = self.named(name, &attributes, tick)? {
+            return Ok((handle, stat));
+        }
+        let share = self.reserve()?;
+        self.child(fd.try_clone_to_owned()?, share)
     }
 
     /// Runs `operation` with the descriptor: the one way in which the back end reaches a file. A
@@ -257,7 +320,7 @@ impl Handle {
         }
         let share = share()?;
         let place = file.place.read();
-        let found = place.as_ref().map(Place::open).transpose()?;
+        let found = place.as_ref().map(|place| place.open(file)).transpose()?;
         drop(place);
         match (found, share) {
             (Some(fd), Some(share)) => {
@@ -286,7 +349,7 @@ impl Handle {
         operation: impl FnOnce(BorrowedFd<'_>) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
         let place = self.0.place.read();
-        let fd = place.as_ref().ok_or(Errno::ESTALE)?.open()?;
+        let fd = place.as_ref().ok_or(Errno::ESTALE)?.open(&self.0)?;
         operation(fd.as_fd())
     }
 
@@ -325,9 +388,16 @@ impl Handle {
             return stat(fd);
         }
         match &*self.0.place.read() {
-            Some(place) => place.look().map(for_the_wire),
+            Some(place) => place.look(&self.0).map(for_the_wire),
             None => self.with_fd(stat),
         }
+    }
+}
+
+impl File {
+    /// Whether it is the file with these attributes.
+    fn is(&self, found: &Attributes) -> bool {
+        self.identity.is_some() && self.identity == Identity::of(found)
     }
 }
 

@@ -18,72 +18,76 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use parking_lot::{Mutex, RwLockWriteGuard};
+use smallvec::SmallVec;
 
-use super::{Attributes, File, Handle, look, look_at, open_path};
+use super::{AHEAD, Attributes, File, Handle, look, look_at, open_path};
 use crate::Errno;
-use crate::host::identity::Identity;
-use crate::wire::{Name, Statx};
+use crate::server::Quota;
+use crate::wire::{FileType, Name, Statx};
 
 /// How long a rename waits for those who are looking for the file at the moment. Everybody else waits
 /// for the rename, and who takes longer than this is stuck in the host.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Where a file was found, and which file it was.
+/// Where a file was found.
 #[derive(Debug)]
 pub(in crate::host) struct Place {
     directory: Handle,
     name: Box<[u8]>,
-    identity: Identity,
 }
 
 impl Place {
-    pub(super) fn new(directory: &Handle, name: Name<'_>, identity: Identity) -> Place {
+    pub(super) fn new(directory: &Handle, name: Name<'_>) -> Place {
         Place {
             directory: directory.clone(),
             name: name.as_bytes().into(),
-            identity,
         }
     }
 
-    /// Opens the file with O_PATH.
+    /// Opens `file`, whose place it is, with O_PATH.
     ///
     /// # Errors
     /// ESTALE if it is not there any more; as open(2).
-    pub(super) fn open(&self) -> Result<OwnedFd, Errno> {
+    pub(super) fn open(&self, file: &File) -> Result<OwnedFd, Errno> {
         let name = Name::new(&self.name)?;
         let fd = self
             .directory
             .with_fd(|directory| open_path(directory, name, OFlag::empty()))
             .map_err(gone)?;
-        self.check(&look(fd.as_fd())?).map(|()| fd)
+        check(file, &look(fd.as_fd())?)?;
+        if file.file_type != FileType::Directory {
+            self.directory.0.ahead.store(AHEAD, Ordering::Relaxed);
+        }
+        Ok(fd)
     }
 
-    /// The attributes of the file.
+    /// The attributes of `file`, whose place it is.
     ///
     /// # Errors
     /// ESTALE if it is not there any more; as statx(2).
-    pub(super) fn look(&self) -> Result<Statx, Errno> {
+    pub(super) fn look(&self, file: &File) -> Result<Statx, Errno> {
         let name = Name::new(&self.name)?;
         let found = self.directory.with_fd(|directory| look_at(directory, name));
         let attributes = found.map_err(gone)?;
-        self.check(&attributes).map(|()| attributes.stat)
-    }
-
-    fn check(&self, found: &Attributes) -> Result<(), Errno> {
-        if Identity::of(found) == Some(self.identity) {
-            Ok(())
-        } else {
-            Err(Errno::ESTALE)
-        }
+        check(file, &attributes).map(|()| attributes.stat)
     }
 
     pub(super) fn into_parent(self) -> Handle {
         self.directory
+    }
+}
+
+fn check(file: &File, found: &Attributes) -> Result<(), Errno> {
+    if file.is(found) {
+        Ok(())
+    } else {
+        Err(Errno::ESTALE)
     }
 }
 
@@ -96,31 +100,58 @@ fn gone(errno: Errno) -> Errno {
 }
 
 /// The files that clients know by the name of a node of the server's tree.
-///
-/// There is one as a rule, and another for each time that an outsider has put a new file in the place
-/// of one that is still known.
 #[derive(Debug, Default)]
 pub struct NodeFiles {
-    named: Mutex<Vec<Weak<File>>>,
+    files: Mutex<Files>,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    /// Those that may be named: one for each walk to a file, a directory left aside.
+    named: SmallVec<[Weak<File>; 1]>,
+    /// The directory that was walked to last.
+    directory: Weak<File>,
 }
 
 impl NodeFiles {
-    /// Adds what a handle stands for, unless that is open.
+    /// Adds what a handle stands for.
     pub(in crate::host) fn add(&self, handle: &Handle) {
-        if handle.0.opened.get().is_some() {
+        let (file, is_open) = (&handle.0, handle.0.opened.get().is_some());
+        let is_directory = file.file_type == FileType::Directory;
+        if is_open && !is_directory {
             return;
         }
-        let mut named = self.named.lock();
+        let mut files = self.files.lock();
+        if is_directory {
+            let last = core::mem::replace(&mut files.directory, Arc::downgrade(file));
+            if is_open || core::ptr::eq(last.as_ptr(), Arc::as_ptr(file)) {
+                return;
+            }
+        }
+        let named = &mut files.named;
         if named.len() == named.capacity() {
             named.retain(|file| file.strong_count() > 0);
         }
-        named.push(Arc::downgrade(&handle.0));
+        named.push(Arc::downgrade(file));
     }
 
-    /// The handles that may be named.
+    /// The directory that was walked to last, if the connection with this quota has a handle of it. It
+    /// may be another one than the name leads to by now.
+    pub(super) fn directory(&self, quota: &Arc<Quota>) -> Option<Handle> {
+        let directory = self.files.lock().directory.upgrade()?;
+        Arc::ptr_eq(&directory.quota, quota).then(|| Handle(directory))
+    }
+
+    /// The handles that are named, each once.
     pub(in crate::host) fn handles(&self) -> Vec<Handle> {
-        let named = self.named.lock();
-        named.iter().filter_map(Weak::upgrade).map(Handle).collect()
+        let files = self.files.lock();
+        let named = files.named.iter().filter_map(Weak::upgrade);
+        let mut handles: Vec<_> = named.map(Handle).collect();
+        drop(files);
+        handles.retain(|handle| handle.0.opened.get().is_none());
+        handles.sort_unstable_by_key(|handle| Arc::as_ptr(&handle.0));
+        handles.dedup_by_key(|handle| Arc::as_ptr(&handle.0));
+        handles
     }
 
     /// Opens all handles, if that can be done: the name is about to go.
@@ -151,6 +182,6 @@ pub(in crate::host) fn lock(handles: &[Handle]) -> Result<Vec<Locked<'_>>, Errno
 /// Has the files that are still known by a name known by `name` in `directory`.
 pub(in crate::host) fn arrive(locked: &mut [Locked<'_>], directory: &Handle, name: Name<'_>) {
     for place in locked.iter_mut().filter_map(|place| place.as_mut()) {
-        *place = Place::new(directory, name, place.identity);
+        *place = Place::new(directory, name);
     }
 }

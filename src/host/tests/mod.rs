@@ -70,7 +70,7 @@ impl Served {
     fn walk(&self, path: &str) -> Handle {
         let mut handle = self.root().clone();
         for component in path.split('/') {
-            handle = handle.walk(name(component)).unwrap().0;
+            handle = handle.walk(name(component), None).unwrap().0;
         }
         handle
     }
@@ -134,7 +134,7 @@ fn files_of_all_types_are_walked_to_and_looked_at_whatever_the_policy() {
         ("fifo", FileType::Fifo),
         ("socket", FileType::Socket),
     ] {
-        let (handle, stat) = served.root().walk(name(path)).unwrap();
+        let (handle, stat) = served.root().walk(name(path), None).unwrap();
         assert_eq!(handle.file_type(), file_type);
         assert_eq!(stat.file_type(), file_type);
         assert_eq!(handle.stat().unwrap().ino, stat.ino);
@@ -221,7 +221,12 @@ fn walk_stat_stops_at_what_is_missing_and_behind_a_symlink() {
     let walk = |path: &str| -> Result<Vec<FileType>, Errno> {
         let mut found = Vec::new();
         let mut record = |stat: Statx| found.push(stat.file_type());
-        control::walk_stat(served.root(), &mut path.split('/').map(name), &mut record)?;
+        control::walk_stat(
+            served.root(),
+            None,
+            &mut path.split('/').map(name),
+            &mut record,
+        )?;
         Ok(found)
     };
     use FileType::{Directory, Regular, Symlink};
@@ -262,12 +267,13 @@ fn a_name_that_changes_between_directory_and_symlink_never_leads_outside() {
             let mut found = Vec::new();
             let mut record = |stat: Statx| found.push(stat);
             let path = ["directory", "file"].map(name);
-            let walked = control::walk_stat(served.root(), &mut path.into_iter(), &mut record);
+            let walked =
+                control::walk_stat(served.root(), None, &mut path.into_iter(), &mut record);
             assert_eq!(walked, Ok(()));
             let reached = served
                 .root()
-                .walk(path[0])
-                .and_then(|(first, _)| first.walk(path[1]));
+                .walk(path[0], None)
+                .and_then(|(first, _)| first.walk(path[1], None));
             found.extend(reached.map(|(_, stat)| stat));
             assert!(found.iter().all(|stat| stat.ino != target.ino()));
         }
@@ -299,7 +305,7 @@ fn files_of_a_procfs_below_the_root_are_shown_but_not_opened() {
     let process = std::process::id().to_string();
     let mut handle = Handle::clone(&host.root);
     for component in ["proc", process.as_str(), "mem"] {
-        handle = handle.walk(name(component)).unwrap().0;
+        handle = handle.walk(name(component), None).unwrap().0;
     }
     assert_eq!(handle.file_type(), FileType::Regular);
     assert_eq!(
@@ -309,7 +315,7 @@ fn files_of_a_procfs_below_the_root_are_shown_but_not_opened() {
 
     let proc = OwnedFd::from(fs::File::open("/proc").unwrap());
     let host = HostFs::new(proc, EVERYTHING).unwrap();
-    let (version, _) = host.root.walk(name("version")).unwrap();
+    let (version, _) = host.root.walk(name("version"), None).unwrap();
     assert!(
         host.open_file(&version, flags(libc::O_RDONLY)).is_ok(),
         "it was asked for"
@@ -327,7 +333,7 @@ fn files_of_a_sysfs_below_the_root_are_shown_but_not_opened() {
     let host = HostFs::new(root, EVERYTHING).unwrap();
     let mut handle = Handle::clone(&host.root);
     for component in path.split('/').skip(1) {
-        handle = handle.walk(name(component)).unwrap().0;
+        handle = handle.walk(name(component), None).unwrap().0;
     }
     assert_eq!(handle.file_type(), FileType::Regular);
     let opened = |host: &HostFs, handle| host.open_file(handle, flags(libc::O_RDONLY)).err();
@@ -335,7 +341,7 @@ fn files_of_a_sysfs_below_the_root_are_shown_but_not_opened() {
 
     let sys = OwnedFd::from(fs::File::open("/sys/kernel").unwrap());
     let host = HostFs::new(sys, EVERYTHING).unwrap();
-    let (file, _) = host.root.walk(name("uevent_seqnum")).unwrap();
+    let (file, _) = host.root.walk(name("uevent_seqnum"), None).unwrap();
     assert_eq!(opened(&host, &file), None, "it was asked for");
 }
 

@@ -52,9 +52,14 @@ impl Served {
     fn file(&self, name: &str) -> Handle {
         fs::write(self.path(name), name).unwrap();
         settle(&self.path(name));
-        let handle = self.walk(name);
-        assert!(handle.is_named());
-        handle
+        self.named(name)
+    }
+
+    /// A named handle. After one had to be opened, the next are open.
+    fn named(&self, name: &str) -> Handle {
+        let named = |handle: &Handle| handle.is_named();
+        let walks = std::iter::repeat_with(|| self.walk(name));
+        walks.take(100).find(named).expect("a named handle")
     }
 
     fn content(&self, handle: &Handle) -> Result<String, Errno> {
@@ -89,9 +94,9 @@ fn what_is_only_looked_at_is_not_opened() {
         fs::create_dir(served.path("directory")).unwrap();
         fs::write(served.path("directory/file"), "").unwrap();
         settle(&served.path("directory/file"));
-        let directory = served.walk("directory");
+        let directory = served.named("directory");
         assert_eq!(served.open_descriptors(), before);
-        let inside = directory.walk(name("file")).unwrap().0;
+        let inside = directory.walk(name("file"), None).unwrap().0;
         assert_eq!(served.open_descriptors(), before + 1, "the directory");
         drop(directory);
         assert_eq!(inside.stat().unwrap().size, 0);
@@ -107,7 +112,7 @@ fn a_file_is_never_taken_for_its_successor_however_soon_that_comes() {
     let (mut young, mut reused) = (0, 0);
     for _ in 0..5000 {
         fs::write(served.path("file"), "old").unwrap();
-        let (handle, old) = served.root().walk(name("file")).unwrap();
+        let (handle, old) = served.root().walk(name("file"), None).unwrap();
         young += u32::from(!handle.is_named());
         fs::remove_file(served.path("file")).unwrap();
         fs::write(served.path("file"), "newer").unwrap();
@@ -134,6 +139,104 @@ fn what_is_looked_at_often_is_opened() {
         let looks = (0..100).take_while(|_| handle.stat().is_ok() && handle.is_named());
         assert_eq!(looks.count(), 4);
         assert_eq!(handle.stat().unwrap().size, 4);
+    }
+}
+
+#[test]
+fn where_one_file_had_to_be_opened_the_next_are_opened_at_once() {
+    for mut served in grounds() {
+        let first = served.file("file");
+        assert_eq!(served.content(&first).unwrap(), "file");
+        let walks = |served: &Served| {
+            let mut walks = (0..100).map(|_| served.walk("file").is_named());
+            walks.position(|named| named)
+        };
+        assert_eq!(walks(&served), Some(16));
+        // Unless there is no room.
+        assert!(served.host.count_descriptors(&Quota::new(2)));
+        let root = served.host.mount_at(b"/").unwrap();
+        let root = root.control.handle();
+        let walk = || root.walk(name("file"), None).unwrap().0;
+        let second = walk();
+        assert_eq!(served.content(&second), Ok("file".to_owned()));
+        assert!(second.is_named() && walk().is_named());
+    }
+}
+
+#[test]
+fn a_directory_is_opened_once_for_all_who_walk_through_it() {
+    for served in grounds() {
+        fs::create_dir(served.path("d")).unwrap();
+        settle(&served.path("d"));
+        let (root, before) = (served.root(), served.open_descriptors());
+        let first = served.walk("d");
+        let known = node(&[&first]);
+        let (second, stat) = root.walk_through(name("d"), Some(&known)).unwrap();
+        let third = root.walk(name("d"), Some(&known)).unwrap().0;
+        assert_eq!(served.open_descriptors(), before + 1);
+        assert_eq!(second.stat().unwrap().ino, stat.ino);
+        node(&[&first, &second, &third]);
+        // What others put there is another directory, and what was there comes back as what it is.
+        fs::rename(served.path("d"), served.path("old")).unwrap();
+        let gone = root.walk_through(name("d"), Some(&known));
+        assert_eq!(gone.err(), Some(Errno::ENOENT));
+        fs::create_dir(served.path("d")).unwrap();
+        let new = fs::metadata(served.path("d")).unwrap().ino();
+        assert_ne!(new, stat.ino);
+        for (found, seen) in [
+            root.walk_through(name("d"), Some(&known)).unwrap(),
+            root.walk(name("d"), Some(&known)).unwrap(),
+        ] {
+            assert_eq!((found.stat().unwrap().ino, seen.ino), (new, new));
+        }
+        fs::rename(served.path("old"), served.path("old2")).unwrap();
+        fs::remove_dir(served.path("d")).unwrap();
+        symlink("old2", served.path("d")).unwrap();
+        let (link, seen) = root.walk_through(name("d"), Some(&known)).unwrap();
+        assert_eq!(seen.file_type(), FileType::Symlink);
+        assert_eq!(link.file_type(), FileType::Symlink);
+    }
+}
+
+/// One that is known by a name where it is no more is not asked for what is there.
+#[test]
+fn a_directory_that_was_moved_is_found_where_it_is() {
+    for served in grounds() {
+        for directory in ["one", "one/d", "two"] {
+            fs::create_dir(served.path(directory)).unwrap();
+        }
+        settle(&served.path("two"));
+        let (one, two) = (served.walk("one"), served.walk("two"));
+        let known = node(&[&one.walk(name("d"), None).unwrap().0]);
+        let named = one.walk(name("d"), None).unwrap().0;
+        known.add(&named);
+        assert!(named.is_named());
+        fs::rename(served.path("one/d"), served.path("two/d")).unwrap();
+        let ino = fs::metadata(served.path("two/d")).unwrap().ino();
+        let walks = [Handle::walk, Handle::walk_through];
+        for walk in walks {
+            let (moved, _) = walk(&two, name("d"), Some(&known)).unwrap();
+            assert_eq!(moved.with_fd(handle::stat).unwrap().ino, ino);
+        }
+    }
+}
+
+#[test]
+fn connections_do_not_share_descriptors() {
+    for mut served in grounds() {
+        fs::create_dir(served.path("d")).unwrap();
+        settle(&served.path("d"));
+        let theirs = served.walk("d");
+        theirs.hold().unwrap();
+        let known = node(&[&theirs]);
+        let quota = Quota::new(8);
+        assert!(served.host.count_descriptors(&quota));
+        let mounted = served.host.mount_at(b"/").unwrap();
+        let root = mounted.control.handle();
+        let ours = root.walk_through(name("d"), Some(&known)).unwrap().0;
+        assert_eq!(quota.used(), 2);
+        drop((theirs, known));
+        assert_eq!(ours.stat().unwrap().file_type(), FileType::Directory);
     }
 }
 
@@ -206,7 +309,7 @@ fn links_of_one_file_do_not_depend_on_each_other() {
         let root = served.root();
         let (second, _) = served.host.link(root, name("b"), &first).unwrap();
         drop(first);
-        let (first, second_again) = (served.walk("a"), served.walk("b"));
+        let (first, second_again) = (served.named("a"), served.named("b"));
         assert!(first.is_named() && second.is_named() && second_again.is_named());
         unlink(root, name("a"), false, Some(&node(&[&first]))).unwrap();
         for handle in [&first, &second, &second_again] {
@@ -214,7 +317,7 @@ fn links_of_one_file_do_not_depend_on_each_other() {
             assert_eq!(served.content(handle).unwrap(), "a");
         }
         // Of two names of one file, neither goes in a rename from one to the other.
-        let (first, second) = (served.file("c"), served.walk("c"));
+        let (first, second) = (served.file("c"), served.named("c"));
         let link = served.host.link(root, name("d"), &first).unwrap().0;
         let (moved, replaced) = (node(&[&second]), node(&[&link]));
         let known = Known {
@@ -340,7 +443,7 @@ fn descriptors_that_can_be_done_without_do_not_use_the_quota_up() {
         let root = mounted.control.handle().clone();
         let files: Vec<_> = names
             .iter()
-            .map(|file| root.walk(name(file)).unwrap().0)
+            .map(|file| root.walk(name(file), None).unwrap().0)
             .collect();
         assert_eq!(quota.used(), 1, "the root");
         for (file, name) in files.iter().zip(&names) {
@@ -367,7 +470,7 @@ fn descriptors_that_can_be_done_without_do_not_use_the_quota_up() {
 fn files_of_file_systems_without_births_are_opened_at_once() {
     let root = fs::File::open("/proc").unwrap();
     let host = crate::host::HostFs::new(root.into(), EVERYTHING).unwrap();
-    let (version, stat) = host.root.walk(name("version")).unwrap();
+    let (version, stat) = host.root.walk(name("version"), None).unwrap();
     assert_eq!(stat.file_type(), FileType::Regular);
     assert!(!version.is_named());
 }

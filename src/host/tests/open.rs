@@ -19,7 +19,7 @@ fn open(served: &Served, path: &str, how: i32) -> Result<OpenFd, Errno> {
 
 fn open_device(path: &str, options: HostOptions, how: i32) -> Result<OpenFd, Errno> {
     let devices = HostFs::open(Path::new("/dev"), options).unwrap();
-    let (device, _) = devices.root.walk(name(path)).unwrap();
+    let (device, _) = devices.root.walk(name(path), None).unwrap();
     devices.open_file(&device, flags(how))
 }
 
@@ -219,12 +219,17 @@ fn an_opening_that_fails_leaves_no_descriptor() {
     make_fifo(&served.path("fifo"));
     fs::create_dir(served.path("directory")).unwrap();
     let (fifo, directory) = (served.walk("fifo"), served.walk("directory"));
+    // A handle keeps its own descriptor.
+    [&fifo, &directory].map(|handle| handle.hold().unwrap());
     let before = served.open_descriptors();
     let refuse = |handle: &Handle, how| served.host.open_file(handle, flags(how)).err();
     for _ in 0..10 {
         assert_eq!(refuse(&fifo, libc::O_WRONLY), Some(Errno::ENXIO));
         assert_eq!(refuse(&directory, libc::O_RDWR), Some(Errno::EISDIR));
-        assert_eq!(served.root().walk(name("none")).err(), Some(Errno::ENOENT));
+        assert_eq!(
+            served.root().walk(name("none"), None).err(),
+            Some(Errno::ENOENT)
+        );
     }
     assert_eq!(served.open_descriptors(), before);
 }
