@@ -218,12 +218,12 @@ fn requests_that_make_no_object_allocate_nothing() {
         line.channel.call(&get, &mut line.reply).unwrap_err();
     });
 
-    // Every node, id and open file is an object with memory of its own: per request, a node with
-    // its name, a position and an open file.
+    // Every object has memory of its own: a node and its name, a position and its file, and an open
+    // file. A file that is known by a short name has that in itself.
     let mut per_request = |what: &str, objects: u64, request: &mut dyn FnMut(&mut Line)| {
         assert_eq!(allocations(|| request(line)), objects * REQUESTS, "{what}");
     };
-    per_request("Walk to a known node", 1, &mut |line| {
+    per_request("Walk to a known node", 2, &mut |line| {
         let fd = line.walk(&walk_to(file_path.as_array()));
         line.close(&[fd]);
     });
@@ -236,7 +236,7 @@ fn requests_that_make_no_object_allocate_nothing() {
     let mut per_request = |what: &str, objects: u64, request: &mut dyn FnMut(&mut Line)| {
         assert_eq!(allocations(|| request(line)), objects * REQUESTS, "{what}");
     };
-    per_request("Walk to a new node", 3, &mut |line| {
+    per_request("Walk to a new node", 4, &mut |line| {
         let fd = line.walk(&walk_to(file_path.as_array()));
         line.close(&[fd]);
     });
@@ -254,13 +254,13 @@ fn requests_that_make_no_object_allocate_nothing() {
             name,
         });
     };
-    per_request("MkdirAt and UnlinkAt", 3, &mut |line| {
+    per_request("MkdirAt and UnlinkAt", 4, &mut |line| {
         let (create, name) = (create(), b"made");
         let made = line.call(&MkdirAtReq { create, name }).child.control_fd;
         unlink(line, name, libc::AT_REMOVEDIR);
         line.close(&[made]);
     });
-    per_request("OpenCreateAt and UnlinkAt", 4, &mut |line| {
+    per_request("OpenCreateAt and UnlinkAt", 5, &mut |line| {
         let (create, name) = (create(), b"made");
         let flags = libc::O_RDWR.cast_unsigned();
         let made = line.call(&OpenCreateAtReq {

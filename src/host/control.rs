@@ -101,8 +101,8 @@ impl ControlFdImpl for ControlFd {
     }
 
     fn walk(&self, at: Shared<'_, HostFs>, name: Name<'_>) -> Result<(Self, Statx), Errno> {
-        let node = at.below().child(name);
-        let (child, stat) = self.handle.walk(name, node.as_ref().map(Below::data))?;
+        let known = |quota: &_| at.below().child(name)?.data().directory(quota);
+        let (child, stat) = self.handle.walk(name, known)?;
         Ok((ControlFd::new(child), stat))
     }
 

@@ -179,37 +179,40 @@ impl Handle {
         Handle::open(opened, &attributes, self.0.filesystem, Arc::clone(quota))
     }
 
-    /// The handle of `name` in this directory, by which clients know `known`.
+    /// The handle of `name` in this directory, by which clients know what `known` returns. It is asked
+    /// only for directories.
     ///
     /// # Errors
     /// As open(2) with O_PATH, and as [`child`](Self::child); EMFILE.
     pub(super) fn walk(
         &self,
         name: Name<'_>,
-        known: Option<&NodeFiles>,
+        known: impl FnOnce(&Arc<Quota>) -> Option<Handle>,
     ) -> Result<(Handle, Statx), Errno> {
         if !self.0.filesystem.remembers {
             return self.walk_open(name);
         }
-        let directory = known.and_then(|known| known.directory(&self.0.quota));
-        if directory.is_none()
-            && let Some(share) = self.share_ahead()
-        {
+        if let Some(share) = self.share_ahead() {
             return self.walk_open_with(share, name);
         }
         let tick = Tick::now();
         let attributes = self.with_fd(|directory| look_at(directory, name))?;
         let stat = for_the_wire(attributes.stat);
-        if let Some(directory) = directory
-            && directory.0.opened.get().is_some()
-            && directory.0.is(&attributes)
+        let Some(handle) = self.named(name, &attributes, tick)? else {
+            return self.walk_open(name);
+        };
+        // Only one that is open is the same wherever it is known to be.
+        let open = || {
+            known(&self.0.quota).filter(|known| {
+                known.0.opened.get().is_some() && known.0.identity == handle.0.identity
+            })
+        };
+        if handle.file_type() == FileType::Directory
+            && let Some(open) = open()
         {
-            return Ok((directory, stat));
+            return Ok((open, stat));
         }
-        match self.named(name, &attributes, tick)? {
-            Some(handle) => Ok((handle, stat)),
-            None => self.walk_open(name),
-        }
+        Ok((handle, stat))
     }
 
     /// As [`walk`](Self::walk), for a file in which something is going to be looked up.

@@ -39,7 +39,8 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(in crate::host) struct Place {
     directory: Handle,
-    name: Box<[u8]>,
+    /// Most are short enough to stand here.
+    name: SmallVec<[u8; 24]>,
 }
 
 impl Place {
@@ -137,7 +138,7 @@ impl NodeFiles {
 
     /// The directory that was walked to last, if the connection with this quota has a handle of it. It
     /// may be another one than the name leads to by now.
-    pub(super) fn directory(&self, quota: &Arc<Quota>) -> Option<Handle> {
+    pub(in crate::host) fn directory(&self, quota: &Arc<Quota>) -> Option<Handle> {
         let directory = self.files.lock().directory.upgrade()?;
         Arc::ptr_eq(&directory.quota, quota).then(|| Handle(directory))
     }

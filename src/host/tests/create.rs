@@ -259,6 +259,7 @@ fn links_are_made_of_files_and_symlinks_themselves() {
     assert_eq!(linked.err(), Some(Errno::EPERM));
 
     let gone = served.walk("file");
+    gone.hold().unwrap();
     fs::remove_file(served.path("file")).unwrap();
     fs::remove_file(served.path("new-Regular")).unwrap();
     fs::write(served.path("file"), "another").unwrap();

@@ -19,7 +19,7 @@ fn open(served: &Served, path: &str, how: i32) -> Result<OpenFd, Errno> {
 
 fn open_device(path: &str, options: HostOptions, how: i32) -> Result<OpenFd, Errno> {
     let devices = HostFs::open(Path::new("/dev"), options).unwrap();
-    let (device, _) = devices.root.walk(name(path), None).unwrap();
+    let (device, _) = devices.root.walk(name(path), |_| None).unwrap();
     devices.open_file(&device, flags(how))
 }
 
@@ -105,6 +105,7 @@ fn a_file_without_a_name_is_still_opened_truncated_and_allocated() {
     let served = Served::new();
     fs::write(served.path("file"), "content").unwrap();
     let handle = served.walk("file");
+    handle.hold().unwrap();
     fs::remove_file(served.path("file")).unwrap();
     let file = served.host.open_file(&handle, flags(libc::O_RDWR)).unwrap();
     let mut content = [0; 16];
@@ -220,14 +221,14 @@ fn an_opening_that_fails_leaves_no_descriptor() {
     fs::create_dir(served.path("directory")).unwrap();
     let (fifo, directory) = (served.walk("fifo"), served.walk("directory"));
     // A handle keeps its own descriptor.
-    [&fifo, &directory].map(|handle| handle.hold().unwrap());
+    fifo.hold().and_then(|()| directory.hold()).unwrap();
     let before = served.open_descriptors();
     let refuse = |handle: &Handle, how| served.host.open_file(handle, flags(how)).err();
     for _ in 0..10 {
         assert_eq!(refuse(&fifo, libc::O_WRONLY), Some(Errno::ENXIO));
         assert_eq!(refuse(&directory, libc::O_RDWR), Some(Errno::EISDIR));
         assert_eq!(
-            served.root().walk(name("none"), None).err(),
+            served.root().walk(name("none"), |_| None).err(),
             Some(Errno::ENOENT)
         );
     }

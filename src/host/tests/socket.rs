@@ -290,6 +290,7 @@ fn a_socket_that_cannot_be_bound_leaves_nothing() {
     assert_eq!(bound.err(), Some(Errno::EADDRINUSE));
     fs::create_dir(served.path("gone")).unwrap();
     let gone = served.walk("gone");
+    gone.hold().unwrap();
     fs::remove_dir(served.path("gone")).unwrap();
     let bound = served
         .host

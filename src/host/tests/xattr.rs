@@ -44,6 +44,7 @@ fn attributes_are_set_got_listed_and_removed_through_the_handle() {
     let served = Served::new();
     fs::write(served.path("file"), "").unwrap();
     let handle = served.walk("file");
+    handle.hold().unwrap();
     fs::remove_file(served.path("file")).unwrap();
     fs::write(served.path("file"), "another").unwrap();
     assert_eq!(get(&served, &handle, "user.a", 100), Err(Errno::ENODATA));
