@@ -155,7 +155,7 @@ impl HostFs {
                     flags,
                 )?;
                 let mut fresh = Fresh::new(directory, name, target.file_type());
-                let linked = parent.linked(name, file)?;
+                let linked = parent.linked(name, file, |stat| fresh.identify(stat))?;
                 fresh.keep();
                 Ok(linked)
             })

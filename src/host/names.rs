@@ -47,8 +47,9 @@ pub(super) struct Known<'n> {
 /// renameat2(2).
 ///
 /// # Errors
-/// As the system call; EBUSY if somebody is stuck in looking for a file concerned; EINVAL for flags but NOREPLACE and EXCHANGE, one at a time. WHITEOUT is not
-/// supported: it would leave a device behind that nobody asked for by MknodAt.
+/// As the system call; EBUSY if somebody is stuck in looking for a file concerned; EINVAL for flags
+/// but NOREPLACE and EXCHANGE, one at a time. WHITEOUT is not supported: it would leave a device
+/// behind that nobody asked for by MknodAt.
 pub(super) fn rename(
     old_parent: &Handle,
     old_name: Name<'_>,

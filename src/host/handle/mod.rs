@@ -260,7 +260,8 @@ impl Handle {
         self.child(fd, share)
     }
 
-    /// The handle of `name` in this directory, which has just been made a name of `target`.
+    /// The handle of `name` in this directory, which has just been made a name of the file behind `fd`.
+    /// `identify` is told which file that is, before anything can fail for another reason.
     ///
     /// # Errors
     /// As statx(2); EMFILE.
@@ -268,11 +269,13 @@ impl Handle {
         &self,
         name: Name<'_>,
         fd: BorrowedFd<'_>,
+        identify: impl FnOnce(&Statx),
     ) -> Result<(Handle, Statx), Errno> {
         // Both names are of one file, so nothing needs to be looked up that could have been replaced.
         let tick = Tick::now();
         let attributes = look(fd)?;
         let stat = for_the_wire(attributes.stat);
+        identify(&stat);
         if let Some(handle) = self.named(name, &attributes, tick)? {
             return Ok((handle, stat));
         }

@@ -70,6 +70,21 @@ fn a_rename_waits_so_long_for_who_is_stuck_and_no_longer() {
     assert_eq!(lock(&handles).unwrap().len(), 2);
 }
 
+/// A link that cannot be kept is removed, and what others have put in its place meanwhile is not.
+#[test]
+fn what_was_linked_is_identified_before_there_may_be_no_room_for_it() {
+    let (path, _, _) = directory();
+    std::fs::write(path.path().join("file"), "").unwrap();
+    let root = Opened::open(path.path()).unwrap();
+    let root = Handle::root(root.into(), Quota::new(1)).unwrap();
+    let file = Opened::open(path.path().join("file")).unwrap();
+    let (name, mut identified) = (Name::new(b"file").unwrap(), None);
+    // Either it can be known by its name, or there is no room, and it is identified all the same.
+    let linked = root.linked(name, file.as_fd(), |stat| identified = Some(stat.ino));
+    assert!(linked.is_ok() || linked.err() == Some(Errno::EMFILE));
+    assert_eq!(identified, Some(stat(file.as_fd()).unwrap().ino));
+}
+
 #[test]
 fn a_handle_that_is_known_twice_is_locked_once() {
     let (_directory, root, attributes) = directory();
