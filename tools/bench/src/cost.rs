@@ -76,6 +76,8 @@ impl AddAssign for Usage {
 pub(crate) struct Waits {
     pub(crate) parks: u64,
     pub(crate) wakes: u64,
+    /// Hand-overs that needed none.
+    pub(crate) elided_wakes: u64,
     pub(crate) spin_hits: u64,
     pub(crate) spin_misses: u64,
 }
@@ -96,6 +98,7 @@ impl From<WaitStats> for Waits {
         Waits {
             parks: stats.parks,
             wakes: stats.wakes,
+            elided_wakes: stats.elided_wakes,
             spin_hits: stats.spin_hits,
             spin_misses: stats.spin_misses,
         }
@@ -109,6 +112,7 @@ impl Sub for Waits {
         Waits {
             parks: self.parks.saturating_sub(before.parks),
             wakes: self.wakes.saturating_sub(before.wakes),
+            elided_wakes: self.elided_wakes.saturating_sub(before.elided_wakes),
             spin_hits: self.spin_hits.saturating_sub(before.spin_hits),
             spin_misses: self.spin_misses.saturating_sub(before.spin_misses),
         }
@@ -119,6 +123,7 @@ impl AddAssign for Waits {
     fn add_assign(&mut self, more: Waits) {
         self.parks += more.parks;
         self.wakes += more.wakes;
+        self.elided_wakes += more.elided_wakes;
         self.spin_hits += more.spin_hits;
         self.spin_misses += more.spin_misses;
     }

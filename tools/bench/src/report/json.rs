@@ -135,6 +135,7 @@ fn result(measured: &Measured, outcome: &Outcome) -> Map<String, Value> {
             json!({
                 "parks": waits.parks,
                 "wakes": waits.wakes,
+                "elided_wakes": waits.elided_wakes,
                 "spin_hits": waits.spin_hits,
                 "spin_misses": waits.spin_misses,
             }),

@@ -15,21 +15,28 @@ use crate::sample::{PERCENTILES, Sample};
 const UNKNOWN: &str = "–";
 
 impl Report {
-    /// Prints it, as Markdown.
+    /// Prints it, as Markdown, in tables of 110 columns at the most unless a label is long.
     pub(crate) fn print(&self, out: &mut impl Write) -> Result<(), Stop> {
         writeln!(out, "{}", self.how())?;
         let tables = [
-            ("Servers", self.servers()),
+            ("Servers; memory in MiB", self.servers()),
             ("The floor, µs", self.floor()),
             ("Latency, µs", self.latency()),
+            ("Latency compared, µs", self.compared()),
             ("Parts of the mixes: latency, µs", self.parts()),
+            ("Cost of an operation; CPU time in µs", self.cost()),
             (
-                "Cost of an operation; switches are voluntary + involuntary",
-                self.cost(),
+                "Context switches of an operation, voluntary + involuntary",
+                self.switches(),
             ),
-            ("gVisor's client: latency, µs", self.go()),
-            ("Idle", self.idle()),
+            ("Waits of the client for an operation", self.waits()),
+            ("gVisor's client: latency and CPU time, µs", self.go()),
+            ("Idle; memory in MiB", self.idle()),
         ];
+        writeln!(out)?;
+        for subject in &self.subjects {
+            writeln!(out, "- {}: {}", subject.plan.label, subject.plan.origin)?;
+        }
         for (title, table) in tables {
             if !table.is_empty() {
                 write!(out, "\n## {title}\n\n{}", table.text())?;
@@ -41,16 +48,15 @@ impl Report {
     fn servers(&self) -> Table {
         let head = [
             "server",
-            "is",
             "CPUs",
             "client waits",
             "channels",
             "start, ms",
-            "peak RSS, MiB",
-            "anonymous, MiB",
+            "peak RSS",
+            "anonymous",
             "threads",
         ];
-        let mut table = Table::new(4, &head);
+        let mut table = Table::new(3, &head);
         for subject in &self.subjects {
             let memory = |kind: fn(&crate::cost::Memory) -> u64| {
                 let kib = subject.memory.as_ref().map(kind);
@@ -60,7 +66,6 @@ impl Report {
             };
             table.row(vec![
                 subject.plan.label.clone(),
-                subject.plan.origin.to_string(),
                 subject.plan.placement.to_string(),
                 subject.plan.wait.to_string(),
                 subject.plan.channels.to_string(),
@@ -78,10 +83,12 @@ impl Report {
     }
 
     fn floor(&self) -> Table {
-        let mut table = Table::new(2, &head(&["what", "below"], &[]));
+        let mut table = Table::new(1, &head(&["what"], &[]));
         for row in &self.floor {
-            let op = row.op.map_or(String::new(), |op| op.to_string());
-            let mut cells = vec![row.name.clone(), op];
+            let mut cells = vec![match row.op {
+                Some(op) => format!("{op}: {}", row.name),
+                None => row.name.clone(),
+            }];
             cells.extend(percentiles(&row.sample));
             table.row(cells);
         }
@@ -89,37 +96,61 @@ impl Report {
     }
 
     fn latency(&self) -> Table {
-        let mut more = vec![];
-        if self.load.rate.is_some() {
-            more.extend(["service p50", "service p99", "unsent"]);
-        }
-        if !self.floor.is_empty() {
-            more.extend(["calls", "beyond"]);
-        }
-        if self.subjects.len() > 1 {
-            more.extend(["ratio", "of slices"]);
-        }
-        let mut table = Table::new(2, &head(&["operation", "server"], &more));
-        for measured in &self.measured {
-            for (subject, outcome) in measured.outcomes.iter().enumerate() {
-                let Some(outcome) = outcome else { continue };
-                let mut cells = vec![measured.work.to_string(), self.label(subject).to_owned()];
-                let overall = outcome.seen.overall();
-                cells.extend(percentiles(&overall));
-                if let Some(service) = &outcome.seen.service {
-                    cells.extend([microseconds(service.p50()), microseconds(service.at(0.99))]);
-                    cells.push(outcome.seen.unsent.to_string());
-                }
-                if !self.floor.is_empty() {
-                    cells.extend(self.beyond(measured, &overall));
-                }
-                if self.subjects.len() > 1 {
-                    cells.extend(ratio(measured, subject));
-                }
-                table.row(cells);
-            }
+        let mut table = Table::new(2, &head(&["operation", "server"], &[]));
+        for (measured, subject, outcome) in self.outcomes() {
+            let mut cells = vec![measured.work.to_string(), self.label(subject).to_owned()];
+            cells.extend(percentiles(&outcome.seen.overall()));
+            table.row(cells);
         }
         table
+    }
+
+    /// The latency from when a request was sent, that of the calls below, and the other servers'.
+    fn compared(&self) -> Table {
+        let mut head = vec!["operation", "server", "p50"];
+        if self.load.rate.is_some() {
+            head.extend(["service p50", "service p99", "unsent"]);
+        }
+        if !self.floor.is_empty() {
+            head.extend(["calls", "beyond"]);
+        }
+        if self.subjects.len() > 1 {
+            head.extend(["ratio", "of slices"]);
+        }
+        let mut table = Table::new(2, &head);
+        if head.len() == 3 {
+            return table;
+        }
+        for (measured, subject, outcome) in self.outcomes() {
+            let overall = outcome.seen.overall();
+            let mut cells = vec![
+                measured.work.to_string(),
+                self.label(subject).to_owned(),
+                microseconds(overall.p50()),
+            ];
+            if let Some(service) = &outcome.seen.service {
+                cells.extend([microseconds(service.p50()), microseconds(service.at(0.99))]);
+                cells.push(outcome.seen.unsent.to_string());
+            }
+            if !self.floor.is_empty() {
+                cells.extend(self.beyond(measured, &overall));
+            }
+            if self.subjects.len() > 1 {
+                cells.extend(ratio(measured, subject));
+            }
+            table.row(cells);
+        }
+        table
+    }
+
+    /// What was measured, with the number of the server.
+    fn outcomes(&self) -> impl Iterator<Item = (&Measured, usize, &Outcome)> {
+        self.measured.iter().flat_map(|measured| {
+            let outcomes = measured.outcomes.iter().enumerate();
+            outcomes.filter_map(move |(subject, outcome)| {
+                outcome.as_ref().map(|outcome| (measured, subject, outcome))
+            })
+        })
     }
 
     /// The calls below an operation, and what it takes beyond them.
@@ -163,35 +194,84 @@ impl Report {
             "server",
             "requests",
             "per second",
-            "client CPU, µs",
-            "server CPU, µs",
-            "both, µs",
-            "client switches",
-            "server switches",
+            "client CPU",
+            "server CPU",
+            "both",
+        ];
+        self.of_outcomes(&head, |measured, outcome| {
+            let requests = measured.work.requests();
+            let count = outcome.seen.count();
+            let rate = float(count) / outcome.elapsed.as_secs_f64().max(1e-9);
+            let mut cells = vec![
+                requests.map_or(UNKNOWN.to_owned(), |requests| requests.to_string()),
+                format!("{rate:.0}"),
+                each(outcome.client.cpu, count),
+            ];
+            cells.extend(match outcome.server {
+                Some(server) => [
+                    each(server.cpu, count),
+                    each(server.cpu + outcome.client.cpu, count),
+                ],
+                None => [UNKNOWN.to_owned(), UNKNOWN.to_owned()],
+            });
+            cells
+        })
+    }
+
+    fn switches(&self) -> Table {
+        let head = ["operation", "server", "of the client", "of the server"];
+        self.of_outcomes(&head, |_, outcome| {
+            let count = outcome.seen.count();
+            let switches = |usage: Usage| {
+                let (gave, lost) = (usage.voluntary, usage.involuntary);
+                format!("{} + {}", by_number(gave, count), by_number(lost, count))
+            };
+            let server = outcome.server.map_or(UNKNOWN.to_owned(), switches);
+            vec![switches(outcome.client), server]
+        })
+    }
+
+    fn waits(&self) -> Table {
+        let head = [
+            "operation",
+            "server",
             "parks",
             "wakes",
+            "elided wakes",
             "spin hits",
             "spin misses",
         ];
-        let mut table = Table::new(2, &head);
-        for measured in &self.measured {
-            for (subject, outcome) in measured.outcomes.iter().enumerate() {
-                let Some(outcome) = outcome else { continue };
-                let requests = measured.work.requests();
-                let mut cells = vec![
-                    measured.work.to_string(),
-                    self.label(subject).to_owned(),
-                    requests.map_or(UNKNOWN.to_owned(), |requests| requests.to_string()),
-                ];
-                cells.extend(cost(outcome));
-                table.row(cells);
-            }
+        self.of_outcomes(&head, |_, outcome| {
+            let waits = outcome.waits;
+            let numbers = [
+                waits.parks,
+                waits.wakes,
+                waits.elided_wakes,
+                waits.spin_hits,
+                waits.spin_misses,
+            ];
+            let count = outcome.seen.count();
+            numbers.map(|number| by_number(number, count)).into()
+        })
+    }
+
+    /// A table with a row of `cells` for each operation and server, behind their names.
+    fn of_outcomes(
+        &self,
+        head: &[&str],
+        cells: impl Fn(&Measured, &Outcome) -> Vec<String>,
+    ) -> Table {
+        let mut table = Table::new(2, head);
+        for (measured, subject, outcome) in self.outcomes() {
+            let mut row = vec![measured.work.to_string(), self.label(subject).to_owned()];
+            row.extend(cells(measured, outcome));
+            table.row(row);
         }
         table
     }
 
     fn go(&self) -> Table {
-        let more = ["client CPU", "server CPU"];
+        let more = ["client", "server"];
         let mut table = Table::new(2, &head(&["operation", "server"], &more));
         let rows = self.subjects.iter().flat_map(|subject| {
             let label = &subject.plan.label;
@@ -219,8 +299,8 @@ impl Report {
             "seconds",
             "wake-ups",
             "CPU, µs",
-            "peak RSS, MiB",
-            "anonymous, MiB",
+            "peak RSS",
+            "anonymous",
             "threads",
         ];
         let mut table = Table::new(1, &head);
@@ -272,29 +352,6 @@ fn ratio(measured: &Measured, subject: usize) -> [String; 2] {
         ],
         None => [UNKNOWN.to_owned(), UNKNOWN.to_owned()],
     }
-}
-
-fn cost(outcome: &Outcome) -> Vec<String> {
-    let count = outcome.seen.count();
-    let rate = float(count) / outcome.elapsed.as_secs_f64().max(1e-9);
-    let switches = |usage: Usage| {
-        let (gave, lost) = (usage.voluntary, usage.involuntary);
-        format!("{} + {}", by_number(gave, count), by_number(lost, count))
-    };
-    let server =
-        |show: &dyn Fn(Usage) -> String| outcome.server.map_or_else(|| UNKNOWN.to_owned(), show);
-    let waits = outcome.waits;
-    let mut cells = vec![
-        format!("{rate:.0}"),
-        each(outcome.client.cpu, count),
-        server(&|usage| each(usage.cpu, count)),
-        server(&|usage| each(usage.cpu + outcome.client.cpu, count)),
-        switches(outcome.client),
-        server(&switches),
-    ];
-    let waits = [waits.parks, waits.wakes, waits.spin_hits, waits.spin_misses];
-    cells.extend(waits.map(|number| by_number(number, count)));
-    cells
 }
 
 /// A part of `time`, in µs.

@@ -15,9 +15,10 @@ fn every_operation_is_measured() {
         assert_eq!(results[0]["latency"]["count"], 6, "{work}");
         check_latency(&results[0]["latency"]);
         // All of it went over the channel: the warm-up is not counted.
-        let wakes = results[0]["waits"]["wakes"].as_u64().unwrap();
+        let of = |name: &str| results[0]["waits"][name].as_u64().unwrap();
+        let handed_over = of("wakes") + of("elided_wakes");
         let requests = one["requests_each"].as_u64().unwrap_or(1);
-        assert!(wakes >= 6 * requests, "{work}: {wakes}");
+        assert!(handed_over >= 6 * requests, "{work}: {handed_over}");
     }
     assert_eq!(report["refused"], serde_json::json!([]));
     assert!(at.left().is_empty(), "{:?}", at.left());
@@ -31,6 +32,7 @@ fn the_socket_is_measured_where_there_are_no_channels() {
         let result = &one["results"][0];
         assert_eq!(result["latency"]["count"], 6);
         assert_eq!(result["waits"]["wakes"], 0);
+        assert_eq!(result["waits"]["elided_wakes"], 0);
     }
 }
 
@@ -96,8 +98,6 @@ fn ways_to_wait_and_placements_are_measured_side_by_side() {
     );
     let results = results(&report);
     assert_eq!(results.len(), 4);
-    // Nobody spins on a single CPU.
-    for name in ["spin_hits", "spin_misses"] {
-        assert_eq!(results[3]["waits"][name], 0);
-    }
+    // Nobody spins on a single CPU; a hit can be the first look.
+    assert_eq!(results[3]["waits"]["spin_misses"], 0);
 }

@@ -14,7 +14,7 @@ fn the_report_for_programs_has_everything() {
     let server = &report["servers"][0];
     assert_eq!(server["label"], "ours");
     assert!(server["is"].as_str().unwrap().starts_with("private gofer"));
-    assert_eq!(server["client_waits"], "park");
+    assert_eq!(server["client_waits"], "adaptive");
     assert!(server["start_ns"].as_u64().unwrap() > 0);
     for name in ["peak_kib", "anonymous_kib", "threads"] {
         assert!(server["memory"][name].as_u64().unwrap() > 0, "{name}");
@@ -29,7 +29,7 @@ fn the_report_for_programs_has_everything() {
             assert!(result[side][name].is_u64(), "{side} {name}");
         }
     }
-    for name in ["parks", "wakes", "spin_hits", "spin_misses"] {
+    for name in ["parks", "wakes", "elided_wakes", "spin_hits", "spin_misses"] {
         assert!(result["waits"][name].is_u64(), "{name}");
     }
     assert_eq!(array(&report["floor"]).len(), 0);
@@ -39,14 +39,32 @@ fn the_report_for_programs_has_everything() {
 fn the_report_for_people_is_markdown() {
     let at = Fixture::new();
     let one = gofer("one", "");
-    let arguments = ["--ops", "fstat", "--count", "10", "--versus", &one];
+    let arguments = [
+        "--ops",
+        "fstat,create",
+        "--count",
+        "10",
+        "--floor",
+        "--versus",
+        &one,
+    ];
     let done = at.command(&arguments).output().unwrap();
     let text = String::from_utf8(done.stdout).unwrap();
-    for title in ["Servers", "Latency, µs"] {
+    for title in [
+        "Servers; memory in MiB",
+        "The floor, µs",
+        "Latency, µs",
+        "Latency compared, µs",
+        "Cost of an operation; CPU time in µs",
+        "Context switches of an operation, voluntary + involuntary",
+        "Waits of the client for an operation",
+    ] {
         assert!(text.contains(&format!("\n## {title}\n\n| ")), "{text}");
     }
-    assert!(text.contains("\n## Cost of an operation"), "{text}");
-    assert!(!text.contains("floor") && !text.contains("Idle"), "{text}");
+    assert!(!text.contains("mixes") && !text.contains("Idle"), "{text}");
+    for line in text.lines().filter(|line| line.starts_with('|')) {
+        assert!(line.chars().count() <= 110, "{line}");
+    }
     // All lines of a table have as many cells.
     for table in text.split("\n\n").filter(|part| part.starts_with('|')) {
         let cells: Vec<_> = table
