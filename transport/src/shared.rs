@@ -337,7 +337,7 @@ unsafe fn store_all(mut at: NonNull<u8>, mut src: &[u8]) {
 /// so many that they make up for its start.
 #[inline]
 fn string_len(len: usize) -> usize {
-    const WORTH_IT: usize = 512;
+    const WORTH_IT: usize = 1024;
     if cfg!(all(target_arch = "x86_64", not(miri))) && len >= WORTH_IT {
         len & !7
     } else {
