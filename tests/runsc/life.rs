@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::bundle::{self, Bundle};
 use crate::processes;
-use crate::sandbox::{Container, Runsc};
+use crate::sandbox::{Container, LIMIT, Runsc};
 use crate::stage::{Act, Seen, Stage};
 use crate::subject::Subject;
 use crate::tree_hash::tree;
@@ -275,7 +275,7 @@ pub(crate) fn until(
     what: &str,
     mut is_so: impl FnMut() -> Result<bool, String>,
 ) -> Result<(), String> {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + LIMIT;
     while !is_so()? {
         if Instant::now() > deadline {
             return Err(format!("waited in vain: {what}"));

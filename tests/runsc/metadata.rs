@@ -51,6 +51,7 @@ pub(crate) const WORKLOADS: [Workload; 7] = [
 const GIT_CONFIG: &str = "[user]\nname = a\nemail = a@b\n[gc]\nauto = 0\n[maintenance]\nauto = false\n\
                           [init]\ndefaultBranch = main\n";
 
+/// As many as `e2e` times.
 const DIRECTORIES: usize = 32;
 const FILES_PER_DIRECTORY: usize = 25;
 
@@ -58,7 +59,7 @@ const FILES_PER_DIRECTORY: usize = 25;
 pub(crate) fn prepare(bundle: &Bundle) -> Result<(), String> {
     let tree = bundle.root("tree");
     let io = |error: std::io::Error| format!("{}: {error}", tree.display());
-    write_tree(&tree).map_err(io)?;
+    write_tree(&tree, DIRECTORIES).map_err(io)?;
     configure_git(bundle)?;
     let run = |command: &mut Command| {
         command::run(command, Duration::from_secs(60))
@@ -86,9 +87,9 @@ pub(crate) fn configure_git(bundle: &Bundle) -> Result<(), String> {
     fs::write(&path, GIT_CONFIG).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// 800 files of 2 to 8 KiB of text, the same ones each time.
-pub(crate) fn write_tree(tree: &Path) -> std::io::Result<()> {
-    for dir in 0..DIRECTORIES {
+/// Directories with 25 files each of 2 to 8 KiB of text, the same ones each time.
+pub(crate) fn write_tree(tree: &Path, directories: usize) -> std::io::Result<()> {
+    for dir in 0..directories {
         let path = tree.join(format!("directory-{dir}"));
         fs::create_dir_all(&path)?;
         for file in 0..FILES_PER_DIRECTORY {

@@ -10,8 +10,8 @@ use crate::command::{self, Finished};
 use crate::processes;
 use crate::scratch::Place;
 
-/// Longer than anything here takes, on a slow machine with other things to do.
-pub(crate) const LIMIT: Duration = Duration::from_secs(240);
+/// Ten times what a command takes that does little in its sandbox, while the machine does other things.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A `runsc` with its flags and a state directory of its own.
 pub(crate) struct Runsc {
@@ -19,6 +19,7 @@ pub(crate) struct Runsc {
     flags: Vec<String>,
     env: Vec<(String, String)>,
     cpus: Option<String>,
+    limit: Duration,
     state: Place,
 }
 
@@ -41,6 +42,7 @@ impl Runsc {
             flags,
             env: Vec::new(),
             cpus: None,
+            limit: LIMIT,
             state,
         })
     }
@@ -54,6 +56,12 @@ impl Runsc {
     /// Adds to the environment, which is the gofer's too.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Runsc {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Gives a container's process another time than [`LIMIT`] to end.
+    pub(crate) fn within(mut self, limit: Duration) -> Runsc {
+        self.limit = limit;
         self
     }
 
@@ -94,7 +102,7 @@ impl Runsc {
 
     /// Runs a command of `runsc` to its end.
     pub(crate) fn finish(&self, words: &[&str]) -> Result<Finished, String> {
-        command::run(&mut self.command(words), LIMIT)
+        command::run(&mut self.command(words), self.limit)
     }
 
     /// Runs a bundle's process to its end.
