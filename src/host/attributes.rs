@@ -4,14 +4,14 @@
 use std::os::fd::OwnedFd;
 
 use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, utimensat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::sys::statfs::fstatfs;
 use nix::sys::time::TimeSpec as HostTime;
 use nix::unistd::{fchownat, ftruncate};
 
-use super::HostFs;
 use super::handle::Handle;
 use super::procfd::FdPath;
+use super::{HostFs, sys};
 use crate::Errno;
 use crate::wire::{FileType, Gid, SetStat, SetStatReq, SetStatResp, StatFs, TimeSpec, Uid};
 
@@ -66,7 +66,7 @@ impl HostFs {
             };
             let result = wanted(SetStat::ATIME, request.atime)
                 .and_then(|atime| Ok((atime, wanted(SetStat::MTIME, request.mtime)?)))
-                .and_then(|(atime, mtime)| self.set_times(handle, atime, mtime));
+                .and_then(|(atime, mtime)| set_times(handle, atime, mtime));
             failures.note(times, result);
         }
         failures.into_response()
@@ -82,29 +82,14 @@ impl HostFs {
             // Older kernels leave that to the file system, and some change the mode.
             return Err(Errno::EOPNOTSUPP);
         }
+        let mode = permissions(mode);
         handle.with_fd(|fd| {
+            if self.kernel.fchmodat2 {
+                return Ok(sys::fchmodat2(fd, c"", mode, libc::AT_EMPTY_PATH)?);
+            }
             let path = FdPath::new(fd);
             let flags = FchmodatFlags::FollowSymlink;
-            Ok(fchmodat(
-                &self.procfd,
-                path.as_c_str(),
-                permissions(mode),
-                flags,
-            )?)
-        })
-    }
-
-    fn set_times(&self, handle: &Handle, atime: HostTime, mtime: HostTime) -> Result<(), Errno> {
-        handle.with_fd(|fd| {
-            let path = FdPath::new(fd);
-            let flags = UtimensatFlags::FollowSymlink;
-            Ok(utimensat(
-                &self.procfd,
-                path.as_c_str(),
-                &atime,
-                &mtime,
-                flags,
-            )?)
+            Ok(fchmodat(&self.procfd, path.as_c_str(), mode, flags)?)
         })
     }
 
@@ -165,6 +150,10 @@ fn number<N: TryInto<W>, W: Default>(field: N) -> W {
 fn resize(file: &OwnedFd, size: u64) -> Result<(), Errno> {
     let size = i64::try_from(size).map_err(|_| Errno::EINVAL)?;
     Ok(ftruncate(file, size)?)
+}
+
+fn set_times(handle: &Handle, atime: HostTime, mtime: HostTime) -> Result<(), Errno> {
+    handle.with_fd(|fd| Ok(sys::set_times(fd, atime, mtime)?))
 }
 
 const KEEP: HostTime = HostTime::UTIME_OMIT;

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::Mode;
 
 use super::sys;
 
@@ -12,6 +14,8 @@ use super::sys;
 pub(super) struct Kernel {
     /// open_tree(2) (5.2), and CAP_SYS_ADMIN for it.
     pub(super) open_tree: bool,
+    /// fchmodat2(2) (6.6).
+    pub(super) fchmodat2: bool,
     /// listmount(2) and statmount(2) (6.8).
     pub(super) list_mounts: bool,
 }
@@ -21,18 +25,22 @@ impl Kernel {
     #[cfg(test)]
     pub(super) const OLDEST: Kernel = Kernel {
         open_tree: false,
+        fchmodat2: false,
         list_mounts: false,
     };
 
     /// Asks the kernel.
     pub(super) fn probe() -> Kernel {
-        // No mount has the id 0. A sandbox may answer EPERM to calls that it does not know.
+        // No mount has the id 0, and without a flag no file has an empty path. A sandbox may answer
+        // EPERM to calls that it does not know.
         let lacks = |result| matches!(result, Err(Errno::ENOSYS | Errno::EPERM));
+        let fchmodat2 = !lacks(sys::fchmodat2(AT_FDCWD, c"", Mode::empty(), 0));
         let list_mounts =
             !lacks(sys::listmount(0, &mut []).map(drop)) && !lacks(sys::statmount(0).map(drop));
         let open_tree = !matches!(sys::clone_tree(c""), Err(Errno::ENOSYS | Errno::EPERM));
         Kernel {
             open_tree,
+            fchmodat2,
             list_mounts,
         }
     }

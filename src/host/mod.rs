@@ -33,7 +33,8 @@
 //!
 //! Linux 5.8 (mount ids in statx(2), whiteouts without CAP_MKNOD) with procfs mounted at `/proc` when
 //! the [`HostFs`] is made. Later calls are used where they exist: open_tree(2) with CAP_SYS_ADMIN,
-//! listmount(2) and statmount(2) from 6.8. No capability is needed to serve one's own files.
+//! fchmodat2(2) from 6.6, listmount(2) and statmount(2) from 6.8. No capability is needed to serve
+//! one's own files.
 //!
 //! Every thread that serves has a working directory and an umask of its own, so the process keeps
 //! both; a thread that may not unshare(2) them serves nothing.

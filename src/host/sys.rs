@@ -7,6 +7,8 @@ use std::ptr;
 
 use bytemuck::{Pod, Zeroable};
 use nix::errno::{Errno, ErrnoSentinel};
+use nix::sys::stat::Mode;
+use nix::sys::time::TimeSpec;
 
 use crate::wire::Statx;
 
@@ -141,6 +143,53 @@ pub(super) fn renameat2(
     Errno::result(result).map(drop)
 }
 
+/// fchmodat2(directory, path, mode, flags) (6.6), which takes AT_EMPTY_PATH.
+pub(super) fn fchmodat2(
+    directory: BorrowedFd<'_>,
+    path: &CStr,
+    mode: Mode,
+    flags: i32,
+) -> nix::Result<()> {
+    /// The same number on all architectures but MIPS, which adds a base of its own: there it stands
+    /// for no call at all and is answered with ENOSYS, as by an older kernel. So do those of
+    /// listmount and statmount.
+    const SYS_FCHMODAT2: libc::c_long = 452;
+
+    // SAFETY: fchmodat2 wants a path that ends with a NUL: it is a `CStr`.
+    let result = unsafe {
+        libc::syscall(
+            SYS_FCHMODAT2,
+            directory.as_raw_fd(),
+            path.as_ptr(),
+            mode.bits(),
+            flags,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// utimensat(file, "", { accessed, modified }, AT_EMPTY_PATH): sets the times of the file itself, be
+/// it a symlink or known by an O_PATH descriptor. nix does not have the flag.
+pub(super) fn set_times(
+    file: BorrowedFd<'_>,
+    accessed: TimeSpec,
+    modified: TimeSpec,
+) -> nix::Result<()> {
+    let times: [libc::timespec; 2] = [*accessed.as_ref(), *modified.as_ref()];
+    // SAFETY: utimensat wants
+    // - a path that ends with a NUL: a literal;
+    // - two times: an array of two.
+    let result = unsafe {
+        libc::utimensat(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            times.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
 /// open_tree(path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC): a mount of its own, attached nowhere, whose
 /// root is the directory `path`.
 pub(super) fn clone_tree(path: &CStr) -> nix::Result<OwnedFd> {
@@ -184,8 +233,6 @@ const _: () = assert!(size_of::<MountRequest>() == MountRequest::SIZE as usize);
 /// listmount(2) (6.8): the unique ids of the mounts below the one with the unique id `mount`, at
 /// whatever depth. Returns how many there are, but no more than `ids` has room for.
 pub(super) fn listmount(mount: u64, ids: &mut [u64]) -> nix::Result<usize> {
-    /// The same number on all architectures but MIPS, which adds a base of its own: there it stands
-    /// for no call at all and is answered with ENOSYS, as by an older kernel. So does the next.
     const SYS_LISTMOUNT: libc::c_long = 458;
 
     let request = MountRequest::new(mount, 0);

@@ -2,10 +2,12 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 
-use super::{Served, make_fifo};
+use super::{EVERYTHING, Served, make_fifo};
 use crate::Errno;
-use crate::host::attributes::stat_fs;
+use crate::host::attributes::{permissions, stat_fs};
 use crate::host::handle::Handle;
+use crate::host::kernel::Kernel;
+use crate::host::sys;
 use crate::wire::{FdId, Gid, SetStat, SetStatReq, SetStatResp, TimeSpec, Uid};
 
 fn request() -> SetStatReq {
@@ -32,36 +34,62 @@ fn succeeded() -> SetStatResp {
 
 #[test]
 fn a_mode_is_set_on_every_type_but_symlinks() {
+    let mode = |mode| SetStatReq { mode, ..request() };
+    for kernel in [Kernel::probe(), Kernel::OLDEST] {
+        let served = Served::with(EVERYTHING, kernel);
+        fs::write(served.path("file"), "").unwrap();
+        fs::create_dir(served.path("directory")).unwrap();
+        make_fifo(&served.path("fifo"));
+        let _socket = UnixListener::bind(served.path("socket")).unwrap();
+        symlink("file", served.path("link")).unwrap();
+        for path in ["file", "directory", "fifo", "socket"] {
+            let handle = served.walk(path);
+            let response = set(&served, &handle, SetStat::MODE, &mode(0o107_751));
+            assert_eq!(response, succeeded(), "{path}");
+            assert_eq!(handle.stat().unwrap().permissions(), 0o7751, "{path}");
+        }
+        let response = set(&served, &served.walk("link"), SetStat::MODE, &mode(0o600));
+        assert_eq!(response, failed(SetStat::MODE, Errno::EOPNOTSUPP));
+        let file = served.walk("file").stat().unwrap();
+        assert_eq!(file.permissions(), 0o7751, "not followed");
+    }
+}
+
+#[test]
+fn mode_and_times_are_those_of_the_file_that_had_the_name() {
+    for kernel in [Kernel::probe(), Kernel::OLDEST] {
+        let served = Served::with(EVERYTHING, kernel);
+        fs::write(served.path("file"), "").unwrap();
+        let handle = served.walk("file");
+        handle.hold().unwrap();
+        fs::remove_file(served.path("file")).unwrap();
+        fs::write(served.path("file"), "").unwrap();
+        let before = served.walk("file").stat().unwrap();
+        let request = SetStatReq {
+            mode: 0o4711,
+            atime: TimeSpec { sec: 1, nsec: 2 },
+            mtime: TimeSpec { sec: 3, nsec: 4 },
+            ..request()
+        };
+        let mask = SetStat::MODE | SetStat::ATIME | SetStat::MTIME;
+        assert_eq!(set(&served, &handle, mask, &request), succeeded());
+        let stat = handle.stat().unwrap();
+        assert_eq!(stat.permissions(), 0o4711);
+        assert_eq!((stat.atime.sec, stat.atime.nsec), (1, 2));
+        assert_eq!((stat.mtime.sec, stat.mtime.nsec), (3, 4));
+        assert_eq!(served.walk("file").stat().unwrap(), before, "the other one");
+    }
+}
+
+#[test]
+fn the_call_for_modes_is_missed_where_it_is_not() {
     let served = Served::new();
     fs::write(served.path("file"), "").unwrap();
-    fs::create_dir(served.path("directory")).unwrap();
-    make_fifo(&served.path("fifo"));
-    let _socket = UnixListener::bind(served.path("socket")).unwrap();
-    symlink("file", served.path("link")).unwrap();
-    let request = SetStatReq {
-        mode: 0o100_751,
-        ..request()
-    };
-    for path in ["file", "directory", "fifo", "socket"] {
-        let handle = served.walk(path);
-        assert_eq!(
-            set(&served, &handle, SetStat::MODE, &request),
-            succeeded(),
-            "{path}"
-        );
-        assert_eq!(handle.stat().unwrap().permissions(), 0o751, "{path}");
-    }
-    let request = SetStatReq {
-        mode: 0o600,
-        ..request
-    };
-    let response = set(&served, &served.walk("link"), SetStat::MODE, &request);
-    assert_eq!(response, failed(SetStat::MODE, Errno::EOPNOTSUPP));
-    assert_eq!(
-        served.walk("file").stat().unwrap().permissions(),
-        0o751,
-        "not followed"
-    );
+    let called = served.walk("file").with_fd(|fd| {
+        let mode = permissions(0o640);
+        Ok(sys::fchmodat2(fd, c"", mode, libc::AT_EMPTY_PATH)?)
+    });
+    assert_eq!(called.is_ok(), Kernel::probe().fchmodat2, "{called:?}");
 }
 
 #[test]
