@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use flipcall::ParseWaitPolicyError;
 use lisafs::Errno;
 use lisafs::host::SetupError;
 
@@ -37,6 +38,8 @@ pub(crate) enum Failure {
     Listen { path: PathBuf, source: Errno },
     #[error("--fd {number}: {why}")]
     Fd { number: i32, why: Unfit },
+    #[error("LISAFS_WAIT, in the environment of runsc: {0}")]
+    Wait(ParseWaitPolicyError),
     #[error(transparent)]
     Argv(#[from] Malformed),
     #[error("--{flag}={number}: {source}: start this from a runsc, which donates descriptors")]

@@ -1,11 +1,13 @@
 //! Serving the sandbox, once there is nothing else to be reached.
 #![forbid(unsafe_code)]
 
+use std::env;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use flipcall::WaitPolicy;
 use lisafs::host::{CharacterDevices, HostFs, HostOptions};
 use lisafs::server::{ConnectionOpts, Server};
 use tracing::info;
@@ -15,6 +17,10 @@ use crate::failure::Failure;
 
 /// How many descriptors a connection gets at most, however many there are.
 const MOST_FDS: usize = 1 << 20;
+
+/// The variable that says how to wait for requests. runsc has no flag that it would pass on, but its
+/// environment it does.
+const WAIT: &str = "LISAFS_WAIT";
 
 /// A connection to be.
 #[derive(Debug)]
@@ -35,6 +41,7 @@ pub(crate) struct Files {
     with_devices: HostFs,
     /// What is served read-only was bound read-only, too.
     mounted: bool,
+    wait: WaitPolicy,
 }
 
 impl Files {
@@ -65,6 +72,10 @@ impl Files {
             )
             .map_err(failed)?,
             mounted: !invocation.unsafe_nonroot,
+            wait: match env::var_os(WAIT) {
+                Some(policy) => policy.to_string_lossy().parse().map_err(Failure::Wait)?,
+                None => WaitPolicy::default(),
+            },
         })
     }
 
@@ -79,6 +90,7 @@ impl Files {
             // Not a share each: one sandbox is behind all of them, and the root of a container with
             // many mounts needs no less. The rest is for sockets and channels.
             max_fds: (descriptors - descriptors / 4).clamp(1, MOST_FDS),
+            wait: self.wait,
             ..ConnectionOpts::default()
         };
         for connection in connections {

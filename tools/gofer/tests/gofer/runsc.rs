@@ -150,3 +150,19 @@ fn failures_in_the_jail_are_told_with_the_time_of_the_host() {
     );
     assert!(!line["time"].as_str().unwrap().ends_with("+12:34"), "{log}");
 }
+
+#[test]
+fn a_way_to_wait_that_there_is_not_is_told_before_the_sandbox_starts() {
+    let bundle = bundle();
+    let nonroot = ["--TESTONLY-unsafe-nonroot=true"];
+    let around = ["env", "LISAFS_WAIT=never"];
+    let (mut gofer, _socket) = start(bundle.path(), &around, "5>mounts", &nonroot);
+    assert_eq!(wait(&mut gofer).code(), Some(128));
+    let log = fs::read_to_string(bundle.path().join("log")).unwrap();
+    assert!(
+        log.contains("LISAFS_WAIT") && log.contains("adaptive"),
+        "{log}"
+    );
+    let mounts = fs::read(bundle.path().join("mounts")).unwrap();
+    assert_eq!(mounts, b"", "runsc waits for them");
+}
