@@ -91,6 +91,8 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 
+    use nix::unistd::geteuid;
+
     use super::{check, check_link, stranger};
 
     #[test]
@@ -120,10 +122,11 @@ mod tests {
         symlink(dir.path(), &link).unwrap();
         check_link(&link).unwrap();
         check(&link.join("g0")).unwrap();
-        if lchown(&link, Some(65534), None).is_err() {
+        if !geteuid().is_root() {
             eprintln!("skipped: only root can give files away");
             return;
         }
+        lchown(&link, Some(65534), None).unwrap();
         for why in [check_link(&link), check(&link.join("g0"))] {
             let why = why.unwrap_err().to_string();
             assert!(why.contains("the user 65534"), "{why}");
