@@ -161,7 +161,9 @@ impl<W: Word> Control<'_, W> {
         if self.is_closing() {
             return match self.role {
                 Role::Client if self.is_answered() => Ok(true),
-                _ => Err(Ended::Shutdown),
+                // `close` may have found the word ours and left it alone, just before it was given.
+                Role::Client => Err(self.end(Ended::Shutdown)),
+                Role::Server => Err(Ended::Shutdown),
             };
         }
         match state {
