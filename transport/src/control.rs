@@ -223,8 +223,8 @@ impl<W: Word> Control<'_, W> {
     /// Ends the channel from any thread: local flag first, then the word, then everybody awake.
     ///
     /// A reply that has just come is left in a client's window: see [`is_mine`](Self::is_mine). The
-    /// thread that uses this end tells the server when it is next used or dropped, by
-    /// [`mark`](Self::mark).
+    /// thread that uses this end tells the server when it next waits in vain, is used again or
+    /// dropped, by [`mark`](Self::mark).
     ///
     /// One wake is not enough against a hostile peer, nor against the moment between a sleeper's
     /// last look and its sleep: call [`wake_all`](Self::wake_all) until

@@ -351,6 +351,39 @@ fn shut_down_during_a_round_trip(parking: bool) {
     });
 }
 
+/// `close` leaves the word alone while it is the client's, who may give it away that very moment.
+#[test]
+fn a_client_that_is_shut_down_as_it_gives_tells_the_server() {
+    for parking in [false, true] {
+        explore(2, move || {
+            let channel = Channel::build(parking, true, true);
+            let server = {
+                let channel = Arc::clone(&channel);
+                thread::spawn(move || {
+                    let ended = channel.answer().and_then(|()| wait(&channel.server()));
+                    assert_eq!(ended, Err(Ended::Shutdown));
+                })
+            };
+            let closer = {
+                let channel = Arc::clone(&channel);
+                thread::spawn(move || channel.client().close())
+            };
+            let answer = channel.ask();
+            closer.join().unwrap();
+            match answer {
+                // The reply is the client's to read, and the end the server's to be told later.
+                Ok(reply) => {
+                    assert_eq!(reply, 2);
+                    channel.client().mark();
+                }
+                Err(ended) => assert_eq!(ended, Ended::Shutdown),
+            }
+            server.join().unwrap();
+            assert_eq!(channel.state.load(Acquire), SHUT_DOWN);
+        });
+    }
+}
+
 #[test]
 fn both_sides_may_shut_down_at_once() {
     explore(3, || {

@@ -26,8 +26,8 @@
 //! Where the client is asleep nobody says; with two CPUs it is the other one. So all of this is for
 //! threads that may use exactly two, any others stay where the scheduler puts them; and for clients
 //! that have not agreed on the parking flags. Those that have spin as well, so apart is what both
-//! want. What a client can make of it is bounded: a move costs some ten microseconds, and there are
-//! no two within [`CALM`], nor more than one try in a while.
+//! want. What a client can make of it is bounded: a move costs some ten microseconds and takes two
+//! long wakes, there are few within [`CALM`], and no more than one try in a while.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
