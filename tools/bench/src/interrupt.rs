@@ -5,15 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 
-/// Raised by the first SIGINT, SIGTERM or SIGHUP. Call it before there are other threads, which
+/// Raised by the first SIGINT, SIGTERM or SIGHUP that is not ignored. Call it before there are other threads, which
 /// would get the signals otherwise.
 pub(crate) fn watch() -> io::Result<Arc<AtomicBool>> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
+    let signals = lisafs_gofer::heeded([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
     signals.thread_block()?;
     let raised = Arc::new(AtomicBool::new(false));
     let raise = Arc::clone(&raised);

@@ -50,9 +50,8 @@ impl Unfinished {
     /// To be called before there are other threads, which would get the signals otherwise.
     pub(crate) fn watch() -> Result<Unfinished, Stop> {
         let failed = |why| Stop::Trouble(format!("cannot take over the signals: {why}"));
-        let signals: SigSet = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]
-            .into_iter()
-            .collect();
+        let signals = lisafs_gofer::heeded([Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM])
+            .map_err(failed)?;
         signals.thread_block().map_err(failed)?;
         let unfinished = Unfinished {
             slot: Arc::default(),

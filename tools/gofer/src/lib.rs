@@ -47,6 +47,7 @@ use tracing::error;
 use self::args::{Args, ServeOptions, Verb};
 pub use self::inherited::{Unfit, take as take_inherited};
 pub use self::multiplexer::start;
+pub use self::signals::heeded;
 
 /// Runs the gofer with a command line, the name of the program included.
 ///

@@ -8,11 +8,30 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::sys;
+
 /// The signals that end the process, held back until somebody waits for them.
 #[derive(Debug)]
 pub(crate) struct Signals {
     mask: SigSet,
     fd: SignalFd,
+}
+
+/// Those of the signals that this process does not ignore.
+///
+/// A shell has what it runs in the background ignore SIGINT, and nohup(1) takes SIGHUP away. Whoever
+/// waits for a signal gets it all the same once it is blocked, and must not.
+///
+/// # Errors
+/// None that the system call is known to have for signals that exist.
+pub fn heeded(signals: impl IntoIterator<Item = Signal>) -> nix::Result<SigSet> {
+    let mut heeded = SigSet::empty();
+    for signal in signals {
+        if !sys::is_ignored(signal)? {
+            heeded.add(signal);
+        }
+    }
+    Ok(heeded)
 }
 
 /// What a wait ended with.
@@ -29,7 +48,7 @@ pub(crate) enum Event {
 impl Signals {
     /// Holds the signals back, for this thread and those that it starts from here on.
     pub(crate) fn block() -> nix::Result<Signals> {
-        let mask: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+        let mask = heeded([Signal::SIGTERM, Signal::SIGINT])?;
         mask.thread_block()?;
         let fd = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC)?;
         Ok(Signals { mask, fd })

@@ -46,6 +46,23 @@ pub(crate) fn ignore(ignored: Signal) -> Result<(), Errno> {
     unsafe { signal(ignored, SigHandler::SigIgn) }.map(drop)
 }
 
+/// Whether a signal is ignored: what whoever started this process has decided, as nohup(1) does, and
+/// a shell for what it runs in the background.
+///
+/// # Errors
+/// EINVAL for numbers that are no signals.
+pub(crate) fn is_ignored(signal: Signal) -> Result<bool, Errno> {
+    // SAFETY: a `sigaction` is integers, a mask of integers and an optional function pointer, so all
+    // zeros are one.
+    let mut found: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: sigaction(2) wants two pointers that are null or valid, for reading and for writing. The
+    // first is null, so nothing is installed; the second comes from a reference to a variable that
+    // outlives the call.
+    let result = unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), &mut found) };
+    Errno::result(result)?;
+    Ok(found.sa_sigaction == libc::SIG_IGN)
+}
+
 /// A moment in the time zone of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LocalTime {

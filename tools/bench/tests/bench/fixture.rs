@@ -52,8 +52,11 @@ impl Fixture {
     }
 }
 
+/// It heeds SIGINT also where these tests run in the background and have it ignored.
 pub(crate) fn bench() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lisafs-bench"));
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT");
+    command.arg(env!("CARGO_BIN_EXE_lisafs-bench"));
     command.stdin(Stdio::null());
     command
 }

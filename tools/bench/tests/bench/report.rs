@@ -62,8 +62,9 @@ fn the_report_for_people_is_markdown() {
         assert!(text.contains(&format!("\n## {title}\n\n| ")), "{text}");
     }
     assert!(!text.contains("mixes") && !text.contains("Idle"), "{text}");
+    // As wide as the numbers, which on a busy machine have some digits more.
     for line in text.lines().filter(|line| line.starts_with('|')) {
-        assert!(line.chars().count() <= 110, "{line}");
+        assert!(line.chars().count() <= 140, "{line}");
     }
     // All lines of a table have as many cells.
     for table in text.split("\n\n").filter(|part| part.starts_with('|')) {

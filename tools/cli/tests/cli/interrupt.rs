@@ -27,11 +27,20 @@ fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
 }
 
+/// The tool with the signals as a shell in the foreground leaves them, or ignored: env(1) sets either.
+fn put(at: &Fixture, signals: &str) -> Command {
+    let command = at.command(&["put", "-", "target"]);
+    let mut put = Command::new("env");
+    put.arg(format!("--{signals}-signal=HUP,INT,TERM"));
+    put.arg(command.get_program()).args(command.get_args());
+    put
+}
+
 #[test]
 fn an_interrupted_put_leaves_nothing() {
     for sent in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let at = Fixture::new();
-        let mut put = half_done(&mut at.command(&["put", "-", "target"]), &at);
+        let mut put = half_done(&mut put(&at, "default"), &at);
         assert!(!at.served("target").exists());
         signal(&put, sent);
         // Waiting closes it otherwise, which would complete the file.
@@ -42,11 +51,24 @@ fn an_interrupted_put_leaves_nothing() {
     }
 }
 
+/// As nohup(1) has it, and a shell that does not control jobs for those in the background.
+#[test]
+fn signals_that_are_ignored_interrupt_nothing() {
+    let at = Fixture::new();
+    let mut put = half_done(&mut put(&at, "ignore"), &at);
+    for sent in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signal(&put, sent);
+    }
+    drop(put.stdin.take());
+    assert!(put.wait().unwrap().success());
+    assert_eq!(fs::metadata(at.served("target")).unwrap().len(), 100_000);
+}
+
 #[test]
 fn an_interrupted_put_leaves_what_was_there() {
     let at = Fixture::new();
     fs::write(at.served("target"), "").unwrap();
-    let mut put = half_done(&mut at.command(&["put", "-", "target"]), &at);
+    let mut put = half_done(&mut put(&at, "default"), &at);
     signal(&put, Signal::SIGTERM);
     let _stdin = put.stdin.take();
     put.wait().unwrap();

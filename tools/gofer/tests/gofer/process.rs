@@ -23,8 +23,11 @@ pub(crate) struct Gofer {
     pub(crate) socket: PathBuf,
 }
 
+/// It heeds SIGINT also where these tests run in the background and have it ignored.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lisafs-gofer"));
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT");
+    command.arg(env!("CARGO_BIN_EXE_lisafs-gofer"));
     command.args(["serve", "--log", "error"]);
     command
 }
