@@ -145,6 +145,12 @@ impl<W: Word> Control<'_, W> {
         }
     }
 
+    /// What the peer's flag says: the CPU that it sleeps on, if it sleeps. Not to be believed.
+    pub(crate) fn peer_sleeps_on(&self) -> Option<u32> {
+        // Relaxed: nothing depends on whether this is late.
+        self.flags.as_ref()?.theirs.load(Relaxed).checked_sub(1)
+    }
+
     /// Looks once: is it our turn? `Ok(false)` means the peer still has the window.
     ///
     /// A server asks the gate each time, also when the word is its own: after a local shutdown a

@@ -13,7 +13,7 @@
 //!    more than it could by having us woken for each of them, and for its work.
 //! 3. *Preemption.* A thread that loses its CPU while it spins has taken that CPU from somebody,
 //!    maybe from the very peer that it waits for. It stops, and the budget stays at nothing for a
-//!    while: for longer each time that this happens again.
+//!    while: for longer each time that this happens again, unless spinning was worth it in between.
 
 /// What one step of growth makes of an empty budget.
 const FIRST: u64 = 12_500;
@@ -36,6 +36,8 @@ pub(super) const SAVINGS: u64 = 200_000;
 const HOLD: (u64, u64) = (200_000, 10_000_000);
 /// If nothing was wrong for this long, the next hold is a first one.
 const CALM: u64 = 100_000_000;
+/// So is it if spinning has saved so many sleeps in between.
+const WORTH: u32 = 256;
 
 /// The budget of one endpoint.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub(super) struct Budget {
     savings: u64,
     /// When the last wait was over, as far as known.
     working_since: Option<u64>,
+    /// How many waits spinning has saved since it was last found to be wrong.
+    saved: u32,
     hold: u64,
     held_until: u64,
 }
@@ -55,6 +59,7 @@ impl Budget {
             spin: 0,
             savings: SAVINGS,
             working_since: None,
+            saved: 0,
             hold: 0,
             held_until: 0,
         }
@@ -81,8 +86,14 @@ impl Budget {
         self.savings = self.savings.saturating_add(earned).min(SAVINGS);
     }
 
+    /// A wait was over without a sleep.
+    pub(super) fn saved(&mut self) {
+        self.saved = self.saved.saturating_add(1);
+    }
+
     /// The wait was over at `now`, after `spun` of spinning.
     pub(super) fn hit(&mut self, spun: u64, now: u64) {
+        self.saved();
         self.spend(spun);
         self.working_since = Some(now);
     }
@@ -111,13 +122,20 @@ impl Budget {
         }
     }
 
+    /// What was wrong with spinning is no more.
+    pub(super) fn forget(&mut self) {
+        self.held_until = 0;
+        self.spin = LONGEST;
+    }
+
     fn spend(&mut self, spun: u64) {
         self.savings = self.savings.saturating_sub(spun);
     }
 
     fn stop(&mut self, now: u64) {
         let (first, longest) = HOLD;
-        let calm = now.saturating_sub(self.held_until) >= CALM;
+        let calm = self.saved >= WORTH || now.saturating_sub(self.held_until) >= CALM;
+        self.saved = 0;
         self.hold = match calm {
             true => first,
             false => self.hold.saturating_mul(2).clamp(first, longest),
@@ -269,5 +287,19 @@ mod tests {
         life.now += CALM;
         life.budget.preempted(1_000, life.now);
         assert_eq!(life.budget.held_until, life.now + HOLD.0);
+    }
+
+    /// As on a machine that takes the CPU away for a moment now and then.
+    #[test]
+    fn holds_stay_short_where_spinning_saves_sleeps() {
+        let mut life = Life::new();
+        for _ in 0..10 {
+            life.budget.preempted(1_000, life.now);
+            assert_eq!(life.budget.held_until, life.now + HOLD.0);
+            for _ in 0..WORTH {
+                life.budget.saved();
+            }
+            life.now += 1_000_000;
+        }
     }
 }

@@ -2,13 +2,16 @@
 //! How to wait for one's turn: spin, sleep, or first one and then the other.
 //!
 //! `policy` is what the user asks for, `spinners` how many may spin at a time, `budget` what an
-//! adaptive endpoint has learned, `placement` where a server's thread is, `stats` what came of it.
+//! adaptive endpoint has learned, `placement` and `apart` where a server's thread is: near a client
+//! that sleeps, or away from one that spins; `stats` what came of it.
 
+mod apart;
 mod budget;
 mod placement;
 mod policy;
 mod spinners;
 mod stats;
+mod thread;
 
 use std::hint;
 use std::time::Instant;
@@ -16,12 +19,14 @@ use std::time::Instant;
 use nix::sched::sched_getcpu;
 
 use crate::control::{Control, Ended, Given, Role, Word};
+use apart::Apart;
 use budget::Budget;
-use placement::{Advice, Found, Placement, ThisThread};
+use placement::{Advice, Found, Placement};
 pub use policy::{ParseWaitPolicyError, WaitPolicy};
 pub use spinners::Spinners;
 pub(crate) use stats::Counters;
 pub use stats::WaitStats;
+use thread::ThisThread;
 
 /// Polls between two looks at the clock: about a microsecond, so that a wait which ends at once
 /// reads no clock, and a budget is overdrawn by little.
@@ -56,6 +61,8 @@ pub(crate) struct Waiter<C = Monotonic> {
     budget: Budget,
     /// From the first hand-over on, where there is one: it is about the thread that does that.
     placement: Option<Placement<ThisThread>>,
+    /// The same, where there are flags.
+    apart: Option<Apart<ThisThread>>,
     clock: C,
 }
 
@@ -95,6 +102,7 @@ impl<C: Clock> Waiter<C> {
             spinners: spinners.clone(),
             budget: Budget::new(),
             placement: None,
+            apart: None,
             clock,
         }
     }
@@ -105,6 +113,7 @@ impl<C: Clock> Waiter<C> {
         control: &Control<'_, W>,
         counters: &Counters,
     ) -> Result<(), Ended> {
+        self.keep_apart(control, counters);
         let started = match &self.placement {
             Some(placement) if placement.times_wakes() => Some(self.clock.now()),
             _ => None,
@@ -138,6 +147,24 @@ impl<C: Clock> Waiter<C> {
         self.policy == WaitPolicy::Adaptive
             && control.role == Role::Server
             && control.flags.is_none()
+    }
+
+    /// Goes away from where the peer is, see `apart`.
+    fn keep_apart<W: Word>(&mut self, control: &Control<'_, W>, counters: &Counters) {
+        if self.policy != WaitPolicy::Adaptive || control.role != Role::Server {
+            return;
+        }
+        if control.flags.is_none() {
+            return;
+        }
+        let cpu = control.peer_sleeps_on();
+        let cpu = cpu.and_then(|cpu| usize::try_from(cpu).ok());
+        let clock = &self.clock;
+        let apart = self.apart.get_or_insert_with(|| Apart::new(ThisThread));
+        if apart.giving(cpu, || clock.now()) {
+            self.budget.forget();
+            counters.count_move();
+        }
     }
 
     /// Waits until `control` says it is our turn.
@@ -179,7 +206,10 @@ impl<C: Clock> Waiter<C> {
             _ => self.spin(control, counters, allowance, PREEMPTED)?,
         };
         let started = match spun {
-            Some(Spun::Hit(None)) => return Ok(()),
+            Some(Spun::Hit(None)) => {
+                self.budget.saved();
+                return Ok(());
+            }
             Some(Spun::Hit(Some(lap))) => {
                 self.budget.begin(lap.started);
                 self.budget.hit(lap.length(), lap.last);
@@ -188,11 +218,13 @@ impl<C: Clock> Waiter<C> {
             Some(Spun::Missed(lap)) => {
                 self.budget.begin(lap.started);
                 self.budget.missed(lap.length(), lap.last);
+                self.doubt();
                 lap.started
             }
             Some(Spun::Preempted(lap)) => {
                 self.budget.begin(lap.started);
                 self.budget.preempted(lap.length(), lap.last);
+                self.doubt();
                 lap.started
             }
             None => {
@@ -205,6 +237,12 @@ impl<C: Clock> Waiter<C> {
         let now = self.clock.now();
         self.budget.parked(now.saturating_sub(started), now);
         Ok(())
+    }
+
+    fn doubt(&mut self) {
+        if let Some(apart) = &mut self.apart {
+            apart.spun_in_vain();
+        }
     }
 
     /// Polls for `budget` nanoseconds, or until two clock reads lie `preempted` apart. `None` if

@@ -29,9 +29,7 @@
 //! want. What a client can make of it is bounded: a move costs some ten microseconds and takes two
 //! long wakes, there are few within [`CALM`], and no more than one try in a while.
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::unistd::Pid;
+use super::thread::{ThisThread, Thread};
 
 /// A wake that takes this long, in nanoseconds, was for another CPU: those for the same one take a
 /// quarter of that, and those for an idle one twice as much, on the machines where it matters. Where
@@ -53,47 +51,6 @@ const FAST: u64 = WINDOW as u64 * 25_000;
 const TRY: u32 = 24;
 /// When to try again: at first, and at most.
 const RETRY: (u64, u64) = (5_000_000, 10_000_000_000);
-
-/// The thread that is placed.
-pub(crate) trait Thread {
-    /// The CPUs it may run on, if it is two.
-    fn two_cpus(&self) -> Option<[usize; 2]>;
-    /// The one it runs on.
-    fn cpu(&self) -> Option<usize>;
-    /// Has it run on none but these. Returns whether it could.
-    fn bind(&self, cpus: &[usize]) -> bool;
-    /// How often it has lost its CPU to another thread.
-    fn preemptions(&self) -> i64;
-}
-
-/// Whichever thread runs this.
-#[derive(Debug)]
-pub(crate) struct ThisThread;
-
-impl Thread for ThisThread {
-    fn two_cpus(&self) -> Option<[usize; 2]> {
-        let usable = sched_getaffinity(Pid::from_raw(0)).ok()?;
-        let mut cpus = (0..CpuSet::count()).filter(|cpu| usable.is_set(*cpu) == Ok(true));
-        match (cpus.next(), cpus.next(), cpus.next()) {
-            (Some(one), Some(other), None) => Some([one, other]),
-            _ => None,
-        }
-    }
-
-    fn cpu(&self) -> Option<usize> {
-        sched_getcpu().ok()
-    }
-
-    fn bind(&self, cpus: &[usize]) -> bool {
-        let mut set = CpuSet::new();
-        cpus.iter().all(|cpu| set.set(*cpu).is_ok())
-            && sched_setaffinity(Pid::from_raw(0), &set).is_ok()
-    }
-
-    fn preemptions(&self) -> i64 {
-        getrusage(UsageWho::RUSAGE_THREAD).map_or(0, |usage| usage.involuntary_context_switches())
-    }
-}
 
 /// How a hand-over found the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,39 +1,7 @@
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use super::super::thread::{Fake, Fate};
 use super::*;
-
-/// What a thread was told to do, and what happens to it.
-#[derive(Default)]
-struct Fate {
-    cpu: Cell<usize>,
-    binds: RefCell<Vec<Vec<usize>>>,
-    preemptions: Cell<i64>,
-}
-
-struct Fake(Rc<Fate>, Option<[usize; 2]>);
-
-impl Thread for Fake {
-    fn two_cpus(&self) -> Option<[usize; 2]> {
-        self.1
-    }
-
-    fn cpu(&self) -> Option<usize> {
-        Some(self.0.cpu.get())
-    }
-
-    fn bind(&self, cpus: &[usize]) -> bool {
-        if let [cpu] = cpus {
-            self.0.cpu.set(*cpu);
-        }
-        self.0.binds.borrow_mut().push(cpus.to_vec());
-        true
-    }
-
-    fn preemptions(&self) -> i64 {
-        self.0.preemptions.get()
-    }
-}
 
 /// A thread on CPU 0 of two, and the time.
 struct Life {
