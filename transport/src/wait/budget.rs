@@ -17,11 +17,15 @@
 
 /// What one step of growth makes of an empty budget.
 const FIRST: u64 = 12_500;
-/// The longest spin. About what two wake-ups across CPUs take where they are slow, in a virtual machine.
+/// The longest spin after little work. About what two wake-ups across CPUs take where they are slow,
+/// in a virtual machine.
 pub(super) const LONGEST: u64 = 50_000;
-/// A wait that is over within this time was short. It includes the wake-up, which the spin would
-/// have saved: that is why it exceeds the longest spin.
-const SOON: u64 = 100_000;
+/// A wait that is over within this many longest spins was short. It includes the wake-up, which the
+/// spin would have saved: that is why it exceeds the longest spin.
+const SOON: u64 = 2;
+/// After more work the longest spin is longer, by so many times the work, up to a limit: who reads in
+/// large blocks waits for a while, too, and has more to lose by a sleep in between.
+const BY_WORK: (u64, u64) = (2, 100_000);
 
 /// What a wait earns, in spinning time: the CPU time that a sleep and the wake-up would cost.
 const GRANT: u64 = 20_000;
@@ -37,7 +41,7 @@ const HOLD: (u64, u64) = (200_000, 10_000_000);
 /// If nothing was wrong for this long, the next hold is a first one.
 const CALM: u64 = 100_000_000;
 /// So is it if spinning has saved so many sleeps in between.
-const WORTH: u32 = 256;
+const WORTH: u32 = 16;
 
 /// The budget of one endpoint.
 #[derive(Debug)]
@@ -46,6 +50,8 @@ pub(super) struct Budget {
     savings: u64,
     /// When the last wait was over, as far as known.
     working_since: Option<u64>,
+    /// How long the work before the last wait was.
+    work: u64,
     /// How many waits spinning has saved since it was last found to be wrong.
     saved: u32,
     hold: u64,
@@ -59,6 +65,7 @@ impl Budget {
             spin: 0,
             savings: SAVINGS,
             working_since: None,
+            work: 0,
             saved: 0,
             hold: 0,
             held_until: 0,
@@ -67,22 +74,27 @@ impl Budget {
 
     /// How long the next spin may last; zero for not at all.
     pub(super) fn allowance(&self) -> u64 {
-        self.spin.min(self.savings)
+        self.spin.min(self.affordable())
     }
 
     /// How long a spin may last that does not go by what was learned.
-    pub(super) fn longest(&self) -> u64 {
-        LONGEST.min(self.savings)
+    pub(super) fn affordable(&self) -> u64 {
+        self.longest().min(self.savings)
+    }
+
+    fn longest(&self) -> u64 {
+        let (times, limit) = BY_WORK;
+        LONGEST + self.work.saturating_mul(times).min(limit)
     }
 
     /// A wait that takes some time has begun by `now`. Waits that are over before anybody looks at
     /// the clock earn nothing and cost nothing: they are part of the work.
     pub(super) fn begin(&mut self, now: u64) {
-        let work = self
+        self.work = self
             .working_since
             .take()
             .map_or(0, |since| now.saturating_sub(since));
-        let earned = GRANT.saturating_add(work.saturating_mul(PER_WORK));
+        let earned = GRANT.saturating_add(self.work.saturating_mul(PER_WORK));
         self.savings = self.savings.saturating_add(earned).min(SAVINGS);
     }
 
@@ -101,31 +113,33 @@ impl Budget {
     /// A spin of `spun` found nothing.
     pub(super) fn missed(&mut self, spun: u64, now: u64) {
         self.spend(spun);
-        if self.spin >= LONGEST && spun >= LONGEST {
+        let longest = self.longest();
+        if self.spin >= longest && spun >= longest {
             self.stop(now);
         }
     }
 
     /// A spin of `spun` has lost its CPU meanwhile.
     pub(super) fn preempted(&mut self, spun: u64, now: u64) {
-        self.spend(spun.min(LONGEST));
+        self.spend(spun.min(self.longest()));
         self.stop(now);
     }
 
     /// The wait was over at `now`, after `waited` in all, of which the end was spent asleep.
     pub(super) fn parked(&mut self, waited: u64, now: u64) {
         self.working_since = Some(now);
-        if waited > SOON {
+        let longest = self.longest();
+        if waited > longest.saturating_mul(SOON) {
             self.spin = 0;
         } else if now >= self.held_until {
-            self.spin = self.spin.saturating_mul(2).clamp(FIRST, LONGEST);
+            self.spin = self.spin.saturating_mul(2).clamp(FIRST, longest);
         }
     }
 
     /// What was wrong with spinning is no more.
     pub(super) fn forget(&mut self) {
         self.held_until = 0;
-        self.spin = LONGEST;
+        self.spin = self.longest();
     }
 
     fn spend(&mut self, spun: u64) {
@@ -184,7 +198,7 @@ mod tests {
         let mut life = Life::new();
         assert_eq!(life.budget.allowance(), 0);
         let grown = [0; 4].map(|_| {
-            life.budget.parked(SOON, life.now);
+            life.budget.parked(SOON * LONGEST, life.now);
             life.budget.allowance()
         });
         assert_eq!(grown, [12_500, 25_000, 50_000, 50_000]);
@@ -193,10 +207,24 @@ mod tests {
     #[test]
     fn a_long_wait_makes_it_nothing() {
         let mut life = Life::new();
-        life.wait(SOON, 1_000);
+        life.wait(SOON * LONGEST, 0);
         assert_eq!(life.budget.allowance(), FIRST);
-        life.wait(SOON + 1, 1_000);
+        life.wait(SOON * LONGEST + 1, 0);
         assert_eq!(life.budget.allowance(), 0);
+    }
+
+    /// As of one who reads blocks of 1 MiB: the server takes 60 µs for each, the reader 20 to copy it.
+    #[test]
+    fn after_much_work_spins_may_be_longer() {
+        let mut life = Life::new();
+        for _ in 0..10 {
+            life.wait(80_000, 20_000);
+        }
+        assert_eq!(life.wait(80_000, 20_000), 80_000);
+        life.wait(80_000, 1 << 50);
+        let (_, limit) = BY_WORK;
+        life.budget.begin(life.now);
+        assert_eq!(life.budget.affordable(), LONGEST + limit);
     }
 
     #[test]
@@ -244,7 +272,7 @@ mod tests {
     fn an_empty_account_means_no_spinning() {
         let mut life = Life::new();
         for _ in 0..3 {
-            life.budget.parked(SOON, life.now);
+            life.budget.parked(SOON * LONGEST, life.now);
         }
         life.budget.hit(SAVINGS - 7, life.now);
         assert_eq!(life.budget.allowance(), 7);

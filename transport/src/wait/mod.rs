@@ -198,7 +198,7 @@ impl<C: Clock> Waiter<C> {
         let advice = self.placement.as_ref().map(Placement::advice);
         let allowance = match advice.unwrap_or(Advice::Budget) {
             Advice::Budget => self.budget.allowance(),
-            Advice::Spin => self.budget.longest(),
+            Advice::Spin => self.budget.affordable(),
             Advice::Sleep => 0,
         };
         let spun = match allowance {
