@@ -68,11 +68,11 @@ struct Home {
 }
 
 impl Directory {
-    /// Adds entries to `entries` until `request.count` bytes of host records are delivered, the reply
-    /// is full or the directory ends. Calls on one directory run one after the other.
+    /// Adds entries to `entries` until it is full or the directory ends. Calls on one directory run one
+    /// after the other.
     ///
     /// # Errors
-    /// EINVAL if not even one entry fits; as getdents64(2) if there are no entries before the error.
+    /// As getdents64(2) if there are no entries before the error.
     pub(super) fn read(
         &self,
         directory: BorrowedFd<'_>,
@@ -111,14 +111,13 @@ impl Directory {
                 let mut records = batch.get(..filled).unwrap_or_default();
                 while let Some((record, rest)) = Record::split_first(records) {
                     records = rest;
-                    if !record.is_dot() && record.size > room {
-                        return stop_at(cursor.position, directory, entries);
-                    }
                     if let Some(entry) = places.entry(&record) {
                         if entries.push(&entry).is_err() {
-                            return stop_at(cursor.position, directory, entries);
+                            // The records behind it were read but are not delivered.
+                            lseek(directory, cursor.position, Whence::SeekSet)?;
+                            return Ok(());
                         }
-                        room -= record.size;
+                        room = room.saturating_sub(entry.host_size());
                     }
                     cursor.position = record.position;
                 }
@@ -134,21 +133,6 @@ impl Cursor {
     fn move_to(&mut self, directory: BorrowedFd<'_>, position: i64) -> Result<(), Errno> {
         lseek(directory, position, Whence::SeekSet)?;
         self.position = position;
-        Ok(())
-    }
-}
-
-/// Gives back the records behind `position`, which were read but not delivered.
-fn stop_at(
-    position: i64,
-    directory: BorrowedFd<'_>,
-    entries: &DirentWriter<'_>,
-) -> Result<(), Errno> {
-    lseek(directory, position, Whence::SeekSet)?;
-    // Success without entries means the end, and this is not the end.
-    if entries.is_empty() {
-        Err(Errno::EINVAL)
-    } else {
         Ok(())
     }
 }
@@ -230,8 +214,6 @@ struct Record<'r> {
     inode: u64,
     /// Behind this entry.
     position: i64,
-    /// Of the whole record, in bytes.
-    size: usize,
     d_type: u8,
     name: &'r CStr,
 }
@@ -247,7 +229,6 @@ impl<'r> Record<'r> {
         let record = Record {
             inode: pod_read_unaligned(inode),
             position: pod_read_unaligned(position),
-            size,
             d_type: *fields.first()?,
             name: CStr::from_bytes_until_nul(record.get(19..)?).ok()?,
         };

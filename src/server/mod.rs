@@ -43,8 +43,8 @@ use flipcall::Spinners;
 use parking_lot::{Condvar, Mutex};
 
 pub use backend::{
-    BoundSocketFdImpl, ControlFdImpl, Creation, DirentRequest, Donation, Mounted, NodeKind,
-    OpenFdImpl, OpenFlags, RenameFlags, RenameOutcome, ServerImpl, ServerOpts,
+    BoundSocketFdImpl, ControlFdImpl, Creation, DirentRequest, Donation, Mounted, NoSockets,
+    NodeKind, OpenFdImpl, OpenFlags, RenameFlags, RenameOutcome, ServerImpl, ServerOpts,
 };
 pub use call::{Answer, Call};
 pub use direct::{Direct, DirectWorker};

@@ -28,6 +28,13 @@ record! {
 impl Dirent64<'_> {
     /// The bytes of an entry without its name.
     pub const FIXED_SIZE: usize = 27;
+
+    /// The bytes of the entry as a `linux_dirent64` record of getdents64(2): 19, the name and its NUL,
+    /// padded to eight.
+    #[must_use]
+    pub fn host_size(&self) -> usize {
+        (19 + self.name.len() + 1).next_multiple_of(8)
+    }
 }
 
 /// Decoded directory entries: u16 count, then the entries. Each is measured by the decoder.
@@ -81,13 +88,40 @@ impl<'a> Decode<'a> for Dirents<'a> {
     }
 }
 
-/// Collects the entries of a Getdents64 reply, bounded by the message limit and the u16 count.
+/// Collects the entries of a Getdents64 reply, bounded by the message limit, the u16 count and what the
+/// request asks for.
 ///
 /// The entries are encoded as they come; [`as_dirents`](Self::as_dirents) is the reply.
+///
+/// ```
+/// use lisafs::wire::{Dirent64, DirentWriter};
+///
+/// # fn main() -> Result<(), lisafs::wire::Overflow> {
+/// let entry = Dirent64 {
+///     ino: 1,
+///     dev_minor: 0,
+///     dev_major: 0,
+///     off: 1,
+///     d_type: libc::DT_REG,
+///     name: b"name",
+/// };
+/// let mut buffer = Vec::new();
+/// // Each such entry is a record of 24 bytes for the host.
+/// let mut entries = DirentWriter::new(&mut buffer, 4096).host_bytes(40);
+/// entries.push(&entry)?;
+/// assert!(entries.push(&entry).is_err());
+/// assert_eq!(entries.len(), 1);
+/// assert!(entries.is_full());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct DirentWriter<'b> {
     count: u16,
     limit: usize,
+    /// What is left of the bytes that the request asks for.
+    host_room: usize,
+    full: bool,
     bytes: &'b mut Vec<u8>,
 }
 
@@ -98,17 +132,32 @@ impl<'b> DirentWriter<'b> {
         DirentWriter {
             count: 0,
             limit: max_message_size.saturating_sub(size_of::<u16>()),
+            host_room: usize::MAX,
+            full: false,
             bytes: buffer,
         }
+    }
+
+    /// Refuses entries that would have more than `count` bytes as records of the host.
+    #[must_use]
+    pub fn host_bytes(mut self, count: u32) -> DirentWriter<'b> {
+        self.host_room = usize::try_from(count).unwrap_or(usize::MAX);
+        self
     }
 
     /// Appends an entry.
     ///
     /// # Errors
-    /// `Overflow` when the entry does not fit, and nothing is changed then; the back end goes back to
-    /// the entry before it.
+    /// `Overflow` when the entry does not fit, and it is not among the entries then; the back end goes
+    /// back to the entry before it.
     pub fn push(&mut self, entry: &Dirent64<'_>) -> Result<(), Overflow> {
+        self.try_push(entry).inspect_err(|_| self.full = true)
+    }
+
+    fn try_push(&mut self, entry: &Dirent64<'_>) -> Result<(), Overflow> {
         let count = self.count.checked_add(1).ok_or(Overflow)?;
+        let room = self.host_room.checked_sub(entry.host_size());
+        let room = room.ok_or(Overflow)?;
         let size = Dirent64::FIXED_SIZE + entry.name.len();
         let before = self.bytes.len();
         if before.saturating_add(size) > self.limit {
@@ -119,7 +168,14 @@ impl<'b> DirentWriter<'b> {
             .encode(self.bytes)
             .inspect_err(|_| self.bytes.truncate(before))?;
         self.count = count;
+        self.host_room = room;
         Ok(())
+    }
+
+    /// Whether an entry has been refused.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     /// The number of entries so far.

@@ -36,8 +36,12 @@ fn read(
     message: usize,
 ) -> Result<Vec<(String, Seen)>, Errno> {
     let mut buffer = Vec::new();
-    let mut writer = DirentWriter::new(&mut buffer, message);
+    let mut writer = DirentWriter::new(&mut buffer, message).host_bytes(count);
     directory.entries(&served.host, DirentRequest { rewind, count }, &mut writer)?;
+    // As the runtime does.
+    if writer.is_empty() && writer.is_full() {
+        return Err(Errno::EINVAL);
+    }
     let entries = writer.as_dirents();
     let entry = entries.iter().map(|entry| {
         let name = String::from_utf8(entry.name.to_vec()).unwrap();

@@ -7,6 +7,7 @@
 //! Closing is dropping.
 
 mod control_fd;
+mod no_sockets;
 mod open_fd;
 mod operands;
 
@@ -14,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub use control_fd::ControlFdImpl;
+pub use no_sockets::NoSockets;
 pub use open_fd::{BoundSocketFdImpl, OpenFdImpl};
 pub use operands::{
     Creation, DirentRequest, Donation, NodeKind, OpenFlags, RenameFlags, RenameOutcome,
@@ -30,7 +32,7 @@ pub trait ServerImpl: Send + Sync + Sized + 'static {
     type ControlFd: ControlFdImpl<Server = Self>;
     /// An open file description.
     type OpenFd: OpenFdImpl<Server = Self>;
-    /// A Unix socket bound to a name.
+    /// A Unix socket bound to a name; [`NoSockets`] where there are none.
     type BoundSocketFd: BoundSocketFdImpl<Server = Self>;
     /// What the back end keeps with each node of the tree, for as long as the node lives; `()` for
     /// nothing. All connections of a server share the nodes.

@@ -86,12 +86,14 @@ pub trait OpenFdImpl: Send + Sync + Sized + 'static {
         Ok(())
     }
 
-    /// getdents64(2) into `entries`, without `.` and `..`. An entry that does not fit comes with
+    /// getdents64(2) into `entries`, without `.` and `..`. An entry that `entries` refuses comes with
     /// the next call.
     ///
+    /// No entries and none refused means the end of the directory. Where even the first one is refused
+    /// the client is told EINVAL.
+    ///
     /// # Errors
-    /// EINVAL if the next entry does not fit into `request.count`: no entries means the end of
-    /// the directory and nothing else.
+    /// As the system call.
     fn getdents64(
         &self,
         at: FdShared<'_, Self::Server>,

@@ -42,6 +42,12 @@ impl OpenFlags {
         matches!(self.access.cast_signed(), libc::O_WRONLY | libc::O_RDWR)
     }
 
+    /// Whether opening empties the file.
+    #[must_use]
+    pub fn truncates(self) -> bool {
+        self.truncate
+    }
+
     /// Whether opening or using the description can change the file.
     #[must_use]
     pub fn mutates(self) -> bool {
@@ -109,6 +115,7 @@ pub enum Donation<'f> {
 pub struct DirentRequest {
     /// Start over at the first entry.
     pub rewind: bool,
-    /// How many bytes of the host's `linux_dirent64` records at the most.
+    /// How many bytes the entries may have as `linux_dirent64` records of the host, for a back end that
+    /// reads such. [`DirentWriter`](crate::wire::DirentWriter) sees to it that no more are delivered.
     pub count: u32,
 }

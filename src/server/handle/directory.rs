@@ -23,13 +23,19 @@ impl Serve for Getdents64Req {
             count: self.count.unsigned_abs().min(MAX_DIRENT_BYTES),
         };
         let mut buffer = core::mem::take(&mut call.scratch.bytes);
-        let mut entries = DirentWriter::new(&mut buffer, connection.max_message_size());
+        let limit = connection.max_message_size();
+        let mut entries = DirentWriter::new(&mut buffer, limit).host_bytes(request.count);
         let (server, locks) = (connection.backend(), connection.locks());
         let result = S::FdLocks::shared(locks, server, fd.node(), |at| {
             if fd.node().is_deleted() {
                 return Err(Errno::EINVAL);
             }
-            fd.file().getdents64(at, request, &mut entries)
+            fd.file().getdents64(at, request, &mut entries)?;
+            // Success without entries means the end, and this is not the end.
+            if entries.is_empty() && entries.is_full() {
+                return Err(Errno::EINVAL);
+            }
+            Ok(())
         });
         let answer = result.and_then(|()| {
             call.reply::<Self>(&Getdents64Resp {
