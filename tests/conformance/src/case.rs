@@ -7,7 +7,7 @@ use crate::line::Via;
 use crate::matrix::{self, Cell};
 use crate::session::Session;
 use crate::target::Need;
-use crate::verdict::Verdict;
+use crate::verdict::{Stop, Verdict};
 
 /// One question to a server.
 #[derive(Clone, Debug)]
@@ -15,6 +15,7 @@ pub struct Case {
     name: String,
     needs: Vec<Need>,
     vias: &'static [Via],
+    as_found: bool,
     body: Body,
 }
 
@@ -33,6 +34,7 @@ pub(crate) struct Plain {
     name: &'static str,
     needs: &'static [Need],
     vias: &'static [Via],
+    as_found: bool,
     body: Question,
 }
 
@@ -42,8 +44,15 @@ impl Plain {
             name,
             needs: &[],
             vias: Via::ALL,
+            as_found: false,
             body,
         }
+    }
+
+    /// Asks servers that are read-only as well, about what there is.
+    pub(crate) const fn as_found(mut self) -> Plain {
+        self.as_found = true;
+        self
     }
 
     /// Skips the case where the server lacks any of `needs`.
@@ -68,6 +77,7 @@ impl Case {
             name: name.to_owned(),
             needs: Vec::new(),
             vias: Via::ALL,
+            as_found: false,
             body: Body::Plain(ask),
         }
     }
@@ -91,6 +101,9 @@ impl Case {
     }
 
     pub(crate) fn ask(&self, session: &mut Session) -> Verdict {
+        if !session.is_writable() && !self.as_found {
+            return Err(Stop::skipped("the server is read-only"));
+        }
         match self.body {
             Body::Plain(body) => {
                 let scratch = session.scratch;
@@ -108,12 +121,14 @@ pub fn cases() -> Vec<Case> {
         name: plain.name.to_owned(),
         needs: plain.needs.to_vec(),
         vias: plain.vias,
+        as_found: plain.as_found,
         body: Body::Plain(plain.body),
     });
     let cells = matrix::cells().map(|cell| Case {
         name: cell.name(),
         needs: cell.needs(),
         vias: Via::ALL,
+        as_found: false,
         body: Body::Cell(cell),
     });
     plain.chain(cells).collect()

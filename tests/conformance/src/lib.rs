@@ -9,6 +9,8 @@
 //! - The **areas** hold what the matrix cannot say: results, the precedence of errnos, descriptors,
 //!   limits, malformed messages, channels in parallel.
 //!
+//! A server that is read-only is asked the cases `found.*` alone, about what it serves.
+//!
 //! The answers expected are those of the protocol, with the deviations from gVisor's server that
 //! the protocol's own rules ask for. A server that is known to answer otherwise has
 //! [`Differences`]: a list of cases that must fail, each with a reason.

@@ -28,7 +28,7 @@ pub struct Mount {
     pub root: Inode,
     /// The messages that it offers.
     pub supported: SupportedMids,
-    /// The directory of the case.
+    /// The directory of the case; the root where the server is read-only.
     pub scratch: FdId,
 }
 
@@ -38,6 +38,8 @@ pub struct Session {
     target: Arc<dyn Target>,
     via: Via,
     name: Vec<u8>,
+    /// The directory of the case could be made.
+    writable: bool,
 }
 
 impl Mount {
@@ -106,11 +108,12 @@ impl Session {
             create: at(mount.root.control_fd, 0o755),
             name: &name,
         };
-        mount.scratch = match mount.call(&request) {
-            Ok(reply) => reply.child.control_fd,
-            Err(Error::Remote(Errno::EROFS)) => {
-                return Err(Stop::skipped("the server is read-only"));
+        let writable = match mount.call(&request) {
+            Ok(reply) => {
+                mount.scratch = reply.child.control_fd;
+                true
             }
+            Err(Error::Remote(Errno::EROFS)) => false,
             Err(other) => return Err(other.into()),
         };
         Ok(Session {
@@ -118,6 +121,7 @@ impl Session {
             target: Arc::clone(target),
             via,
             name,
+            writable,
         })
     }
 
@@ -125,6 +129,12 @@ impl Session {
     #[must_use]
     pub fn via(&self) -> Via {
         self.via
+    }
+
+    /// Whether the case has a directory of its own, which is empty.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.writable
     }
 
     /// The name of the case's directory, which no other case ever has.
@@ -175,9 +185,13 @@ impl Session {
             mount,
             target,
             name,
+            writable,
             ..
         } = self;
         drop(mount);
+        if !writable {
+            return Ok(());
+        }
         let own = target
             .host_dir()
             .map(|dir| dir.join(&*String::from_utf8_lossy(&name)));

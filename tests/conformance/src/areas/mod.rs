@@ -3,6 +3,7 @@
 mod channels;
 mod create;
 mod directory;
+mod found;
 mod io;
 mod lifetime;
 mod link;
@@ -40,6 +41,7 @@ pub(crate) fn all() -> impl Iterator<Item = Plain> {
         malformed::CASES,
         precedence::CASES,
         channels::CASES,
+        found::CASES,
         matrix::CASES,
     ]
     .into_iter()
