@@ -14,17 +14,23 @@ use crate::wire::{
 ///
 /// Given up as soon as it is dropped.
 ///
-/// ```no_run
+/// ```
+/// use std::io::{Read, Write};
 /// use std::os::unix::net::UnixStream;
-/// use lisafs::client::{Client, Create, Error};
+/// use lisafs::client::Create;
 ///
-/// # fn demo(client: &Client) -> Result<(), Error> {
+/// # let client = lisafs_served::directory()?;
 /// let how = Create::mode(0o600);
-/// let (_, socket) = client.root().bind("control", how, libc::SOCK_STREAM)?;
+/// let (file, socket) = client.root().bind("control", how, libc::SOCK_STREAM)?;
 /// socket.listen(16)?;
-/// let peer = UnixStream::from(socket.accept()?);
-/// # Ok(())
-/// # }
+///
+/// let mut caller = UnixStream::from(file.connect(libc::SOCK_STREAM)?);
+/// let mut callee = UnixStream::from(socket.accept()?);
+/// caller.write_all(b"hi")?;
+/// let mut said = [0; 2];
+/// callee.read_exact(&mut said)?;
+/// assert_eq!(&said, b"hi");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct BoundSocket {

@@ -15,16 +15,19 @@ use crate::wire::{ChannelResp, Encode, FdId, Mid, Overflow, PReadReq, PWriteReq,
 
 /// A channel of a connection: shared memory for requests and replies, a socket for descriptors.
 ///
-/// ```no_run
+/// ```
 /// use flipcall::{Spinners, WaitPolicy};
-/// use lisafs::client::{Communicator, Error, Reply, Socket};
-/// use lisafs::wire::{FdId, StatReq};
+/// use lisafs::client::{Communicator, Reply, Socket};
+/// use lisafs::wire::StatReq;
 ///
-/// # fn stat(socket: &mut Socket, root: FdId) -> Result<(), Error> {
+/// # let served = lisafs_served::directory()?;
+/// let mut socket = Socket::from(served.connect()?);
+/// let root = socket.mount()?.root;
 /// let mut channel = socket.open_channel(WaitPolicy::Park, &Spinners::new())?;
-/// let stat = channel.call(&StatReq { fd: root }, &mut Reply::new())?;
-/// # Ok(())
-/// # }
+/// let stat = channel.call(&StatReq { fd: root.control_fd }, &mut Reply::new())?;
+/// assert_eq!(stat, root.stat);
+/// assert!(channel.wait_stats().wakes > 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Channel {
@@ -38,6 +41,20 @@ pub struct Channel {
 ///
 /// Between asking for a channel and connecting it somebody may have to learn how to end it: the
 /// handshake waits for the server without a timeout.
+///
+/// ```
+/// use std::time::Duration;
+/// use flipcall::{Spinners, WaitPolicy};
+/// use lisafs::client::{Communicator, Socket};
+///
+/// # let served = lisafs_served::directory()?;
+/// let mut socket = Socket::from(served.connect()?);
+/// let pending = socket.request_channel(WaitPolicy::Park, &Spinners::new())?;
+/// // Another thread may have decided that it takes too long.
+/// pending.closer().shutdown(Duration::ZERO);
+/// assert!(pending.connect().is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct PendingChannel {
     endpoint: ClientEndpoint,

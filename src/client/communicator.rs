@@ -10,6 +10,19 @@ use crate::wire::{
 };
 
 /// How large a request may be and how many descriptors of its reply are kept.
+///
+/// ```
+/// use lisafs::client::{Bounds, Communicator, Error, Reply, Socket};
+/// use lisafs::wire::{Array, CloseReq, FdId, Mid};
+///
+/// # let served = lisafs_served::directory()?;
+/// let mut socket = Socket::from(served.connect()?);
+/// let tight = Bounds { max_request: 8, max_fds: 0 };
+/// let close = CloseReq { fds: Array::new(&[FdId(1)]) };
+/// let refused = socket.exchange(Mid::CLOSE, &close, tight, &mut Reply::new());
+/// assert!(matches!(refused, Err(Error::Local(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// The longest payload, in bytes, that is sent; a longer one is EIO.
@@ -20,13 +33,19 @@ pub struct Bounds {
 
 /// A way to send requests, one at a time: the [`Socket`](super::Socket) or a [`Channel`].
 ///
-/// ```no_run
-/// use lisafs::client::{Communicator, Error, Reply};
+/// ```
+/// use lisafs::client::{Communicator, Error, Reply, Socket};
 /// use lisafs::wire::{FdId, StatReq, Statx};
 ///
 /// fn stat(on: &mut impl Communicator, fd: FdId) -> Result<Statx, Error> {
 ///     on.call(&StatReq { fd }, &mut Reply::new())
 /// }
+///
+/// # let served = lisafs_served::directory()?;
+/// let mut socket = Socket::from(served.connect()?);
+/// let root = socket.mount()?.root;
+/// assert_eq!(stat(&mut socket, root.control_fd)?, root.stat);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Communicator {
     /// The limit of a payload in bytes, both ways: the server's, but at most 16 MiB.

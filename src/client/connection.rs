@@ -18,17 +18,19 @@ use crate::wire::{Array, CloseReq, FdId, Inode, Mid};
 
 /// How to use a connection.
 ///
-/// ```no_run
+/// ```
 /// use flipcall::WaitPolicy;
 /// use lisafs::client::ClientOptions;
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let served = lisafs_served::directory()?;
+/// # let socket = served.listen()?;
 /// let client = ClientOptions::new()
 ///     .channels(1)
 ///     .wait(WaitPolicy::Park)
-///     .connect("/run/gofer.sock")?;
-/// # Ok(())
-/// # }
+///     .donations(false)
+///     .connect(socket)?;
+/// client.ping()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
@@ -125,18 +127,18 @@ impl Default for ClientOptions {
 ///
 /// When the server goes away every call, also one that waits, fails with EIO.
 ///
-/// ```no_run
+/// ```
 /// use lisafs::client::Client;
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let client = Client::connect("/run/gofer.sock")?;
+/// # let served = lisafs_served::directory()?;
+/// # let socket = served.listen()?;
+/// let client = Client::connect(socket)?;
 /// client.create_dir_all("var/log")?;
 /// client.write("var/log/hello", b"hello\n")?;
 /// for entry in client.read_dir("var/log")? {
-///     println!("{}", entry?.name.display());
+///     assert_eq!(entry?.name, "hello");
 /// }
-/// # Ok(())
-/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Client {

@@ -19,17 +19,18 @@ use crate::wire::{
 ///
 /// Dropped handles are given up by the hundred, see [`Client::flush_closes`].
 ///
-/// ```no_run
-/// use lisafs::client::{Client, Create, Error};
+/// ```
+/// use lisafs::client::Create;
 ///
-/// # fn demo(client: &Client) -> Result<(), Error> {
-/// let (_, mut log) = client.root().create("log", Create::mode(0o644), libc::O_RDWR)?;
+/// # let client = lisafs_served::directory()?;
+/// let (_, log) = client.root().create("log", Create::mode(0o644), libc::O_RDWR)?;
 /// log.write_at(b"hello", 0)?;
 /// let log = client.root().walk_one("log")?;
 /// assert_eq!(log.stat()?.size, 5);
 /// client.root().rename("log", &client.root(), "log.1", 0)?;
-/// # Ok(())
-/// # }
+/// // It is the file that is held, and not its name.
+/// assert_eq!(log.stat()?.size, 5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct ControlFile {
@@ -38,6 +39,17 @@ pub struct ControlFile {
 }
 
 /// How far a walk came.
+///
+/// ```
+/// use lisafs::client::WalkStatus;
+///
+/// # let client = lisafs_served::directory()?;
+/// client.create_dir("a")?;
+/// let walked = client.root().walk(&["a", "b", "c"])?;
+/// assert_eq!(walked.files.len(), 1);
+/// assert_eq!(walked.status, WalkStatus::Missing);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct WalkOutcome {
     /// Handles on the files that exist along the path.
@@ -47,6 +59,18 @@ pub struct WalkOutcome {
 }
 
 /// Why a walk ended.
+///
+/// ```
+/// use lisafs::client::WalkStatus;
+///
+/// # let client = lisafs_served::directory()?;
+/// client.symlink("/etc", "link")?;
+/// let outcome = |path: &[&str]| client.root().walk(path).map(|walked| walked.status);
+/// assert_eq!(outcome(&["link"])?, WalkStatus::Complete);
+/// assert_eq!(outcome(&["link", "passwd"])?, WalkStatus::Symlink);
+/// assert_eq!(outcome(&["nothing"])?, WalkStatus::Missing);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WalkStatus {
     /// At the end of the path.

@@ -35,6 +35,18 @@ pub enum Error {
 }
 
 /// The details of an [`Error::Failed`].
+///
+/// ```
+/// use lisafs::client::{Error, FailureKind, Socket};
+///
+/// // A server that hangs up.
+/// let (ours, _) = std::os::unix::net::UnixStream::pair()?;
+/// match Socket::from(ours).mount() {
+///     Err(Error::Failed(failure)) => assert_eq!(failure.kind(), FailureKind::Transport),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}")]
 pub struct Failure {
@@ -44,6 +56,16 @@ pub struct Failure {
 }
 
 /// What went wrong between the two sides.
+///
+/// ```
+/// use lisafs::client::FailureKind;
+///
+/// /// Whether the same call is worth another try over another connection.
+/// fn reconnect(kind: FailureKind) -> bool {
+///     matches!(kind, FailureKind::Disconnected | FailureKind::Transport)
+/// }
+/// assert!(!reconnect(FailureKind::MissingDescriptor));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FailureKind {

@@ -10,16 +10,16 @@ use crate::wire::{FileType, Statx};
 /// An open file with a position, as [`std::fs::File`]. FIFOs and devices have none: they are read
 /// and written in order, through the donated descriptor.
 ///
-/// ```no_run
-/// use std::io::{self, BufRead, BufReader};
-/// use lisafs::client::Client;
+/// ```
+/// use std::io::{BufRead, BufReader, Seek, Write};
 ///
-/// # fn demo(client: &Client) -> io::Result<()> {
-/// for line in BufReader::new(client.open("etc/hosts")?).lines() {
-///     println!("{}", line?);
-/// }
-/// # Ok(())
-/// # }
+/// # let client = lisafs_served::directory()?;
+/// let mut file = client.create("hosts")?;
+/// file.write_all(b"127.0.0.1 localhost\n::1 localhost\n")?;
+/// assert_eq!(file.stream_position()?, 34);
+/// let lines = BufReader::new(client.open("hosts")?).lines();
+/// assert_eq!(lines.count(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct File {

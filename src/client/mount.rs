@@ -10,6 +10,18 @@ use crate::wire::{Inode, MESSAGE_COUNT, Mid, MountResp, PWriteReq};
 const LONGEST_MESSAGE: u32 = 16 << 20;
 
 /// The answer to a Mount: the root and what the server can do.
+///
+/// ```
+/// use lisafs::client::Socket;
+/// use lisafs::wire::{FileType, Mid};
+///
+/// # let served = lisafs_served::directory()?;
+/// let mount = Socket::from(served.connect()?).mount()?;
+/// assert_eq!(mount.root.stat.file_type(), FileType::Directory);
+/// assert!(mount.supported.contains(Mid::WALK));
+/// assert!(mount.root_fd.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct MountReply {
     /// The root.
@@ -23,6 +35,15 @@ pub struct MountReply {
 }
 
 /// The messages that a server accepts.
+///
+/// ```
+/// use lisafs::wire::Mid;
+///
+/// # let client = lisafs_served::directory()?;
+/// assert!(client.supported().contains(Mid::RENAME_AT2));
+/// assert!(client.supported().iter().all(|mid| client.supports(mid)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SupportedMids {
     /// By number; the table's own come first, so that the usual question is one look.

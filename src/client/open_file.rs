@@ -20,15 +20,13 @@ use crate::wire::{
 /// Where the server has donated the host's descriptor, reads and writes of regular files use that
 /// and bypass the server, also when it is gone. Given up as soon as it is dropped.
 ///
-/// ```no_run
-/// use lisafs::client::{Client, Error};
-///
-/// # fn demo(client: &Client) -> Result<(), Error> {
+/// ```
+/// # let client = lisafs_served::directory()?;
+/// client.write("motd", b"welcome")?;
 /// let file = client.root().walk_one("motd")?.open(libc::O_RDONLY)?;
 /// let mut start = [0; 80];
-/// let len = file.read_at(&mut start, 0)?;
-/// # Ok(())
-/// # }
+/// assert_eq!(file.read_at(&mut start, 0)?, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct OpenFile {
@@ -148,16 +146,17 @@ impl OpenFile {
     /// change the bytes while they are looked at, and no other call gets the channel before `look`
     /// returns.
     ///
-    /// ```no_run
-    /// # use lisafs::client::{Error, OpenFile};
-    /// # fn demo(file: &OpenFile) -> Result<(), Error> {
-    /// let mut start = [0; 16];
+    /// ```
+    /// # let client = lisafs_served::directory()?;
+    /// client.write("data", b"magic and more")?;
+    /// let file = client.open("data")?.into_inner();
+    /// let mut magic = [0; 5];
     /// let len = file.read_with(1 << 20, 0, |data| {
-    ///     let _ = data.slice(0, 16).map(|data| data.copy_to(0, &mut start));
-    ///     data.len()
-    /// })?;
-    /// # Ok(())
-    /// # }
+    ///     // Bytes that the server may change are copied once, and the copy is looked at.
+    ///     data.copy_to(0, &mut magic).map(|()| data.len())
+    /// })??;
+    /// assert_eq!((&magic, len), (b"magic", 14));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
@@ -178,6 +177,20 @@ impl OpenFile {
     /// how many from its start are data. Returns how many of these were written.
     ///
     /// What is said of [`read_with`](Self::read_with) goes for this as well.
+    ///
+    /// ```
+    /// use std::os::fd::AsFd;
+    ///
+    /// # let client = lisafs_served::directory()?;
+    /// let source = std::fs::File::open("/proc/self/comm")?;
+    /// let copy = client.create("copy")?.into_inner();
+    /// // From the kernel into the memory that the request is sent from.
+    /// let written = copy.write_with(1 << 20, 0, |room| {
+    ///     room.pread_from(source.as_fd(), 0).unwrap_or(0)
+    /// })?;
+    /// assert_eq!(client.read("copy")?.len(), written);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// EBADF if the file is not open for writing; what else the server says.

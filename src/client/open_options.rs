@@ -15,17 +15,17 @@ const ATTEMPTS: u32 = 8;
 
 /// How to open a file, as [`std::fs::OpenOptions`].
 ///
-/// ```no_run
-/// use lisafs::client::{Client, Error, OpenOptions};
+/// ```
+/// use lisafs::Errno;
+/// use lisafs::client::OpenOptions;
 ///
-/// # fn demo(client: &Client) -> Result<(), Error> {
-/// let lock = OpenOptions::new()
-///     .write(true)
-///     .create_new(true)
-///     .mode(0o600)
-///     .open(client, "run/lock")?;
-/// # Ok(())
-/// # }
+/// # let client = lisafs_served::directory()?;
+/// let new = OpenOptions::new().write(true).create_new(true).mode(0o600);
+/// let lock = new.open(&client, "lock")?;
+/// assert_eq!(lock.metadata()?.permissions(), 0o600);
+/// let taken = new.open(&client, "lock").map(drop).map_err(|why| why.errno());
+/// assert_eq!(taken, Err(Errno::EEXIST));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 #[expect(

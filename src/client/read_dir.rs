@@ -18,6 +18,19 @@ const LONGEST: i32 = 280;
 const BARREN: usize = 2;
 
 /// A directory entry.
+///
+/// ```
+/// use lisafs::wire::FileType;
+///
+/// # let client = lisafs_served::directory()?;
+/// client.create_dir("sub")?;
+/// for entry in client.read_dir("/")? {
+///     let entry = entry?;
+///     assert_eq!(entry.file_type, FileType::Directory);
+///     assert_eq!(entry.ino, client.metadata(entry.name)?.ino);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirEntry {
     /// The name: a single component, and never `.` or `..`.
@@ -35,15 +48,17 @@ pub struct DirEntry {
 /// Ends behind the first error; EIO among others for a server that goes on sending nothing else than
 /// these two.
 ///
-/// ```no_run
-/// use lisafs::client::{Client, Error};
-///
-/// # fn demo(client: &Client) -> Result<(), Error> {
+/// ```
+/// # let client = lisafs_served::directory()?;
+/// client.write("a", b"")?;
+/// client.write("b", b"")?;
+/// let mut names = Vec::new();
 /// for entry in client.root().open(libc::O_RDONLY)?.read_dir() {
-///     println!("{}", entry?.name.display());
+///     names.push(entry?.name);
 /// }
-/// # Ok(())
-/// # }
+/// names.sort();
+/// assert_eq!(names, ["a", "b"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct ReadDir {

@@ -17,17 +17,23 @@ const KEPT: usize = 128 << 10;
 /// A reply that was decoded borrows from it. Descriptors that nobody has taken by the next call
 /// are closed.
 ///
-/// ```no_run
-/// use lisafs::client::{Communicator, Error, Reply, Socket};
-/// use lisafs::wire::{FdId, OpenAtReq};
+/// ```
+/// use lisafs::client::{Communicator, Reply, Socket};
+/// use lisafs::wire::{FdId, OpenAtReq, StringArrayBuf, WalkReq};
 ///
-/// # fn open(socket: &mut Socket) -> Result<(), Error> {
+/// # let served = lisafs_served::directory()?;
+/// # served.write("file", b"data")?;
+/// let mut socket = Socket::from(served.connect()?);
 /// let mut reply = Reply::new();
-/// let opened = socket.call(&OpenAtReq { fd: FdId(1), flags: 0 }, &mut reply)?;
-/// println!("{} is open", opened.open_fd);
-/// let donated = reply.take_fd();
-/// # Ok(())
-/// # }
+/// let root = socket.mount()?.root.control_fd;
+/// let path = StringArrayBuf::collect(["file".as_bytes()])?;
+/// let walked = socket.call(&WalkReq { dir_fd: root, path: path.as_array() }, &mut reply)?;
+/// let fd = walked.inodes.iter().next().ok_or("not found")?.control_fd;
+/// socket.call(&OpenAtReq { fd, flags: 0 }, &mut reply)?;
+/// // The host's descriptor came along.
+/// let donated = reply.take_fd().ok_or("no descriptor")?;
+/// assert_eq!(std::io::read_to_string(std::fs::File::from(donated))?, "data");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Default)]
 pub struct Reply {

@@ -4,15 +4,18 @@ use crate::wire::{FdId, Gid, SetStat, SetStatReq, TimeSpec, Uid};
 
 /// Which attributes to change, and to what: chmod, chown, truncate and utimes in one.
 ///
-/// ```no_run
-/// use lisafs::client::{Client, Error, SetAttributes};
-/// use lisafs::wire::Uid;
+/// ```
+/// use lisafs::client::SetAttributes;
+/// use lisafs::wire::TimeSpec;
 ///
-/// # fn demo(client: &Client) -> Result<(), Error> {
-/// let changes = SetAttributes::new().mode(0o600).uid(Uid(1000)).size(0);
+/// # let client = lisafs_served::directory()?;
+/// # client.write("log", b"long")?;
+/// let epoch = TimeSpec { sec: 0, nsec: 0 };
+/// let changes = SetAttributes::new().mode(0o600).size(2).mtime(epoch);
 /// client.root().walk_one("log")?.set_stat(&changes)?;
-/// # Ok(())
-/// # }
+/// let stat = client.metadata("log")?;
+/// assert_eq!((stat.permissions(), stat.size, stat.mtime.sec), (0o600, 2, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetAttributes {

@@ -20,18 +20,16 @@ const KEPT: usize = 64 << 10;
 /// The socket of a connection. It carries every message, more slowly than a
 /// [`Channel`](super::Channel).
 ///
-/// ```no_run
-/// use std::os::unix::net::UnixStream;
-/// use lisafs::client::{Communicator, Error, Reply, Socket};
+/// ```
+/// use lisafs::client::{Communicator, Reply, Socket};
 /// use lisafs::wire::StatReq;
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut socket = Socket::from(UnixStream::connect("/run/gofer.sock")?);
+/// # let served = lisafs_served::directory()?;
+/// let mut socket = Socket::from(served.connect()?);
 /// let root = socket.mount()?.root;
 /// let stat = socket.call(&StatReq { fd: root.control_fd }, &mut Reply::new())?;
-/// println!("the root has {} links", stat.nlink);
-/// # Ok(())
-/// # }
+/// assert_eq!(stat.ino, root.stat.ino);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Socket {

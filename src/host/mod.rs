@@ -88,19 +88,24 @@ use crate::wire::{FileType, Mid, Name, messages};
 /// the `/proc/self/fd` of the process that made it. Clones share that and the root, so each
 /// connection can have one for next to nothing.
 ///
-/// ```no_run
-/// use std::os::unix::net::UnixListener;
-/// use std::path::Path;
+/// ```
+/// use std::os::unix::net::UnixStream;
 ///
 /// use lisafs::host::{HostFs, HostOptions};
 /// use lisafs::server::{ConnectionOpts, Server};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let host = HostFs::open(Path::new("/srv/files"), HostOptions::default())?;
-/// let server = Server::new(16);
-/// for client in UnixListener::bind("socket")?.incoming() {
-///     server.start_connection(client?, host.clone(), ConnectionOpts::default())?;
+/// # let served = lisafs_served::directory()?;
+/// # let directory = served.path();
+/// let host = HostFs::open(directory, HostOptions::default())?;
+/// let server = Server::new(2);
+/// let mut clients = Vec::new();
+/// for _ in 0..2 {
+///     let (client, stream) = UnixStream::pair()?;
+///     server.start_connection(stream, host.clone(), ConnectionOpts::default())?;
+///     clients.push(client);
 /// }
+/// assert_eq!(server.census().connections, 2);
 /// # Ok(())
 /// # }
 /// ```

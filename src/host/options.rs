@@ -9,6 +9,17 @@ use core::str::FromStr;
 
 /// The policy of a [`HostFs`](super::HostFs). The default permits nothing special, and all
 /// attributes.
+///
+/// ```
+/// use lisafs::host::{HostOptions, HostUds};
+///
+/// // The choices have the spelling of the command lines.
+/// let host_uds: HostUds = "open".parse()?;
+/// let options = HostOptions { host_uds, ..HostOptions::default() };
+/// assert!(options.host_uds.opens() && !options.host_uds.creates());
+/// assert!("perhaps".parse::<HostUds>().is_err());
+/// # Ok::<(), lisafs::host::UnknownChoice>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostOptions {
     /// What may be done with Unix sockets in the directory.

@@ -19,19 +19,21 @@ use crate::wire::Mid;
 /// A request passes all checks that one from another process passes. Descriptors lead nowhere: those
 /// that a reply can do without are left out.
 ///
-/// ```no_run
-/// use lisafs::host::HostFs;
+/// ```
+/// use lisafs::host::{HostFs, HostOptions};
 /// use lisafs::server::{ConnectionOpts, Server};
 /// use lisafs::wire::Mid;
 ///
-/// # fn mount(server: &Server<HostFs>, host: HostFs) -> Result<(), lisafs::Errno> {
-/// let connection = server.connect_directly(host, ConnectionOpts::default())?;
+/// # let served = lisafs_served::directory()?;
+/// # let directory = served.path();
+/// let host = HostFs::open(directory, HostOptions::default())?;
+/// let connection = Server::new(1).connect_directly(host, ConnectionOpts::default())?;
 /// let mut worker = connection.worker()?;
 /// let mut reply = [0; 512];
 /// let (mid, len) = worker.serve(Mid::MOUNT, &mut [], &mut reply);
 /// assert_eq!(mid, Mid::MOUNT);
-/// # Ok(())
-/// # }
+/// assert!(len > 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Direct<S: ServerImpl> {
     connection: Arc<Connection<S>>,
@@ -75,6 +77,24 @@ impl<S: ServerImpl> Drop for Direct<S> {
 }
 
 /// A thread that serves the requests of a [`Direct`] connection.
+///
+/// ```
+/// use lisafs::host::{HostFs, HostOptions};
+/// use lisafs::server::{ConnectionOpts, Server};
+/// use lisafs::wire::Mid;
+///
+/// # let served = lisafs_served::directory()?;
+/// # let directory = served.path();
+/// let host = HostFs::open(directory, HostOptions::default())?;
+/// let connection = Server::new(1).connect_directly(host, ConnectionOpts::default())?;
+/// let mut worker = connection.worker()?;
+/// // An FStat that ends before its id does: EIO.
+/// let mut reply = [0; 64];
+/// let answer = worker.serve(Mid::FSTAT, &mut [1, 0, 0], &mut reply);
+/// assert_eq!(answer, (Mid::ERROR, 4));
+/// assert_eq!(reply.first(), Some(&5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct DirectWorker<'d, S: ServerImpl> {
     connection: &'d Arc<Connection<S>>,

@@ -14,9 +14,37 @@ use crate::wire::table::for_each_message;
 use crate::wire::{Decode, ErrorResp, MESSAGE_COUNT, Mid, PWriteReq, Reader, Request, *};
 
 /// Serves one message: decodes the request, which is private memory, and answers it.
+/// [`RpcHandlers`] has an example.
 pub type RpcHandler<S> = for<'c> fn(&mut Call<'c, S>, &[u8]) -> Result<Answer<'c, S>, Errno>;
 
 /// A handler for each message number; `None` answers EOPNOTSUPP.
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+///
+/// use lisafs::Errno;
+/// use lisafs::client::Client;
+/// use lisafs::host::{HostFs, HostOptions};
+/// use lisafs::server::{Answer, Call, ConnectionOpts, Server, ServerImpl};
+/// use lisafs::wire::Mid;
+///
+/// fn full<'c, S: ServerImpl>(_: &mut Call<'c, S>, _: &[u8]) -> Result<Answer<'c, S>, Errno> {
+///     Err(Errno::ENOSPC)
+/// }
+///
+/// # let served = lisafs_served::directory()?;
+/// # let directory = served.path();
+/// // What does a client make of a server that has no room for directories?
+/// let mut handlers = Server::<HostFs>::default_handlers();
+/// handlers[usize::from(Mid::MKDIR_AT.0)] = Some(full);
+/// let server = Server::with_handlers(1, handlers);
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let host = HostFs::open(directory, HostOptions::default())?;
+/// server.start_connection(theirs, host, ConnectionOpts::default())?;
+/// let refused = Client::from_stream(ours)?.create_dir("d").map_err(|why| why.errno());
+/// assert_eq!(refused, Err(Errno::ENOSPC));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type RpcHandlers<S> = [Option<RpcHandler<S>>; MESSAGE_COUNT];
 
 /// A request that the server knows how to serve. A row of the message table without an

@@ -38,12 +38,30 @@ use crate::wire::Name;
 const LOCK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The read guarantee: the rename lock and the node's operation lock are held shared.
+///
+/// ```
+/// use lisafs::server::{ServerImpl, Shared};
+///
+/// /// Who asked for which file, for a log.
+/// fn line<S: ServerImpl>(at: Shared<'_, S>, what: &str) -> String {
+///     format!("{what} {}", at.path().escape_ascii())
+/// }
+/// ```
 pub struct Shared<'g, S: ServerImpl> {
     server: &'g S,
     node: &'g Node<S>,
 }
 
 /// The write guarantee: the rename lock is held shared and the node's operation lock exclusively.
+///
+/// ```
+/// use lisafs::server::{Exclusive, ServerImpl};
+///
+/// /// Whether somebody holds on to the file that is about to be unlinked.
+/// fn is_held<S: ServerImpl>(at: Exclusive<'_, S>) -> bool {
+///     at.child().is_some()
+/// }
+/// ```
 pub struct Exclusive<'g, S: ServerImpl> {
     server: &'g S,
     node: &'g Node<S>,
@@ -51,6 +69,15 @@ pub struct Exclusive<'g, S: ServerImpl> {
 }
 
 /// The global guarantee: the rename lock is held exclusively, so nothing else runs on the tree.
+///
+/// ```
+/// use lisafs::server::{Global, ServerImpl};
+///
+/// /// The data of the nodes whose names a rename changes.
+/// fn concerned<S: ServerImpl>(at: Global<'_, S>) -> impl Iterator<Item = &S::NodeData> {
+///     at.moved().into_iter().chain(at.replaced())
+/// }
+/// ```
 pub struct Global<'g, S: ServerImpl> {
     server: &'g S,
     moved: Option<&'g Node<S>>,
@@ -58,6 +85,15 @@ pub struct Global<'g, S: ServerImpl> {
 }
 
 /// No guarantee: no lock is held.
+///
+/// ```
+/// use lisafs::server::{ServerImpl, Unheld};
+///
+/// /// What holds for the connection is all that can be asked for.
+/// fn allocates<S: ServerImpl>(at: Unheld<'_, S>) -> bool {
+///     at.server().opts().allocate_on_deleted
+/// }
+/// ```
 pub struct Unheld<'g, S: ServerImpl> {
     server: &'g S,
 }
@@ -115,6 +151,21 @@ impl<'g, S: ServerImpl> Shared<'g, S> {
 
 /// A node at or below one that the read guarantee is for. It is where its path says, but its own
 /// operation lock is not held: the file may be unlinked meanwhile.
+///
+/// ```
+/// use lisafs::server::{ServerImpl, Shared};
+/// use lisafs::wire::Name;
+///
+/// /// How many of `names`, one below the other, are nodes.
+/// fn known<'n, S: ServerImpl>(at: Shared<'_, S>, names: impl Iterator<Item = Name<'n>>) -> usize {
+///     let mut below = Some(at.below());
+///     let step = |name| {
+///         below = below.as_ref()?.child(name);
+///         below.as_ref().map(|_| ())
+///     };
+///     names.map_while(step).count()
+/// }
+/// ```
 pub struct Below<'g, S: ServerImpl> {
     node: At<'g, S>,
 }
@@ -215,6 +266,8 @@ impl<'g, S: ServerImpl> Global<'g, S> {
 }
 
 /// Which guarantee the operations on a descriptor alone come with: [`Guarded`] or [`Unguarded`].
+///
+/// [`ServerImpl`] and [`Guarded`] have examples.
 pub trait FdLocks: sealed::Sealed + 'static {
     /// What looking at the file comes with.
     type Shared<'g, S: ServerImpl>;
@@ -241,16 +294,43 @@ pub trait FdLocks: sealed::Sealed + 'static {
 }
 
 /// What looking at a descriptor comes with in `S`.
+///
+/// [`BoundSocketFdImpl`](super::BoundSocketFdImpl) has an example.
 pub type FdShared<'g, S> = <<S as ServerImpl>::FdLocks as FdLocks>::Shared<'g, S>;
 
 /// What changing the file behind a descriptor comes with in `S`.
+///
+/// ```
+/// use lisafs::Errno;
+/// use lisafs::server::{FdExclusive, ServerImpl};
+///
+/// /// What [`OpenFdImpl::allocate`](lisafs::server::OpenFdImpl::allocate) gets, whatever locks it has.
+/// fn allocate<S: ServerImpl>(at: FdExclusive<'_, S>, mode: u64) -> Result<(), Errno> {
+///     # let _ = at;
+///     if mode == 0 { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+/// }
+/// ```
 pub type FdExclusive<'g, S> = <<S as ServerImpl>::FdLocks as FdLocks>::Exclusive<'g, S>;
 
 /// Operations on a descriptor run under the operation lock of its node.
+///
+/// ```
+/// use lisafs::Errno;
+/// use lisafs::server::{Guarded, ServerImpl, Shared};
+/// use lisafs::wire::Statx;
+///
+/// /// What [`ControlFdImpl::stat`](lisafs::server::ControlFdImpl::stat) gets then.
+/// fn stat<S: ServerImpl<FdLocks = Guarded>>(at: Shared<'_, S>) -> Result<Statx, Errno> {
+///     # let _ = at;
+///     Err(Errno::EOPNOTSUPP)
+/// }
+/// ```
 #[derive(Debug)]
 pub enum Guarded {}
 
 /// Operations on a descriptor run with no lock of the tree held.
+///
+/// [`ServerImpl`] has an example.
 #[derive(Debug)]
 pub enum Unguarded {}
 

@@ -63,6 +63,28 @@ use connection::Connection;
 /// A tree of nodes, and the connections to it.
 ///
 /// Cheap to clone; all clones are the same server.
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+/// use std::time::Duration;
+///
+/// use lisafs::client::Client;
+/// use lisafs::host::{HostFs, HostOptions};
+/// use lisafs::server::{ConnectionOpts, Server};
+///
+/// # let served = lisafs_served::directory()?;
+/// # let directory = served.path();
+/// let server = Server::new(1);
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let host = HostFs::open(directory, HostOptions::default())?;
+/// server.start_connection(theirs, host, ConnectionOpts::default())?;
+/// let client = Client::from_stream(ours)?;
+/// assert!(client.exists("/")?);
+///
+/// assert!(server.shutdown(Duration::from_secs(5)));
+/// assert!(client.ping().is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Server<S: ServerImpl> {
     inner: Arc<Inner<S>>,
 }
@@ -91,6 +113,15 @@ impl<S: ServerImpl> Connections<S> {
 }
 
 /// How much a server holds at a moment.
+///
+/// ```
+/// use lisafs::host::HostFs;
+/// use lisafs::server::Server;
+///
+/// let census = Server::<HostFs>::new(1).census();
+/// // The root is always there.
+/// assert_eq!((census.connections, census.ids, census.nodes), (0, 0, 1));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Census {
     /// Connections that have not ended.

@@ -6,6 +6,18 @@ use crate::Errno;
 use crate::wire::Name;
 
 /// How a connection is served.
+///
+/// ```
+/// use lisafs::server::ConnectionOpts;
+///
+/// let opts = ConnectionOpts {
+///     mount_path: b"/home/user".to_vec(),
+///     readonly: true,
+///     max_ids: 10_000,
+///     ..ConnectionOpts::default()
+/// };
+/// assert_eq!(opts.max_channels, 4);
+/// ```
 #[derive(Clone, Debug)]
 pub struct ConnectionOpts {
     /// Which path of the tree the connection's root is: absolute, without `.` and `..`.

@@ -6,6 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::Errno;
 
 /// How much of something may be held at a time.
+///
+/// ```
+/// use lisafs::Errno;
+/// use lisafs::server::Quota;
+///
+/// let quota = Quota::new(2);
+/// let held = [quota.take(), quota.take()];
+/// assert_eq!(quota.take().map(drop), Err(Errno::EMFILE));
+/// drop(held);
+/// assert_eq!(quota.used(), 0);
+/// ```
 #[derive(Debug)]
 pub struct Quota {
     used: AtomicUsize,
@@ -54,6 +65,30 @@ impl Quota {
 }
 
 /// One of a quota, given back when it is dropped.
+///
+/// ```
+/// use std::fs::File;
+/// use std::sync::Arc;
+/// use lisafs::server::{Quota, Share};
+///
+/// /// A descriptor, and the right to have it.
+/// struct Counted {
+///     file: File,
+///     _share: Share,
+/// }
+///
+/// fn open(quota: &Arc<Quota>) -> std::io::Result<Counted> {
+///     let share = quota.take()?;
+///     Ok(Counted { file: File::open("/proc/self/comm")?, _share: share })
+/// }
+///
+/// let quota = Quota::new(1);
+/// let counted = open(&quota)?;
+/// assert_eq!(quota.used(), 1);
+/// assert!(open(&quota).is_err());
+/// # assert!(counted.file.metadata()?.is_file());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Share {
     quota: Arc<Quota>,

@@ -20,6 +20,20 @@ use crate::window::PacketWindow;
 const REWAKE: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(1));
 
 /// The end that sends requests, before it is connected.
+///
+/// ```
+/// use flipcall::{ClientEndpoint, PacketWindow, Spinners, WaitPolicy};
+///
+/// # let server = PacketWindow::create(4096)?;
+/// # let window = PacketWindow::from_peer(server.try_clone_fd()?, server.descriptor())?;
+/// # let server = flipcall::ServerEndpoint::new(server, WaitPolicy::Park, &Spinners::new());
+/// # let server = std::thread::spawn(move || server.recv_first()?.0.send_last(0));
+/// let endpoint = ClientEndpoint::new(window, WaitPolicy::default(), &Spinners::new());
+/// let mut channel = endpoint.connect()?;
+/// assert_eq!(channel.send_recv(0)?, 0);
+/// # server.join().expect("the server does not panic")?;
+/// # Ok::<(), flipcall::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ClientEndpoint {
     link: Link,
@@ -56,6 +70,25 @@ impl ClientEndpoint {
 }
 
 /// The end that answers requests, before a client has connected.
+///
+/// ```
+/// use flipcall::{PacketWindow, ServerEndpoint, Spinners, WaitPolicy};
+///
+/// let window = PacketWindow::create(4096)?;
+/// # let peer = PacketWindow::from_peer(window.try_clone_fd()?, window.descriptor())?;
+/// # let client = flipcall::ClientEndpoint::new(peer, WaitPolicy::Park, &Spinners::new());
+/// # let client = std::thread::spawn(move || client.connect()?.send_recv(7));
+/// let endpoint = ServerEndpoint::new(window, WaitPolicy::default(), &Spinners::new());
+/// let (mut channel, mut len) = endpoint.recv_first()?;
+/// // A server of one request would be done here.
+/// assert_eq!(len, 7);
+/// match channel.send_recv(len) {
+///     Ok(next) => len = next,
+///     Err(why) => assert_eq!(why.kind(), flipcall::ErrorKind::Shutdown),
+/// }
+/// # client.join().expect("the client does not panic")?;
+/// # Ok::<(), flipcall::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ServerEndpoint {
     link: Link,
@@ -121,6 +154,34 @@ impl ServerEndpoint {
 ///
 /// Dropping it shuts the channel down, unless the last thing done was a
 /// [`send_last`](Self::send_last).
+///
+/// ```
+/// use flipcall::{Active, Error, OutOfBounds};
+///
+/// /// Has the other side answer `request`, and copies the answer once.
+/// fn call(channel: &mut Active, request: &[u8]) -> Result<Result<Vec<u8>, OutOfBounds>, Error> {
+///     if let Err(too_long) = channel.payload().copy_from(0, request) {
+///         return Ok(Err(too_long));
+///     }
+///     let mut answer = vec![0; channel.send_recv(request.len())?];
+///     let copied = channel.payload().copy_to(0, &mut answer);
+///     Ok(copied.map(|()| answer))
+/// }
+/// # use flipcall::{ClientEndpoint, PacketWindow, ServerEndpoint, Spinners, WaitPolicy};
+/// # let (policy, spinners) = (WaitPolicy::Park, Spinners::new());
+/// # let window = PacketWindow::create(4096)?;
+/// # let peer = PacketWindow::from_peer(window.try_clone_fd()?, window.descriptor())?;
+/// # let server = ServerEndpoint::new(window, policy, &spinners);
+/// # let echo = std::thread::spawn(move || {
+/// #     let (mut channel, len) = server.recv_first()?;
+/// #     channel.send_last(len)
+/// # });
+/// # let mut channel = ClientEndpoint::new(peer, policy, &spinners).connect()?;
+/// assert_eq!(call(&mut channel, &[0; 1 << 20])?, Err(OutOfBounds));
+/// assert_eq!(call(&mut channel, b"echo")?, Ok(b"echo".to_vec()));
+/// # echo.join().expect("the server does not panic")?;
+/// # Ok::<(), flipcall::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Active {
     link: Link,
@@ -186,6 +247,21 @@ impl Active {
 /// The right to end a channel from any thread, and the only one that other threads can hold.
 ///
 /// It keeps the window mapped, so drop it with the channel.
+///
+/// ```
+/// use std::time::Duration;
+/// use flipcall::{ErrorKind, PacketWindow, ServerEndpoint, Spinners, WaitPolicy};
+///
+/// let window = PacketWindow::create(4096)?;
+/// let endpoint = ServerEndpoint::new(window, WaitPolicy::Park, &Spinners::new());
+/// let closer = endpoint.closer();
+/// // Waits for a client that never comes.
+/// let server = std::thread::spawn(move || endpoint.recv_first().map(drop));
+/// assert!(closer.shutdown(Duration::from_secs(5)));
+/// let ended = server.join().expect("the server does not panic");
+/// assert_eq!(ended.map_err(|why| why.kind()), Err(ErrorKind::Shutdown));
+/// # Ok::<(), flipcall::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Closer {
     shared: Arc<Shared>,

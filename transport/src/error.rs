@@ -10,6 +10,15 @@ use nix::errno::Errno;
 ///
 /// Opaque on purpose: decide with [`kind`](Error::kind), and with [`errno`](Error::errno) where the
 /// kernel had a say; everything else is for people and comes out of `Display` and the source chain.
+///
+/// ```
+/// use flipcall::{ErrorKind, PacketWindow};
+///
+/// let impossible = PacketWindow::create(1 << 40).map(drop);
+/// let why = impossible.expect_err("a window has less than 4 GiB");
+/// assert_eq!(why.kind(), ErrorKind::InvalidInput);
+/// assert_eq!(why.errno(), None);
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 #[expect(
@@ -24,6 +33,17 @@ pub struct Error {
 }
 
 /// What an [`Error`] means to the caller.
+///
+/// ```
+/// use flipcall::{Error, ErrorKind};
+///
+/// /// Whether the peer has to be suspected of something.
+/// fn is_hostile(why: &Error) -> bool {
+///     matches!(why.kind(), ErrorKind::Protocol | ErrorKind::Handshake | ErrorKind::Window)
+/// }
+/// # let why = flipcall::PacketWindow::create(1 << 40).map(drop).expect_err("too large");
+/// assert!(!is_hostile(&why));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -49,6 +49,20 @@ pub fn fd_channel() -> Result<(FdSender, OwnedFd), Error> {
 }
 
 /// The server's end of a descriptor channel.
+///
+/// ```
+/// use std::fs::File;
+/// use std::os::fd::AsFd;
+/// use flipcall::{FdReceiver, fd_channel};
+///
+/// let (sender, for_the_client) = fd_channel()?;
+/// sender.send(File::open("/proc/self/comm")?.as_fd())?;
+/// // In the other process:
+/// let receiver = FdReceiver::from(for_the_client);
+/// let file = receiver.recv()?.map(File::from);
+/// assert!(file.is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct FdSender {
     socket: OwnedFd,
@@ -76,6 +90,18 @@ impl FdSender {
 }
 
 /// The client's end of a descriptor channel.
+///
+/// ```
+/// use flipcall::{FdReceiver, fd_channel};
+///
+/// let (sender, for_the_client) = fd_channel()?;
+/// let receiver = FdReceiver::from(for_the_client);
+/// // It never waits.
+/// assert_eq!(receiver.recv().map(drop).map_err(|errno| errno as i32), Err(libc::EAGAIN));
+/// drop(sender);
+/// assert!(receiver.recv()?.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct FdReceiver {
     socket: OwnedFd,

@@ -51,6 +51,14 @@ pub struct SharedBytes<'a> {
 }
 
 /// A range does not lie within a [`SharedBytes`].
+///
+/// ```
+/// use flipcall::{OutOfBounds, SharedBytes};
+///
+/// let mut buffer = [0; 4];
+/// let view = SharedBytes::from(&mut buffer[..]);
+/// assert_eq!(view.copy_from(2, b"abc"), Err(OutOfBounds));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("range exceeds the shared bytes")]
 pub struct OutOfBounds;

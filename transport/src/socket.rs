@@ -25,12 +25,42 @@ const BUFFER_STEP: usize = 64 << 10;
 /// Works on blocking and on non-blocking sockets. `&self` everywhere, so that another thread can
 /// [`shutdown`](Self::shutdown); two threads that receive (or send) at the same time tear each
 /// other's frames apart.
+///
+/// ```
+/// use flipcall::{FrameBuffer, FrameSocket, Received, SharedBytes};
+///
+/// # let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+/// let (client, server) = (FrameSocket::from(ours), FrameSocket::from(theirs));
+/// client.send(7, SharedBytes::from(&mut b"ping".to_vec()[..]), &[])?;
+///
+/// let (mut body, mut fds) = (FrameBuffer::new(), Vec::new());
+/// let got = server.recv(&mut body, 4096, &mut fds, 0)?;
+/// assert!(matches!(got, Received::Frame { mid: 7, len: 4 }));
+/// assert_eq!(body.as_slice(), b"ping");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct FrameSocket {
     stream: OwnedFd,
 }
 
 /// What [`FrameSocket::recv`] found.
+///
+/// ```
+/// use flipcall::{FrameBuffer, FrameSocket, Received, SharedBytes};
+///
+/// # let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+/// let (client, server) = (FrameSocket::from(ours), FrameSocket::from(theirs));
+/// client.send(7, SharedBytes::from(&mut [0; 10][..]), &[])?;
+/// drop(client);
+///
+/// let (mut body, mut fds) = (FrameBuffer::new(), Vec::new());
+/// let first = server.recv(&mut body, 8, &mut fds, 0)?;
+/// assert!(matches!(first, Received::TooLong { mid: 7, len: 10 }));
+/// let second = server.recv(&mut body, 8, &mut fds, 0)?;
+/// assert!(matches!(second, Received::Closed));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// A frame, whose payload of `len` bytes is in the buffer.
@@ -52,6 +82,17 @@ pub enum Received {
 }
 
 /// Why [`FrameSocket::send`] failed.
+///
+/// ```
+/// use flipcall::{FrameSocket, SendError, SharedBytes};
+///
+/// # let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+/// let client = FrameSocket::from(ours);
+/// drop(theirs);
+/// let sent = client.send(7, SharedBytes::from(&mut [][..]), &[]);
+/// assert!(matches!(sent, Err(SendError::Broken(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// Not one byte was sent and the socket is intact: another frame, say one without the
@@ -73,6 +114,13 @@ impl From<SendError> for Error {
 }
 
 /// Memory for one received payload, kept from frame to frame.
+///
+/// ```
+/// let mut body = flipcall::FrameBuffer::new();
+/// // Nothing has been received.
+/// assert!(body.as_slice().is_empty());
+/// assert!(body.as_shared().is_empty());
+/// ```
 #[derive(Debug, Default)]
 pub struct FrameBuffer {
     bytes: Vec<u8>,

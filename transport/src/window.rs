@@ -16,6 +16,16 @@ use crate::mapping::{HEADER_LEN, Mapping};
 const MFD_NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(8);
 
 /// Where in its file a packet window lies. Travels next to the file's descriptor.
+///
+/// ```
+/// use flipcall::{ErrorKind, PacketWindow, WindowDescriptor};
+///
+/// let window = PacketWindow::create(4000)?;
+/// let beyond = WindowDescriptor { offset: 4096, ..window.descriptor() };
+/// let refused = PacketWindow::from_peer(window.try_clone_fd()?, beyond);
+/// assert_eq!(refused.map(drop).map_err(|why| why.kind()), Err(ErrorKind::Window));
+/// # Ok::<(), flipcall::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowDescriptor {
     /// Offset of the first byte, a multiple of the page size.
@@ -28,6 +38,20 @@ pub struct WindowDescriptor {
 ///
 /// The server makes one with [`create`](Self::create) and sends the client a duplicate of the
 /// descriptor, the client maps it with [`from_peer`](Self::from_peer).
+///
+/// ```
+/// use flipcall::PacketWindow;
+///
+/// let window = PacketWindow::create(5000)?;
+/// // Header and data fill whole pages.
+/// assert_eq!(window.descriptor().length, 8192);
+/// assert_eq!(window.capacity(), 8192 - 16);
+/// // In the other process:
+/// let (fd, descriptor) = (window.try_clone_fd()?, window.descriptor());
+/// let theirs = PacketWindow::from_peer(fd, descriptor)?;
+/// assert_eq!(theirs.capacity(), window.capacity());
+/// # Ok::<(), flipcall::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct PacketWindow {
     fd: OwnedFd,

@@ -12,6 +12,8 @@ use crate::wire::{
 /// A position in the tree. Symlinks are never followed.
 ///
 /// What a back end leaves out answers EOPNOTSUPP.
+///
+/// [`ServerImpl`] has an example of one.
 #[allow(unused_variables)] // in the defaults
 pub trait ControlFdImpl: Send + Sync + Sized + 'static {
     /// The back end.

@@ -27,6 +27,108 @@ use crate::Errno;
 use crate::wire::{DEFAULT_MAX_MESSAGE_SIZE, Mid, Statx, messages};
 
 /// A file system, as one connection sees it.
+///
+/// The smallest one there can be: a directory with the file `hello` in it.
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+///
+/// use flipcall::SharedBytes;
+/// use lisafs::Errno;
+/// use lisafs::client::Client;
+/// use lisafs::server::{
+///     ConnectionOpts, ControlFdImpl, Mounted, NoSockets, OpenFdImpl, OpenFlags, Server, ServerImpl,
+///     Shared, Unguarded, Unheld,
+/// };
+/// use lisafs::wire::{Name, Statx};
+///
+/// #[derive(Debug)]
+/// struct Greeter;
+///
+/// /// A position and an open file alike: there is nothing to be kept but which file it is.
+/// #[derive(Clone, Copy, Debug)]
+/// enum File {
+///     Root,
+///     Hello,
+/// }
+///
+/// impl File {
+///     fn attributes(self) -> Statx {
+///         let (mode, ino, size) = match self {
+///             File::Root => (0o040_555, 1, 0),
+///             File::Hello => (0o100_444, 2, 5),
+///         };
+///         let mask = libc::STATX_BASIC_STATS;
+///         Statx { mask, mode, ino, size, nlink: 1, ..Statx::default() }
+///     }
+/// }
+///
+/// impl ServerImpl for Greeter {
+///     type ControlFd = File;
+///     type OpenFd = File;
+///     type BoundSocketFd = NoSockets<Greeter>;
+///     type NodeData = ();
+///     type FdLocks = Unguarded;
+///
+///     fn mount(&self, _at: Shared<'_, Greeter>) -> Result<Mounted<Greeter>, Errno> {
+///         let control = File::Root;
+///         Ok(Mounted { control, stat: control.attributes(), donation: None })
+///     }
+/// }
+///
+/// impl ControlFdImpl for File {
+///     type Server = Greeter;
+///
+///     fn stat(&self, _at: Unheld<'_, Greeter>) -> Result<Statx, Errno> {
+///         Ok(self.attributes())
+///     }
+///
+///     fn walk(&self, _at: Shared<'_, Greeter>, name: Name<'_>) -> Result<(File, Statx), Errno> {
+///         match (self, name.as_bytes()) {
+///             (File::Root, b"hello") => Ok((File::Hello, File::Hello.attributes())),
+///             _ => Err(Errno::ENOENT),
+///         }
+///     }
+///
+///     fn open(&self, _at: Shared<'_, Greeter>, _flags: OpenFlags) -> Result<File, Errno> {
+///         Ok(*self)
+///     }
+/// }
+///
+/// impl OpenFdImpl for File {
+///     type Server = Greeter;
+///
+///     fn stat(&self, _at: Unheld<'_, Greeter>) -> Result<Statx, Errno> {
+///         Ok(self.attributes())
+///     }
+///
+///     fn read(
+///         &self,
+///         _at: Unheld<'_, Greeter>,
+///         buffer: SharedBytes<'_>,
+///         offset: u64,
+///     ) -> Result<usize, Errno> {
+///         let rest = usize::try_from(offset).ok().and_then(|start| b"world".get(start..));
+///         let rest = rest.unwrap_or_default();
+///         let part = rest.get(..buffer.len()).unwrap_or(rest);
+///         buffer.copy_from(0, part).map_err(|_| Errno::EIO)?;
+///         Ok(part.len())
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let server = Server::new(1);
+/// let opts = ConnectionOpts { readonly: true, ..ConnectionOpts::default() };
+/// server.start_connection(theirs, Greeter, opts)?;
+/// let client = Client::from_stream(ours)?;
+/// assert_eq!(client.read("hello")?, b"world");
+/// assert!(!client.exists("goodbye")?);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// `docs/backends.md` in the repository goes on from here.
 pub trait ServerImpl: Send + Sync + Sized + 'static {
     /// A position in the tree.
     type ControlFd: ControlFdImpl<Server = Self>;
@@ -89,6 +191,8 @@ pub trait ServerImpl: Send + Sync + Sized + 'static {
 }
 
 /// The root of a connection.
+///
+/// [`ServerImpl`] has an example.
 #[derive(Debug)]
 pub struct Mounted<S: ServerImpl> {
     /// The root.
@@ -101,6 +205,19 @@ pub struct Mounted<S: ServerImpl> {
 
 /// What holds for a connection: which operations a deleted file still answers, and whether
 /// WalkStat has a form of its own.
+///
+/// ```
+/// use lisafs::server::ServerOpts;
+///
+/// // A file system whose open files do not need their names.
+/// let opts = ServerOpts {
+///     set_attr_on_deleted: true,
+///     allocate_on_deleted: true,
+///     open_on_deleted: true,
+///     ..ServerOpts::default()
+/// };
+/// assert!(!opts.walk_stat_supported);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerOpts {
     /// [`ControlFdImpl::walk_stat`] is implemented; otherwise the runtime walks and stats.

@@ -10,6 +10,8 @@ use crate::server::guarantee::{FdShared, Shared};
 
 /// The [`BoundSocketFd`](ServerImpl::BoundSocketFd) of a back end that binds no sockets. There is no
 /// value of it.
+///
+/// [`ServerImpl`] has an example.
 #[derive(Debug)]
 pub struct NoSockets<S> {
     none: Infallible,

@@ -12,6 +12,8 @@ use crate::wire::{DirentWriter, Statx};
 /// An open file description.
 ///
 /// The runtime has checked that it is readable or writable where that is needed.
+///
+/// [`ServerImpl`] has an example of one.
 #[allow(unused_variables)] // in the defaults
 pub trait OpenFdImpl: Send + Sync + Sized + 'static {
     /// The back end.
@@ -108,6 +110,41 @@ pub trait OpenFdImpl: Send + Sync + Sized + 'static {
 }
 
 /// A Unix socket bound to a name in the tree.
+///
+/// ```
+/// use std::marker::PhantomData;
+/// use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+/// use std::os::unix::net::UnixListener;
+///
+/// use lisafs::Errno;
+/// use lisafs::server::{BoundSocketFdImpl, FdShared, ServerImpl, Shared};
+///
+/// /// A socket that has listened from the beginning.
+/// struct Listening<S> {
+///     socket: UnixListener,
+///     server: PhantomData<fn() -> S>,
+/// }
+///
+/// impl<S: ServerImpl<BoundSocketFd = Self>> BoundSocketFdImpl for Listening<S> {
+///     type Server = S;
+///
+///     fn socket(&self) -> BorrowedFd<'_> {
+///         self.socket.as_fd()
+///     }
+///
+///     fn listen(&self, _at: Shared<'_, S>, _backlog: i32) -> Result<(), Errno> {
+///         Ok(())
+///     }
+///
+///     fn accept(&self, _at: FdShared<'_, S>) -> Result<(OwnedFd, Vec<u8>), Errno> {
+///         // Non-blocking: the client shares the flags of the socket.
+///         self.socket.set_nonblocking(true).map_err(Errno::from)?;
+///         let (stream, _) = self.socket.accept().map_err(Errno::from)?;
+///         stream.set_nonblocking(true).map_err(Errno::from)?;
+///         Ok((stream.into(), Vec::new()))
+///     }
+/// }
+/// ```
 pub trait BoundSocketFdImpl: Send + Sync + Sized + 'static {
     /// The back end.
     type Server: ServerImpl<BoundSocketFd = Self>;

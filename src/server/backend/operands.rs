@@ -7,6 +7,16 @@ use bitflags::bitflags;
 use crate::wire::{Gid, Uid};
 
 /// How a file is opened: the part of open(2)'s flags that the protocol lets through.
+///
+/// ```
+/// use lisafs::server::OpenFlags;
+///
+/// let flags = (libc::O_WRONLY | libc::O_TRUNC | libc::O_APPEND).cast_unsigned();
+/// let flags = OpenFlags::from_wire(flags);
+/// assert!(flags.writable() && !flags.readable() && flags.truncates());
+/// // O_APPEND does not arrive.
+/// assert_eq!(flags.bits(), libc::O_WRONLY | libc::O_TRUNC);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenFlags {
     access: u32,
@@ -57,6 +67,13 @@ impl OpenFlags {
 
 bitflags! {
     /// Flags of renameat2(2).
+    ///
+    /// ```
+    /// use lisafs::server::RenameFlags;
+    ///
+    /// assert_eq!(RenameFlags::from_bits(libc::RENAME_EXCHANGE), Some(RenameFlags::EXCHANGE));
+    /// assert_eq!(RenameFlags::from_bits(8), None);
+    /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct RenameFlags: u32 {
         /// RENAME_NOREPLACE: EEXIST if the new name exists.
@@ -69,6 +86,16 @@ bitflags! {
 }
 
 /// Owner and permissions of a file about to be created.
+///
+/// ```
+/// use lisafs::server::Creation;
+/// use lisafs::wire::{Gid, Uid};
+///
+/// let creation = Creation { permissions: 0o640, uid: Uid(1000), gid: Gid::NONE };
+/// // Who is not named is up to the back end: as a rule whoever it runs as.
+/// let gid = creation.gid.some().unwrap_or(0);
+/// assert_eq!((creation.uid.some(), gid), (Some(1000), 0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Creation {
     /// Permission bits including set-id and sticky (07777). No umask applies.
@@ -80,6 +107,21 @@ pub struct Creation {
 }
 
 /// What MknodAt makes.
+///
+/// ```
+/// use lisafs::Errno;
+/// use lisafs::server::NodeKind;
+///
+/// /// Regular files and whiteouts, the device 0:0, are harmless.
+/// fn check(kind: NodeKind) -> Result<(), Errno> {
+///     match (kind.file_type, kind.major, kind.minor) {
+///         (libc::S_IFREG, ..) | (libc::S_IFCHR, 0, 0) => Ok(()),
+///         _ => Err(Errno::EPERM),
+///     }
+/// }
+/// let memory = NodeKind { file_type: libc::S_IFCHR, major: 1, minor: 1 };
+/// assert_eq!(check(memory), Err(Errno::EPERM));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeKind {
     /// S_IFMT bits as the client sent them, possibly 0.
@@ -91,6 +133,18 @@ pub struct NodeKind {
 }
 
 /// How a rename ended.
+///
+/// ```
+/// use lisafs::server::RenameOutcome;
+///
+/// fn outcome(moved_inode: u64, replaced_inode: Option<u64>) -> RenameOutcome {
+///     match replaced_inode {
+///         Some(replaced) if replaced == moved_inode => RenameOutcome::SameFile,
+///         _ => RenameOutcome::Renamed,
+///     }
+/// }
+/// assert_eq!(outcome(1, Some(1)), RenameOutcome::SameFile);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenameOutcome {
     /// The names were changed.
@@ -100,6 +154,24 @@ pub enum RenameOutcome {
 }
 
 /// A host descriptor that goes to the client with the reply.
+///
+/// ```
+/// use std::fs::File;
+/// use std::os::fd::AsFd;
+/// use lisafs::server::Donation;
+///
+/// /// A client can read a regular file through the server, and a FIFO through its descriptor alone.
+/// fn donation(file: &File, fifo: bool) -> Donation<'_> {
+///     if fifo {
+///         Donation::Required(file.as_fd())
+///     } else {
+///         Donation::Optional(file.as_fd())
+///     }
+/// }
+/// let file = File::open("/proc/self/comm")?;
+/// assert!(matches!(donation(&file, false), Donation::Optional(_)));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Donation<'f> {
     /// None.
@@ -111,6 +183,16 @@ pub enum Donation<'f> {
 }
 
 /// How Getdents64 is to go on.
+///
+/// ```
+/// use lisafs::server::DirentRequest;
+///
+/// /// Where the next entry is, for a directory whose entries are numbered.
+/// fn start(request: DirentRequest, listed: usize) -> usize {
+///     if request.rewind { 0 } else { listed }
+/// }
+/// assert_eq!(start(DirentRequest { rewind: true, count: 4096 }, 10), 0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirentRequest {
     /// Start over at the first entry.

@@ -42,6 +42,13 @@ pub enum WaitPolicy {
 }
 
 /// A string that names no [`WaitPolicy`].
+///
+/// ```
+/// use flipcall::WaitPolicy;
+///
+/// let why = "sometimes".parse::<WaitPolicy>().expect_err("that is no policy");
+/// assert!(why.to_string().contains("adaptive"), "{why}");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown wait policy {given:?}: use `adaptive`, `park`, or `spin=USEC` with USEC from 1 to {max}",

@@ -10,6 +10,19 @@ use std::thread;
 /// A spinner that waits for a thread which has no CPU to run on makes the wait longer. So at most
 /// *usable CPUs - 1* of the endpoints made with (clones of) one handle spin at any time, the others
 /// sleep at once. Give all channels of a server the same handle, and all channels of a client.
+///
+/// ```
+/// use flipcall::{ClientEndpoint, PacketWindow, Spinners, WaitPolicy};
+///
+/// // One handle for all channels of a client.
+/// let spinners = Spinners::new();
+/// # let (one, two) = (PacketWindow::create(4096)?, PacketWindow::create(4096)?);
+/// let one = ClientEndpoint::new(one, WaitPolicy::Adaptive, &spinners);
+/// let two = ClientEndpoint::new(two, WaitPolicy::Adaptive, &spinners);
+/// // Zero turns every policy into `Park`.
+/// assert_eq!(Spinners::with_limit(0).limit(), 0);
+/// # Ok::<(), flipcall::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Spinners {
     pool: Arc<Pool>,

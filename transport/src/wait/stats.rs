@@ -7,6 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 ///
 /// A wait is counted in `spin_hits` or in `parks`, a hand-over in `wakes` or in `elided_wakes`. The
 /// numbers are read one by one, so those of a busy endpoint need not add up.
+///
+/// ```
+/// use flipcall::{PacketWindow, ServerEndpoint, Spinners, WaitPolicy, WaitStats};
+///
+/// let window = PacketWindow::create(4096)?;
+/// let endpoint = ServerEndpoint::new(window, WaitPolicy::Park, &Spinners::new());
+/// // Nobody has waited yet.
+/// assert_eq!(endpoint.closer().wait_stats(), WaitStats::default());
+/// # Ok::<(), flipcall::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WaitStats {
     /// Waits that went to sleep (a system call or more each).
