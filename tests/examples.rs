@@ -21,7 +21,7 @@ use lisafs::server::{ConnectionOpts, Server};
 use lisafs_conformance::{Differences, Need, Outcome, Target};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();

@@ -1,4 +1,4 @@
-//! A file system in memory behind a socket: a whole back end, in some thousand lines.
+//! A file system in memory behind a socket: a whole back end.
 //!
 //! ```text
 //! cargo run --example memfs -- --listen /tmp/mem.sock &

@@ -1,6 +1,6 @@
 //! The entries of a directory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lisafs::Errno;
@@ -42,9 +42,12 @@ impl Entry {
 /// A cookie is the place of an entry in a listing. Each name that is entered gets the next one, and none
 /// is used twice, so whoever lists a directory that changes misses nothing that stays and sees nothing
 /// twice, and the place to go on is found without counting.
+///
+/// Both maps are trees, which shrink with what is in them: a client that fills directories and empties
+/// them again would leave the memory of hash tables behind, for which nothing is charged any more.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
-    by_name: HashMap<Arc<[u8]>, u64>,
+    by_name: BTreeMap<Arc<[u8]>, u64>,
     by_cookie: BTreeMap<u64, (Arc<[u8]>, Entry)>,
     last_cookie: u64,
     directories: u32,
