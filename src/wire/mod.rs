@@ -15,6 +15,7 @@ compile_error!("records lie in memory as on the wire, which is little endian");
 mod array;
 mod codec;
 mod declare;
+pub mod describe;
 mod dirent;
 mod name;
 pub mod replies;
