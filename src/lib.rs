@@ -60,6 +60,7 @@
 //! | [`wire`] | one table row and one record a message; knows no I/O |
 //! | [`client`] | communicators, pool and watchdog, typed handles, paths |
 //! | [`server`] | connections, dispatch, handlers, ids, nodes, locks, the back-end traits |
+//! | [`observe`] | watching requests on either side; a trace |
 //! | [`host`] | the back end: handles, creation, attributes, directories, sockets |
 
 #[cfg(feature = "client")]
@@ -69,6 +70,8 @@ mod comm;
 mod errno;
 #[cfg(feature = "host")]
 pub mod host;
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod observe;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod wire;

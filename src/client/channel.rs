@@ -8,9 +8,11 @@ use flipcall::{
 };
 
 use super::communicator::{Bounds, Communicator, data_of, read_request, write_request, written};
+use super::watched::Watched;
 use super::{Error, FailureKind, Reply};
 use crate::Errno;
 use crate::comm::ChannelHeader;
+use crate::observe::{Observer, Via};
 use crate::wire::{ChannelResp, Encode, FdId, Mid, Overflow, PReadReq, PWriteReq, Request, Writer};
 
 /// A channel of a connection: shared memory for requests and replies, a socket for descriptors.
@@ -35,6 +37,7 @@ pub struct Channel {
     fds: FdReceiver,
     max_message_size: u32,
     broken: bool,
+    watched: Watched,
 }
 
 /// A channel whose server has not been spoken to yet.
@@ -96,6 +99,7 @@ impl PendingChannel {
             fds: self.fds,
             max_message_size: self.max_message_size,
             broken: false,
+            watched: Watched::default(),
         })
     }
 
@@ -107,6 +111,12 @@ impl PendingChannel {
 }
 
 impl Channel {
+    /// Has `observer` see the requests that go over this channel from here on. It is the one with
+    /// this number.
+    pub fn observe(&mut self, observer: &dyn Observer, number: u64) {
+        self.watched = Watched::new(observer, Via::Channel(1, number));
+    }
+
     /// A handle that ends the channel from another thread; a call that waits then fails with EIO.
     #[must_use]
     pub fn closer(&self) -> Closer {
@@ -148,31 +158,43 @@ impl Channel {
         out.put_header(header)?;
         request.encode(&mut out)?;
         let len = out.len.saturating_add(data_len);
+        if let Some(payload) = payload_of(self.active.payload(), len) {
+            self.watched.begin(mid, payload);
+        }
         let len = match self.active.send_recv(len) {
             Ok(len) => len,
             Err(why) => {
                 self.broken = true;
-                return Err(Error::transport(why));
+                let why = Error::transport(why);
+                self.watched.fail(&why);
+                return Err(why);
             }
         };
 
         let datagram = self.active.payload();
         let mut header = [0; ChannelHeader::SIZE];
-        let (Some(payload), Ok(())) = (
-            len.checked_sub(ChannelHeader::SIZE)
-                .and_then(|len| datagram.slice(ChannelHeader::SIZE, len)),
-            datagram.copy_to(0, &mut header),
-        ) else {
-            return Err(Error::malformed());
+        let (Some(payload), Ok(())) = (payload_of(datagram, len), datagram.copy_to(0, &mut header))
+        else {
+            let why = Error::malformed();
+            self.watched.fail(&why);
+            return Err(why);
         };
         let header: ChannelHeader = bytemuck::pod_read_unaligned(&header);
         receive_fds(&self.fds, header.num_fds, bounds.max_fds, reply);
         if payload.len() > self.max_message_size as usize {
             reply.clear();
-            return Err(Error::malformed());
+            let why = Error::malformed();
+            self.watched.fail(&why);
+            return Err(why);
         }
+        self.watched.end(header.mid, payload, reply.fds().len());
         Ok((header.mid, payload))
     }
+}
+
+/// What is behind the header in a datagram of `len` bytes.
+fn payload_of(datagram: SharedBytes<'_>, len: usize) -> Option<SharedBytes<'_>> {
+    datagram.slice(ChannelHeader::SIZE, len.checked_sub(ChannelHeader::SIZE)?)
 }
 
 /// Takes `count` descriptors off the channel and keeps `keep` of them. All have to be taken,

@@ -14,6 +14,7 @@ use super::control_file::ControlFile;
 use super::pool::{Lease, Pool};
 use super::watchdog::Watchdog;
 use super::{Error, Socket, SupportedMids};
+use crate::observe::Observer;
 use crate::wire::{Array, CloseReq, FdId, Inode, Mid};
 
 /// How to use a connection.
@@ -37,6 +38,7 @@ pub struct ClientOptions {
     channels: usize,
     wait: WaitPolicy,
     donations: bool,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl ClientOptions {
@@ -49,6 +51,7 @@ impl ClientOptions {
             channels: cpus.clamp(2, 4),
             wait: WaitPolicy::Adaptive,
             donations: true,
+            observer: None,
         }
     }
 
@@ -75,6 +78,13 @@ impl ClientOptions {
         self
     }
 
+    /// Has `observer` see each request.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> ClientOptions {
+        self.observer = Some(observer);
+        self
+    }
+
     /// Connects to the server that listens at `path`, and mounts.
     ///
     /// # Errors
@@ -91,8 +101,17 @@ impl ClientOptions {
     /// be no more threads.
     pub fn from_stream(&self, stream: UnixStream) -> Result<Client, Error> {
         let mut socket = Socket::from(stream);
+        if let Some(observer) = &self.observer {
+            socket.observe(&**observer);
+        }
         let mount = socket.mount()?;
-        let pool = Pool::new(socket, mount.supported, self.channels, self.wait);
+        let pool = Pool::new(
+            socket,
+            mount.supported,
+            self.channels,
+            self.wait,
+            self.observer.clone(),
+        );
         let watchdog = Watchdog::start(pool.frames(), pool.channels())
             .map_err(|why| Error::Local(why.into()))?;
         let client = Client {

@@ -10,7 +10,7 @@
 //! | `fs`, `remove`, `open_options`, `file`, `resolve` | paths |
 //! | `control_file`, `create`, `xattr`, `open_file`, `read_dir`, `bound_socket`, `handle` | handles |
 //! | `connection`, `pool`, `closes`, `watchdog` | what all of them share |
-//! | `communicator`, `socket`, `channel`, `reply`, `mount`, `error` | one request, one reply |
+//! | `communicator`, `socket`, `channel`, `reply`, `watched`, `mount`, `error` | one request, one reply |
 #![forbid(unsafe_code)]
 
 mod bound_socket;
@@ -35,6 +35,7 @@ mod resolve;
 mod set_attributes;
 mod socket;
 mod watchdog;
+mod watched;
 mod xattr;
 
 pub use bound_socket::BoundSocket;

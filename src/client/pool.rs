@@ -8,6 +8,7 @@ use tracing::debug;
 
 use super::{Channel, Communicator, Error, Reply, Socket, SupportedMids};
 use crate::Errno;
+use crate::observe::Observer;
 use crate::wire::{FdId, Mid, PReadReq, PWriteReq, Request};
 
 /// A communicator and the memory for its replies.
@@ -47,6 +48,7 @@ pub(super) struct Pool {
     supported: SupportedMids,
     wait: WaitPolicy,
     spinners: Spinners,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 /// The channels, shared with the watchdog.
@@ -72,6 +74,7 @@ impl Pool {
         supported: SupportedMids,
         channels: usize,
         wait: WaitPolicy,
+        observer: Option<Arc<dyn Observer>>,
     ) -> Pool {
         let wanted = if supported.contains(Mid::CHANNEL) {
             channels
@@ -91,6 +94,7 @@ impl Pool {
             supported,
             wait,
             spinners: Spinners::new(),
+            observer,
         }
     }
 
@@ -148,10 +152,15 @@ impl Pool {
         // Before the handshake: a server that leaves during it must not leave us waiting.
         let slot = self.channels.register(pending.closer())?;
         match pending.connect() {
-            Ok(channel) => Ok(Member {
-                line: Box::new(Line::new(channel)),
-                slot,
-            }),
+            Ok(mut channel) => {
+                if let Some(observer) = &self.observer {
+                    channel.observe(&**observer, slot as u64);
+                }
+                Ok(Member {
+                    line: Box::new(Line::new(channel)),
+                    slot,
+                })
+            }
             Err(why) => {
                 self.channels.forget(slot);
                 Err(why)

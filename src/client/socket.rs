@@ -7,8 +7,10 @@ use std::sync::Arc;
 use flipcall::{FrameSocket, Received, SendError, SharedBytes};
 
 use super::communicator::{Bounds, Communicator, data_of, read_request, write_request, written};
+use super::watched::Watched;
 use super::{Error, MountReply, Reply};
 use crate::Errno;
+use crate::observe::{Observer, Via};
 use crate::wire::{
     Encode, FdId, MAX_MESSAGE_SIZE_BEFORE_MOUNT, Mid, MountReq, Overflow, PReadReq, PWriteReq,
     Request, Writer,
@@ -37,9 +39,15 @@ pub struct Socket {
     request: Vec<u8>,
     max_message_size: u32,
     broken: bool,
+    watched: Watched,
 }
 
 impl Socket {
+    /// Has `observer` see the requests that go over this socket from here on.
+    pub fn observe(&mut self, observer: &dyn Observer) {
+        self.watched = Watched::new(observer, Via::Socket(1));
+    }
+
     /// Mounts: asks for the root and the server's limits, which hold from then on.
     ///
     /// # Errors
@@ -72,7 +80,8 @@ impl Socket {
 
     fn send(&mut self, mid: Mid) -> Result<(), Error> {
         let body = SharedBytes::from(self.request.as_mut_slice());
-        match self.frames.send(mid.0, body, &[]) {
+        self.watched.begin(mid, body);
+        let sent = match self.frames.send(mid.0, body, &[]) {
             Ok(()) => Ok(()),
             // Nothing has left, so the next request may well do.
             Err(SendError::Unsent(errno)) => Err(Error::Local(errno.into())),
@@ -80,14 +89,21 @@ impl Socket {
                 self.broken = true;
                 Err(Error::transport(why))
             }
-        }
+        };
+        sent.inspect_err(|why| self.watched.fail(why))
     }
 
     fn receive(&mut self, max_fds: usize, reply: &mut Reply) -> Result<Mid, Error> {
         let (body, fds) = reply.frame();
         let received = self.frames.recv(body, self.max_message_size, fds, max_fds);
         let why = match received {
-            Ok(Received::Frame { mid, .. }) => return Ok(Mid(mid)),
+            Ok(Received::Frame { mid, .. }) => {
+                let got = Mid(mid);
+                let descriptors = reply.fds().len();
+                self.watched
+                    .end(got, reply.frame().0.as_shared(), descriptors);
+                return Ok(got);
+            }
             Ok(Received::TooLong { .. }) => Error::malformed(),
             Ok(Received::Closed) => {
                 self.broken = true;
@@ -98,6 +114,7 @@ impl Socket {
                 Error::transport(why)
             }
         };
+        self.watched.fail(&why);
         reply.clear();
         Err(why)
     }
@@ -111,6 +128,7 @@ impl From<UnixStream> for Socket {
             request: Vec::new(),
             max_message_size: MAX_MESSAGE_SIZE_BEFORE_MOUNT,
             broken: false,
+            watched: Watched::default(),
         }
     }
 }

@@ -11,9 +11,11 @@ use flipcall::{
 use super::backend::ServerImpl;
 use super::call::{Payload, Scratch};
 use super::connection::Connection;
-use super::dispatch::{Incoming, Outgoing, dispatch, parsed_len, refuse};
+use super::dispatch::{Incoming, Outgoing, Told, dispatch, parsed_len, refuse};
+use super::watched::Watched;
 use crate::Errno;
 use crate::comm::ChannelHeader;
+use crate::observe::Via;
 
 /// A channel that nobody serves yet.
 pub(super) struct Channel {
@@ -58,19 +60,21 @@ impl Channel {
         ))
     }
 
-    /// Serves the client until either side ends the channel.
+    /// Serves the client until either side ends the channel, whose number is `number`.
     ///
     /// # Errors
     /// Why it ended. The peer sees a channel that is shut down.
     pub(super) fn serve<S: ServerImpl>(
         self,
         connection: &Arc<Connection<S>>,
+        number: u64,
     ) -> Result<(), flipcall::Error> {
         let mut worker = Worker {
             connection,
             descriptors: self.descriptors,
             body: vec![0; connection.max_message_size()].into_boxed_slice(),
             scratch: Scratch::default(),
+            watched: connection.watch(Via::Channel(connection.id(), number)),
         };
         let (mut active, mut len) = self.endpoint.recv_first()?;
         while let Some(reply) = worker.serve_one(&active, len) {
@@ -90,6 +94,7 @@ struct Worker<'w, S: ServerImpl> {
     /// The private copy of a request.
     body: Box<[u8]>,
     scratch: Scratch,
+    watched: Watched,
 }
 
 impl<S: ServerImpl> Worker<'_, S> {
@@ -104,16 +109,19 @@ impl<S: ServerImpl> Worker<'_, S> {
         let (_, payload) = request.split_at(ChannelHeader::SIZE)?;
         let (_, reply) = active.payload().split_at(ChannelHeader::SIZE)?;
 
+        self.watched.begin(mid);
+        let mut parsed: &[u8] = &[];
         let outgoing = match self.body.get_mut(..parsed_len(mid, payload.len())) {
             Some(body) => {
                 payload.copy_to(0, body).ok()?;
                 let (_, data) = payload.split_at(body.len())?;
                 let scratch = &mut self.scratch;
+                parsed = body;
                 dispatch(
                     self.connection,
                     Incoming {
                         mid,
-                        body,
+                        body: parsed,
                         data,
                         reply,
                         scratch,
@@ -122,39 +130,40 @@ impl<S: ServerImpl> Worker<'_, S> {
             }
             None => refuse(Errno::EIO, &mut Payload::new(reply)),
         };
-        let (outgoing, num_fds) = queue_descriptors(&self.descriptors, outgoing, reply);
+        let told = queue_descriptors(&self.descriptors, outgoing, reply);
+        self.watched.end(mid, parsed, payload.len(), reply, told);
         let header = ChannelHeader {
-            mid: outgoing.mid,
-            num_fds,
+            mid: told.mid,
+            num_fds: told.num_fds,
             pad: 0,
         };
         active
             .payload()
             .copy_from(0, bytemuck::bytes_of(&header))
             .ok()?;
-        Some(ChannelHeader::SIZE + outgoing.len)
+        Some(ChannelHeader::SIZE + told.len)
     }
 }
 
 /// Sends the descriptors ahead of the reply and publishes its ids.
-fn queue_descriptors<'c, S: ServerImpl>(
+fn queue_descriptors<S: ServerImpl>(
     descriptors: &FdSender,
-    mut outgoing: Outgoing<'c, S>,
+    mut outgoing: Outgoing<'_, S>,
     reply: SharedBytes<'_>,
-) -> (Outgoing<'c, S>, u8) {
+) -> Told {
     let Some(mut answer) = outgoing.answer.take() else {
-        return (outgoing, 0);
+        return outgoing.told(0);
     };
     match answer.queue(|fd: BorrowedFd<'_>| descriptors.send(fd).map_err(Errno::from)) {
         Ok(num_fds) => {
             answer.publish();
-            (outgoing, num_fds)
+            outgoing.told(num_fds)
         }
         Err((errno, num_fds)) => {
             answer.undo();
             // Those that are queued have to be counted: the client would take one that it was not
             // told of for the descriptor of its next file.
-            (refuse(errno, &mut Payload::new(reply)), num_fds)
+            refuse::<S>(errno, &mut Payload::new(reply)).told(num_fds)
         }
     }
 }

@@ -54,6 +54,7 @@ impl Channels {
         }
         let (channel, client) = Channel::new(connection)?;
         let (number, closer) = (state.next, client.closer.clone());
+        let counted = closer.clone();
         let id = connection.id();
         let connection = Arc::clone(connection);
         thread::Builder::new()
@@ -66,11 +67,12 @@ impl Channels {
                     channels: connection.channels(),
                     number,
                 };
+                let _counted = connection.waits().count(counted);
                 if let Err(errno) = connection.backend().thread_started() {
                     tracing::error!(%errno, "a channel cannot be served: its thread has no set-up");
                     return;
                 }
-                if let Err(error) = channel.serve(&connection) {
+                if let Err(error) = channel.serve(&connection, number) {
                     tracing::debug!(connection = id, number, %error, "channel ended");
                 }
             })

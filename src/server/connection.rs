@@ -12,13 +12,18 @@ use flipcall::{FrameBuffer, FrameSocket, Received, SendError, SharedBytes, Spinn
 use super::backend::ServerImpl;
 use super::call::{Payload, Scratch};
 use super::channels::Channels;
-use super::dispatch::{Incoming, Outgoing, RpcHandler, RpcHandlers, dispatch, parsed_len, refuse};
+use super::dispatch::{
+    Incoming, Outgoing, RpcHandler, RpcHandlers, Told, dispatch, parsed_len, refuse,
+};
 use super::fds::FdTable;
 use super::guarantee::TreeLocks;
 use super::opts::ConnectionOpts;
 use super::quota::Quota;
 use super::tree::Tree;
+use super::waits::Waits;
+use super::watched::Watched;
 use crate::Errno;
+use crate::observe::{Observer, Via};
 use crate::wire::{MESSAGE_COUNT, Mid, messages};
 
 /// How long the end of a connection waits for requests that are running.
@@ -32,6 +37,8 @@ pub(super) struct Shared<S: ServerImpl> {
     pub(super) tree: Tree<S>,
     pub(super) handlers: RpcHandlers<S>,
     pub(super) spinners: Spinners,
+    pub(super) observer: Option<Arc<dyn Observer>>,
+    pub(super) waits: Waits,
 }
 
 /// A client of a server.
@@ -45,6 +52,8 @@ pub(super) struct Connection<S: ServerImpl> {
     accepted: [bool; MESSAGE_COUNT],
     socket: FrameSocket,
     fds: FdTable<S>,
+    /// What the back end counts, or else the objects.
+    descriptors: Arc<Quota>,
     channels: Channels,
     /// No request starts any more.
     closing: AtomicBool,
@@ -92,10 +101,12 @@ impl<S: ServerImpl> Connection<S> {
         }
         let socket = FrameSocket::from(stream);
         socket.refuse_descriptors().map_err(super::channel::errno)?;
-        let mut objects = Quota::new(opts.max_fds);
-        if backend.count_descriptors(&objects) {
-            objects = Quota::new(usize::MAX);
-        }
+        let descriptors = Quota::new(opts.max_fds);
+        let objects = if backend.count_descriptors(&descriptors) {
+            Quota::new(usize::MAX)
+        } else {
+            Arc::clone(&descriptors)
+        };
         Ok(Connection {
             id,
             shared,
@@ -105,6 +116,7 @@ impl<S: ServerImpl> Connection<S> {
             accepted,
             socket,
             fds: FdTable::new(opts.max_ids, objects),
+            descriptors,
             opts,
             channels: Channels::default(),
             closing: AtomicBool::new(false),
@@ -134,6 +146,21 @@ impl<S: ServerImpl> Connection<S> {
 
     pub(super) fn fds(&self) -> &FdTable<S> {
         &self.fds
+    }
+
+    /// How many descriptors are open for the client.
+    pub(super) fn descriptor_count(&self) -> usize {
+        self.descriptors.used()
+    }
+
+    pub(super) fn waits(&self) -> &Waits {
+        &self.shared.waits
+    }
+
+    /// The watch over a thread that serves the client `via` something.
+    pub(super) fn watch(&self, via: Via) -> Watched {
+        let observer = self.shared.observer.as_ref();
+        Watched::new(observer.map(|observer| observer.watch(via)))
     }
 
     pub(super) fn opts(&self) -> &ConnectionOpts {
@@ -222,19 +249,27 @@ impl<S: ServerImpl> Connection<S> {
         let mut reply = vec![0; self.max_message_size].into_boxed_slice();
         let mut scratch = Scratch::default();
         let mut uninvited: Vec<OwnedFd> = Vec::new();
+        let mut watched = self.watch(Via::Socket(self.id));
         loop {
             let reply = SharedBytes::from(&mut *reply);
-            let outgoing = match self.socket.recv(&mut request, limit, &mut uninvited, 0)? {
+            match self.socket.recv(&mut request, limit, &mut uninvited, 0)? {
                 Received::Closed => return Ok(()),
-                Received::TooLong { .. } => refuse(Errno::EIO, &mut Payload::new(reply)),
+                Received::TooLong { mid, len } => {
+                    let (mid, len) = (Mid(mid), usize::try_from(len).unwrap_or(usize::MAX));
+                    watched.begin(mid);
+                    let outgoing = refuse(Errno::EIO, &mut Payload::new(reply));
+                    let told = self.reply(outgoing, reply)?;
+                    watched.end(mid, &[], len, reply, told);
+                }
                 Received::Frame { mid, .. } => {
                     let mid = Mid(mid);
+                    watched.begin(mid);
                     let bytes = request.as_mut_slice();
-                    let parsed = parsed_len(mid, bytes.len());
-                    let (body, data) = bytes.split_at_mut(parsed.min(bytes.len()));
+                    let len = bytes.len();
+                    let (body, data) = bytes.split_at_mut(parsed_len(mid, len).min(len));
                     let data = SharedBytes::from(data);
                     let scratch = &mut scratch;
-                    dispatch(
+                    let outgoing = dispatch(
                         self,
                         Incoming {
                             mid,
@@ -243,37 +278,46 @@ impl<S: ServerImpl> Connection<S> {
                             reply,
                             scratch,
                         },
-                    )
+                    );
+                    let told = self.reply(outgoing, reply)?;
+                    watched.end(mid, body, len, reply, told);
                 }
-            };
-            self.reply(outgoing, reply)?;
+            }
         }
     }
 
     /// Publishes the reply's ids and sends it, with its descriptors if they can be sent.
     fn reply(
         &self,
-        outgoing: Outgoing<'_, S>,
+        mut outgoing: Outgoing<'_, S>,
         reply: SharedBytes<'_>,
-    ) -> Result<(), flipcall::Error> {
+    ) -> Result<Told, flipcall::Error> {
         let send = |mid: Mid, len: usize, fds: &[BorrowedFd<'_>]| {
             self.socket
                 .send(mid.0, reply.slice(0, len).unwrap_or(reply), fds)
         };
-        let Outgoing { mid, len, answer } = outgoing;
-        let Some(mut answer) = answer else {
-            return Ok(send(mid, len, &[])?);
+        let (mid, len) = (outgoing.mid, outgoing.len);
+        let Some(mut answer) = outgoing.answer.take() else {
+            send(mid, len, &[])?;
+            return Ok(outgoing.told(0));
         };
         // Published first: once the reply is out, the client may use the ids on a channel.
         answer.publish();
-        match answer.with_descriptors(|fds| send(mid, len, fds)) {
+        let sent = answer.with_descriptors(|fds| {
+            send(mid, len, fds).map(|()| u8::try_from(fds.len()).unwrap_or(u8::MAX))
+        });
+        match sent {
             Err(SendError::Unsent(errno)) if answer.requires_descriptors() => {
                 answer.undo();
                 let outgoing = refuse::<S>(errno.into(), &mut Payload::new(reply));
-                Ok(send(outgoing.mid, outgoing.len, &[])?)
+                send(outgoing.mid, outgoing.len, &[])?;
+                Ok(outgoing.told(0))
             }
-            Err(SendError::Unsent(_)) => Ok(send(mid, len, &[])?),
-            result => Ok(result?),
+            Err(SendError::Unsent(_)) => {
+                send(mid, len, &[])?;
+                Ok(outgoing.told(0))
+            }
+            result => Ok(outgoing.told(result?)),
         }
     }
 

@@ -10,7 +10,9 @@ use super::backend::ServerImpl;
 use super::call::{Payload, Scratch};
 use super::connection::Connection;
 use super::dispatch::{Incoming, dispatch, parsed_len, refuse};
+use super::watched::Watched;
 use crate::Errno;
+use crate::observe::Via;
 use crate::wire::Mid;
 
 /// A connection from within this process, for whoever wants to know what the server does with a
@@ -65,6 +67,7 @@ impl<S: ServerImpl> Direct<S> {
         Ok(DirectWorker {
             connection: &self.connection,
             scratch: Scratch::default(),
+            watched: self.connection.watch(Via::Socket(self.connection.id())),
             thread: PhantomData,
         })
     }
@@ -99,6 +102,7 @@ impl<S: ServerImpl> Drop for Direct<S> {
 pub struct DirectWorker<'d, S: ServerImpl> {
     connection: &'d Arc<Connection<S>>,
     scratch: Scratch,
+    watched: Watched,
     /// It is this thread that was set up.
     thread: PhantomData<*const ()>,
 }
@@ -109,8 +113,10 @@ impl<S: ServerImpl> DirectWorker<'_, S> {
     ///
     /// A request that is pointless without a descriptor is taken back and refused: EOPNOTSUPP.
     pub fn serve(&mut self, mid: Mid, request: &mut [u8], reply: &mut [u8]) -> (Mid, usize) {
-        let parsed = parsed_len(mid, request.len());
-        let (body, data) = request.split_at_mut(parsed.min(request.len()));
+        self.watched.begin(mid);
+        let request_len = request.len();
+        let parsed = parsed_len(mid, request_len).min(request_len);
+        let (body, data) = request.split_at_mut(parsed);
         let reply = SharedBytes::from(reply);
         let incoming = Incoming {
             mid,
@@ -128,6 +134,8 @@ impl<S: ServerImpl> DirectWorker<'_, S> {
             Some(mut answer) => answer.publish(),
             None => {}
         }
-        (outgoing.mid, outgoing.len)
+        let told = outgoing.told(0);
+        self.watched.end(mid, body, request_len, reply, told);
+        (told.mid, told.len)
     }
 }

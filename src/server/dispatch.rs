@@ -121,7 +121,29 @@ pub(super) struct Incoming<'c, 'q> {
 pub(super) struct Outgoing<'c, S: ServerImpl> {
     pub(super) mid: Mid,
     pub(super) len: usize,
+    pub(super) outcome: Result<(), Errno>,
     pub(super) answer: Option<Answer<'c, S>>,
+}
+
+/// A reply that is as the client gets it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) mid: Mid,
+    pub(super) len: usize,
+    pub(super) outcome: Result<(), Errno>,
+    pub(super) num_fds: u8,
+}
+
+impl<S: ServerImpl> Outgoing<'_, S> {
+    /// Nothing of the answer is left to be done: `num_fds` descriptors go along.
+    pub(super) fn told(&self, num_fds: u8) -> Told {
+        Told {
+            mid: self.mid,
+            len: self.len,
+            outcome: self.outcome,
+            num_fds,
+        }
+    }
 }
 
 /// Serves a request up to the point where its reply can be sent.
@@ -155,6 +177,7 @@ pub(super) fn dispatch<'c, S: ServerImpl>(
         Ok(answer) => Outgoing {
             mid,
             len: call.reply.len(),
+            outcome: Ok(()),
             answer: Some(answer),
         },
         Err(errno) => refuse(errno, &mut call.reply),
@@ -172,6 +195,7 @@ pub(super) fn refuse<'c, S: ServerImpl>(errno: Errno, reply: &mut Payload<'_>) -
     Outgoing {
         mid: Mid::ERROR,
         len: reply.len(),
+        outcome: Err(errno),
         answer: None,
     }
 }

@@ -31,6 +31,8 @@ mod opts;
 mod quota;
 mod rename_lock;
 mod tree;
+mod waits;
+mod watched;
 
 use core::fmt;
 use std::collections::HashMap;
@@ -39,7 +41,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use flipcall::Spinners;
+use flipcall::{Spinners, WaitStats};
 use parking_lot::{Condvar, Mutex};
 
 pub use backend::{
@@ -58,7 +60,9 @@ pub use quota::{Quota, Share};
 pub use tree::Node;
 
 use crate::Errno;
+use crate::observe::Observer;
 use connection::Connection;
+use waits::Waits;
 
 /// A tree of nodes, and the connections to it.
 ///
@@ -132,8 +136,9 @@ pub struct Census {
     pub ids: usize,
     /// Objects: what ids stand for, and what lives on without one.
     pub objects: usize,
-    /// Nodes of the tree, the root included.
-    pub nodes: usize,
+    /// Descriptors that back ends have open for clients; for a back end that does
+    /// [not count](ServerImpl::count_descriptors) them, the objects.
+    pub descriptors: usize,
 }
 
 impl<S: ServerImpl> Server<S> {
@@ -141,6 +146,16 @@ impl<S: ServerImpl> Server<S> {
     #[must_use]
     pub fn new(max_connections: usize) -> Server<S> {
         Server::with_handlers(max_connections, dispatch::default_handlers())
+    }
+
+    /// As [`new`](Self::new), with somebody who sees each request.
+    #[must_use]
+    pub fn observed(max_connections: usize, observer: Arc<dyn Observer>) -> Server<S> {
+        Server::build(
+            max_connections,
+            dispatch::default_handlers(),
+            Some(observer),
+        )
     }
 
     /// The handlers that [`new`](Self::new) uses.
@@ -152,10 +167,20 @@ impl<S: ServerImpl> Server<S> {
     /// As [`new`](Self::new), with handlers of the caller's, who is a test.
     #[must_use]
     pub fn with_handlers(max_connections: usize, handlers: RpcHandlers<S>) -> Server<S> {
+        Server::build(max_connections, handlers, None)
+    }
+
+    fn build(
+        max_connections: usize,
+        handlers: RpcHandlers<S>,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Server<S> {
         let shared = connection::Shared {
             tree: tree::Tree::new(),
             handlers,
             spinners: Spinners::new(),
+            observer,
+            waits: Waits::default(),
         };
         let connections = Connections {
             next: 1,
@@ -272,7 +297,19 @@ impl<S: ServerImpl> Server<S> {
         running.for_each(|connection| connection.cut());
     }
 
-    /// Counts what the server holds. Walks the tree, so it is not for a busy loop.
+    /// Counts the nodes of the tree, the root included. Walks the tree, so it is not for a busy loop.
+    #[must_use]
+    pub fn count_nodes(&self) -> usize {
+        self.inner.shared.tree.count()
+    }
+
+    /// How the waits for requests went, on all channels that there are and have been.
+    #[must_use]
+    pub fn wait_stats(&self) -> WaitStats {
+        self.inner.shared.waits.sum()
+    }
+
+    /// Counts what the server holds.
     #[must_use]
     pub fn census(&self) -> Census {
         let connections = self.inner.connections.lock();
@@ -281,12 +318,13 @@ impl<S: ServerImpl> Server<S> {
             channels: 0,
             ids: 0,
             objects: 0,
-            nodes: self.inner.shared.tree.count(),
+            descriptors: 0,
         };
         for connection in connections.running.values().filter_map(Weak::upgrade) {
             census.channels += connection.channels().len();
             census.ids += connection.fds().len();
             census.objects += connection.fds().object_count();
+            census.descriptors += connection.descriptor_count();
         }
         census
     }

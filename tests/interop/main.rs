@@ -91,8 +91,9 @@ fn our_server_passes(parent: &Path, readonly: bool) -> Result<(), String> {
     if !failed.is_empty() || !content {
         return Err(format!("{}\n{}", failed.join("\n"), lines[lines.len() - 1]));
     }
-    if census.nodes != 1 {
-        return Err(format!("left behind: {census:?}"));
+    let nodes = server.count_nodes();
+    if nodes != 1 {
+        return Err(format!("left behind: {nodes} nodes, {census:?}"));
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ fn a_directory_never_gets_below_itself() {
     rename(&mut socket, (b, "c"), (root, "c")).unwrap();
     unlink(&mut socket, root, "a").unwrap();
     close(&mut socket, &[a, b, c]);
-    assert_eq!(scene.server.census().nodes, 1);
+    assert_eq!(scene.server.count_nodes(), 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! What waiting came to, in numbers.
 
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What the waits and hand-overs of one endpoint came to, since it was made.
@@ -31,6 +32,18 @@ pub struct WaitStats {
     pub spin_misses: u64,
     /// How often the thread was moved to another CPU.
     pub moves: u64,
+}
+
+/// The sum of several endpoints.
+impl AddAssign for WaitStats {
+    fn add_assign(&mut self, other: WaitStats) {
+        self.parks += other.parks;
+        self.wakes += other.wakes;
+        self.elided_wakes += other.elided_wakes;
+        self.spin_hits += other.spin_hits;
+        self.spin_misses += other.spin_misses;
+        self.moves += other.moves;
+    }
 }
 
 /// The counters behind [`WaitStats`]: one writer, any number of readers.

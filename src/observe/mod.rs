@@ -1,0 +1,100 @@
+//! Watching requests as they are answered, on either side.
+//!
+//! An [`Observer`] hands a [`Watch`] to each thread that serves, and to each communicator of a client.
+//! Where there is none, a request pays one branch for it. [`Tracer`] is an observer that writes a
+//! line for each request.
+#![forbid(unsafe_code)]
+
+mod line;
+mod queue;
+mod trace;
+
+use core::fmt;
+use std::sync::Arc;
+
+use flipcall::SharedBytes;
+
+pub use line::Line;
+pub use queue::{Queue, Sink};
+pub use trace::Tracer;
+
+use crate::Errno;
+use crate::wire::Mid;
+
+/// Wants to see requests.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// Called when a thread begins to serve a client, or a client begins to use a communicator.
+    /// What it returns sees all that happens there, and is dropped at the end.
+    fn watch(&self, via: Via) -> Box<dyn Watch>;
+}
+
+/// Sees the requests of one communicator, one after the other.
+///
+/// What it does, the client waits for.
+pub trait Watch: fmt::Debug + Send {
+    /// A request has come (on a server), or is about to leave (on a client).
+    fn begin(&mut self, mid: Mid);
+
+    /// The reply is written, but not sent (on a server), or has come (on a client).
+    fn end(&mut self, exchange: &Exchange<'_>);
+}
+
+/// Which way a request took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// The socket of the connection with this number, counted from 1.
+    Socket(u64),
+    /// A channel: the number of its connection, and its own, counted from 0.
+    Channel(u64, u64),
+}
+
+/// `socket 1`, `channel 1.0`: what the threads of a server are called.
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Via::Socket(connection) => write!(f, "socket {connection}"),
+            Via::Channel(connection, number) => write!(f, "channel {connection}.{number}"),
+        }
+    }
+}
+
+/// A request and what became of it.
+#[derive(Debug)]
+pub struct Exchange<'x> {
+    /// The message.
+    pub mid: Mid,
+    /// The start of the request's payload, in private memory: at least
+    /// [`PREFIX`](crate::wire::describe::PREFIX) bytes, if there are so many, without the data of
+    /// a PWrite.
+    pub request: &'x [u8],
+    /// The length of the request's payload in bytes.
+    pub request_len: usize,
+    /// The payload of the reply. The peer may be changing it.
+    pub reply: SharedBytes<'x>,
+    /// The error, if there was one; the payload says nothing else then.
+    pub outcome: Result<(), Errno>,
+    /// How many descriptors come with the reply.
+    pub descriptors: usize,
+}
+
+/// Several observers as one.
+impl Observer for Vec<Arc<dyn Observer>> {
+    fn watch(&self, via: Via) -> Box<dyn Watch> {
+        Box::new(Watches(
+            self.iter().map(|observer| observer.watch(via)).collect(),
+        ))
+    }
+}
+
+#[derive(Debug)]
+struct Watches(Vec<Box<dyn Watch>>);
+
+impl Watch for Watches {
+    fn begin(&mut self, mid: Mid) {
+        self.0.iter_mut().for_each(|watch| watch.begin(mid));
+    }
+
+    fn end(&mut self, exchange: &Exchange<'_>) {
+        self.0.iter_mut().for_each(|watch| watch.end(exchange));
+    }
+}
