@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use lisafs::Errno;
 use lisafs::client::{Client, ClientOptions, Communicator, Reply, Socket};
@@ -11,7 +11,6 @@ use lisafs::host::{HostFs, HostOptions};
 use lisafs::observe::{Exchange, Observer, Tracer, Via, Watch};
 use lisafs::server::{ConnectionOpts, Server};
 use lisafs::wire::{FdId, Mid, PReadReq};
-use parking_lot::Mutex;
 
 /// A trace in memory.
 #[derive(Clone, Default)]
@@ -24,7 +23,7 @@ impl Recorder {
 
     /// What was said of requests that went this way, without the times.
     fn lines(&self, via: &str) -> Vec<String> {
-        let bytes = self.0.lock();
+        let bytes = self.0.lock().unwrap();
         let lines = str::from_utf8(&bytes).unwrap().lines();
         let lines = lines.filter_map(|line| line.trim_start().split_once(' '));
         let lines = lines.filter_map(|(_, line)| line.strip_prefix(via)?.strip_prefix(' '));
@@ -159,11 +158,13 @@ struct Counting {
 
 impl Watch for Counting {
     fn begin(&mut self, mid: Mid) {
-        self.counter.0.lock().push((self.via, mid, false));
+        let mut seen = self.counter.0.lock().unwrap();
+        seen.push((self.via, mid, false));
     }
 
     fn end(&mut self, exchange: &Exchange<'_>) {
-        self.counter.0.lock().push((self.via, exchange.mid, true));
+        let mut seen = self.counter.0.lock().unwrap();
+        seen.push((self.via, exchange.mid, true));
     }
 }
 
@@ -194,9 +195,9 @@ fn several_observers_see_what_one_would() {
         worker.serve(Mid::PREAD, &mut read, &mut reply).0,
         Mid::ERROR
     );
-    let seen = first.0.lock().clone();
+    let seen = first.0.lock().unwrap().clone();
     let via = Via::Socket(1);
     let expected = [Mid::MOUNT, Mid::PREAD].map(|mid| [(via, mid, false), (via, mid, true)]);
     assert_eq!(seen, expected.concat());
-    assert_eq!(seen, *second.0.lock());
+    assert_eq!(seen, *second.0.lock().unwrap());
 }

@@ -2,13 +2,11 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
 
 use super::Line;
 
@@ -21,7 +19,8 @@ pub trait Sink: fmt::Debug + Send + Sync {
 /// Whoever makes a line waits until it is written. What cannot be written is lost.
 impl<W: Write + fmt::Debug + Send> Sink for Mutex<W> {
     fn line(&self, line: &Line) {
-        let _ = self.lock().write_all(line.as_str().as_bytes());
+        let mut writer = self.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = writer.write_all(line.as_str().as_bytes());
     }
 }
 

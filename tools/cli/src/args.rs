@@ -77,6 +77,10 @@ pub(crate) struct Args {
     #[arg(long, global = true, value_name = "N", default_value_t = 2)]
     pub(crate) channels: usize,
 
+    /// Write a line for each request on stderr, as strace does for system calls
+    #[arg(long, global = true)]
+    pub(crate) trace: bool,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }

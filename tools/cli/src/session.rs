@@ -2,16 +2,18 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::env;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{self, Child, Stdio};
+use std::sync::{Arc, Mutex};
 
 use flipcall::WaitPolicy;
 use lisafs::Errno;
 use lisafs::client::{Client, ClientOptions, Socket};
+use lisafs::observe::{Observer, Tracer};
 
 use crate::args::Args;
 use crate::failure::Stop;
@@ -25,6 +27,7 @@ pub(crate) struct Session {
     name: String,
     options: ClientOptions,
     wait: WaitPolicy,
+    trace: Option<Arc<dyn Observer>>,
     stream: RefCell<Option<UnixStream>>,
     client: OnceCell<Client>,
     // The last field: it waits for the gofer to end, which the end of the others makes it do.
@@ -50,9 +53,19 @@ impl Session {
             }
             (None, None, None) => return Err(Stop::Trouble("there is no server".to_owned())),
         };
+        // Whoever reads the trace is whoever waits for this program, so it waits for them.
+        let trace: Option<Arc<dyn Observer>> = args.trace.then(|| {
+            let stderr = Arc::new(Mutex::new(io::stderr()));
+            Arc::new(Tracer::new(stderr)) as _
+        });
+        let mut options = ClientOptions::new().channels(args.channels).wait(args.wait);
+        if let Some(trace) = &trace {
+            options = options.observer(Arc::clone(trace));
+        }
         Ok(Session {
             name,
-            options: ClientOptions::new().channels(args.channels).wait(args.wait),
+            options,
+            trace,
             wait: args.wait,
             stream: RefCell::new(Some(stream)),
             client: OnceCell::new(),
@@ -79,7 +92,11 @@ impl Session {
 
     /// The bare socket, for those who make no other use of the connection.
     pub(crate) fn socket(&self) -> Result<Socket, Stop> {
-        Ok(Socket::from(self.stream()?))
+        let mut socket = Socket::from(self.stream()?);
+        if let Some(trace) = &self.trace {
+            socket.observe(&**trace);
+        }
+        Ok(socket)
     }
 
     fn stream(&self) -> Result<UnixStream, Stop> {

@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::builder::ValueParser;
+use clap::builder::{FalseyValueParser, ValueParser};
 use clap::{ArgGroup, Parser, Subcommand};
 use flipcall::WaitPolicy;
 use lisafs::host::{CharacterDevices, HostFifo, HostOptions, HostUds};
@@ -42,6 +42,12 @@ pub(crate) enum Verb {
 /// said on stderr, in the debug log of runsc, and where containerd and Docker show it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunscOptions {
+    /// Write a line for each request into the debug log of runsc, as strace does for system calls
+    ///
+    /// For a gofer that runsc starts, LISAFS_TRACE=1 in the environment of runsc does the same.
+    #[arg(long, env = "LISAFS_TRACE", value_parser = FalseyValueParser::new())]
+    pub(crate) trace: bool,
+
     /// The command line of the gofer that runsc starts: `runsc-gofer ... gofer ...`
     #[arg(last = true, required = true, value_name = "ARGV")]
     pub(crate) argv: Vec<OsString>,
@@ -176,6 +182,13 @@ pub(crate) struct ServeOptions {
     /// Whether to lock this process in: off
     #[arg(long, value_name = "HOW", default_value = "off", value_parser = ValueParser::new(Sandbox::from_str))]
     pub(crate) sandbox: Sandbox,
+
+    /// Write a line for each request on stderr, as strace does for system calls
+    ///
+    /// No client waits for whoever reads them: lines that are not taken in time are left out, and
+    /// how many is said. Names are shown, contents of files are not.
+    #[arg(long)]
+    pub(crate) trace: bool,
 
     /// What to log on stderr: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "warn")]

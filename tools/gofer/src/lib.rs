@@ -18,6 +18,7 @@
 //! | `signals` | SIGTERM and SIGINT as events |
 //! | `serve` | accepting, serving, draining |
 //! | `runsc` | being the gofer of a stock runsc |
+//! | `trace` | what they were asked, line by line |
 //! | `failure` | what can be in the way |
 //! | `jail` | the mounts and capabilities that are left to it |
 //! | `sys` | system calls that nix has no safe call for |
@@ -35,6 +36,7 @@ mod runsc;
 mod serve;
 mod signals;
 mod sys;
+mod trace;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -70,7 +72,7 @@ pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match args.verb {
         Verb::Serve(options) => serve(&options),
-        Verb::Runsc(options) => runsc::run(options.argv),
+        Verb::Runsc(options) => runsc::run(options.argv, options.trace),
         Verb::Install(options) => report(install::install(&options)),
         Verb::Uninstall(options) => report(install::uninstall(&options)),
     }

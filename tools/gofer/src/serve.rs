@@ -16,6 +16,7 @@ use crate::args::{Sandbox, ServeOptions};
 use crate::failure::{Failure, cannot};
 use crate::listener::Listener;
 use crate::signals::{Event, Signals};
+use crate::trace::Trace;
 use crate::{inherited, process};
 
 /// How long requests that are running get when the process is told to end.
@@ -41,8 +42,10 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
             "--max-fds is more than this process may have: raise its limit of open files"
         );
     }
-    let gofer = Gofer::new(options, limits)?;
     let signals = Signals::block().map_err(cannot("cannot take over the signals"))?;
+    // After the signals, as its thread is not to get them.
+    let trace = options.trace.then(Trace::to_stderr).transpose()?;
+    let gofer = Gofer::new(options, limits, trace.as_ref())?;
     match (client, &options.listen) {
         (Some(client), _) => gofer.serve_one(client, signals),
         (None, Some(path)) => gofer.serve_all(Listener::bind(path)?, signals),
@@ -59,7 +62,11 @@ struct Gofer<'o> {
 }
 
 impl<'o> Gofer<'o> {
-    fn new(options: &'o ServeOptions, limits: ConnectionOpts) -> Result<Gofer<'o>, Failure> {
+    fn new(
+        options: &'o ServeOptions,
+        limits: ConnectionOpts,
+        trace: Option<&Trace>,
+    ) -> Result<Gofer<'o>, Failure> {
         // Opened once, so that all clients see one tree, whatever happens to the name.
         let root = open(
             &options.dir,
@@ -74,7 +81,10 @@ impl<'o> Gofer<'o> {
             options,
             limits,
             root,
-            server: Server::new(options.max_connections),
+            server: match trace {
+                Some(trace) => Server::observed(options.max_connections, trace.observer()),
+                None => Server::new(options.max_connections),
+            },
         };
         // What is wrong with the directory is better said now than to the first client.
         gofer.backend()?;

@@ -8,5 +8,6 @@ mod listing;
 mod measure;
 mod refuse;
 mod rpc;
+mod trace;
 mod transfer;
 mod tree;

@@ -14,6 +14,7 @@ use tracing::info;
 
 use super::argv::Invocation;
 use crate::failure::Failure;
+use crate::trace::Trace;
 
 /// How many descriptors a connection gets at most, however many there are.
 const MOST_FDS: usize = 1 << 20;
@@ -84,8 +85,13 @@ impl Files {
         self,
         connections: Vec<Connection>,
         descriptors: usize,
+        trace: Option<&Trace>,
     ) -> Result<(), Failure> {
-        let server = Server::new(connections.len().max(1));
+        let most = connections.len().max(1);
+        let server = match trace {
+            Some(trace) => Server::observed(most, trace.observer()),
+            None => Server::new(most),
+        };
         let limits = ConnectionOpts {
             // Not a share each: one sandbox is behind all of them, and the root of a container with
             // many mounts needs no less. The rest is for sockets and channels.

@@ -51,15 +51,15 @@ use crate::failure::Failure;
 const FATAL: u8 = 128;
 
 /// Serves a sandbox, given the command line that `runsc` gives its gofer, the name of the program
-/// included.
-pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
+/// included. With `trace` each request is logged.
+pub(crate) fn run(argv: Vec<OsString>, trace: bool) -> ExitCode {
     log::learn_time_zone();
     // Before anything is understood, as a command line that is not understood is worth a word.
     let number = argv::log_fd(&argv);
     let log = number.and_then(|number| donated::take("log-fd", number).ok().map(File::from));
     let report = |why: &Failure| log::fatal(log.as_ref(), why);
     let invocation = argv::parse(argv).map_err(Failure::from).inspect_err(report);
-    match invocation.and_then(|invocation| serve::run(&invocation, report)) {
+    match invocation.and_then(|invocation| serve::run(&invocation, trace, report)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(FATAL),
     }

@@ -23,6 +23,7 @@ use super::open_mount::MountOpener;
 use super::spec::{Mount, Spec};
 use super::{handshake, log};
 use crate::failure::{Failure, cannot};
+use crate::trace::Trace;
 use crate::{jail, panics, process};
 
 /// What takes care of files of all owners. Nothing of it gets at another process, or changes mounts.
@@ -42,10 +43,14 @@ const KEPT_TO_CONNECT: [Capability; 2] = [Capability::CAP_SETGID, Capability::CA
 ///
 /// What goes wrong is told to `report`, and before the sandbox knows of the mounts that is while it still
 /// waits for them: as soon as it waits in vain, runsc kills this process.
-pub(crate) fn run(invocation: &Invocation, report: impl Fn(&Failure)) -> Result<(), Failure> {
+pub(crate) fn run(
+    invocation: &Invocation,
+    trace: bool,
+    report: impl Fn(&Failure),
+) -> Result<(), Failure> {
     let mut donated = Donated::take(&invocation.fds).inspect_err(&report)?;
     let prepared = prepare(invocation, &mut donated).inspect_err(&report)?;
-    serve(invocation, donated, prepared).inspect_err(report)
+    serve(invocation, donated, prepared, trace).inspect_err(report)
 }
 
 /// All that is there before the sandbox is told of its mounts.
@@ -108,7 +113,12 @@ fn prepare(invocation: &Invocation, donated: &mut Donated) -> Result<Prepared, F
     })
 }
 
-fn serve(invocation: &Invocation, mut donated: Donated, prepared: Prepared) -> Result<(), Failure> {
+fn serve(
+    invocation: &Invocation,
+    mut donated: Donated,
+    prepared: Prepared,
+    trace: bool,
+) -> Result<(), Failure> {
     let Prepared {
         plan,
         files,
@@ -130,7 +140,9 @@ fn serve(invocation: &Invocation, mut donated: Donated, prepared: Prepared) -> R
         readonly: false,
         devices: true,
     }));
-    files.serve(connections, descriptors)?;
+    // Its thread gets what this one has left.
+    let trace = trace.then(Trace::to_log).transpose()?;
+    files.serve(connections, descriptors, trace.as_ref())?;
     if let Some(socket) = donated.sentry_exit.take() {
         handshake::wait_for_sandbox(socket);
     }

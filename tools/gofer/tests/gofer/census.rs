@@ -106,9 +106,10 @@ fn a_thousand_clients_leave_no_node_and_no_id_behind() {
             channels: 0,
             ids: 1,
             objects: 1,
-            nodes: 1
+            descriptors: 1
         }
     );
+    assert_eq!(server.count_nodes(), 1);
     use_connections(connect);
     let mut after = server.census();
     eventually("all connections have ended", || {
@@ -116,6 +117,7 @@ fn a_thousand_clients_leave_no_node_and_no_id_behind() {
         after.connections == before.connections
     });
     assert_eq!(after, before);
+    assert_eq!(server.count_nodes(), 1);
     drop(keeper);
     server.wait();
 }

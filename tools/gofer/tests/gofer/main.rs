@@ -9,3 +9,4 @@ mod refuse;
 mod runsc;
 mod serve;
 mod signals;
+mod trace;
