@@ -101,16 +101,18 @@ pub(crate) struct UninstallOptions {
 /// Serve a directory
 ///
 /// Serves DIR, and all below it, to the clients that connect to a socket; or to the one client at
-/// the other end of a socket that was inherited. Clients can do what this process can do, so run it
+/// the other end of a socket that was inherited. Without --listen and --fd the socket is one that
+/// listens already and is passed on by systemd, or as systemd does it (LISTEN_FDS). Clients can do what this process can do, so run it
 /// as a user that may do no more than they should.
 ///
 /// SIGTERM and SIGINT end it: requests that are running are answered, the socket is removed. A
-/// second signal ends it at once.
+/// second signal ends it at once. SIGUSR2 has it accept no more clients, and end when those that it
+/// has are done: a successor that was given the same socket takes the others.
 ///
 /// Exits with 0 when all clients were served to the end, with 1 when a request was still running
 /// after the ten seconds that it gets, and with 2 when it cannot serve.
 #[derive(Debug, clap::Args)]
-#[command(group(ArgGroup::new("where").required(true).args(["listen", "fd"])))]
+#[command(group(ArgGroup::new("where").args(["listen", "fd"])))]
 pub(crate) struct ServeOptions {
     /// The directory to serve
     pub(crate) dir: PathBuf,
@@ -189,6 +191,13 @@ pub(crate) struct ServeOptions {
     /// how many is said. Names are shown, contents of files are not.
     #[arg(long)]
     pub(crate) trace: bool,
+
+    /// Make a socket at this path, for this user only, on which metrics can be asked for
+    ///
+    /// In the format that Prometheus scrapes: `curl --unix-socket SOCKET http://gofer/metrics`. A
+    /// socket that is there already is replaced if nobody listens on it. `lisafs top` shows them.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) metrics: Option<PathBuf>,
 
     /// What to log on stderr: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "warn")]

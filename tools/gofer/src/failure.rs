@@ -38,6 +38,13 @@ pub(crate) enum Failure {
     Listen { path: PathBuf, source: Errno },
     #[error("--fd {number}: {why}")]
     Fd { number: i32, why: Unfit },
+    #[error("the socket that LISTEN_FDS passes on: {0}")]
+    Passed(Unfit),
+    #[error(
+        "there is no socket to serve: make one with --listen, or name one with --fd, or pass one on \
+         as systemd does"
+    )]
+    NoSocket,
     #[error("LISAFS_WAIT, in the environment of runsc: {0}")]
     Wait(ParseWaitPolicyError),
     #[error(transparent)]

@@ -1,8 +1,12 @@
-//! The connected socket that `--fd` names.
+//! Sockets that this process was started with: the connected one that `--fd` names, and the
+//! listening one of socket activation, see sd_listen_fds(3).
 #![forbid(unsafe_code)]
 
+use std::env;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process;
+use std::str::FromStr;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -25,6 +29,12 @@ pub enum Unfit {
     /// It listens, or does nothing yet.
     #[error("this socket is not connected: use --listen to accept connections")]
     NotConnected,
+    /// It is connected, or does nothing yet.
+    #[error("this socket does not listen: pass one on that does")]
+    NotListening,
+    /// There are others, and nothing says which one to serve.
+    #[error("{0} sockets are passed on: have it be a single one")]
+    Several(usize),
     /// It cannot be looked at.
     #[error(transparent)]
     System(#[from] Errno),
@@ -39,15 +49,53 @@ pub enum Unfit {
 /// # Errors
 /// If it is something else.
 pub fn take(number: RawFd) -> Result<UnixStream, Unfit> {
-    let fd = sys::take_inherited(number).map_err(|errno| match errno {
-        Errno::EBADF => Unfit::NotOpen,
-        other => Unfit::System(other),
-    })?;
-    check(fd)
+    check(own(number)?)
 }
 
-fn check(fd: OwnedFd) -> Result<UnixStream, Unfit> {
-    let kind = match getsockopt(&fd, sockopt::SockType) {
+/// The first descriptor that is passed on, by sd_listen_fds(3).
+const LISTEN_FDS_START: RawFd = 3;
+
+/// Takes over the listening socket that this process was started with, as systemd passes it on: if
+/// LISTEN_PID is this process, LISTEN_FDS descriptors were. `None` if none was.
+///
+/// To be called as [`take`] is.
+///
+/// # Errors
+/// If it is something else, or there are several.
+pub(crate) fn take_listener() -> Result<Option<UnixListener>, Unfit> {
+    let count = match (variable::<u32>("LISTEN_PID"), variable("LISTEN_FDS")) {
+        (Some(pid), Some(count)) if pid == process::id() => count,
+        _ => 0,
+    };
+    match count {
+        0 => return Ok(None),
+        1 => {}
+        several => return Err(Unfit::Several(several)),
+    }
+    check_listener(own(LISTEN_FDS_START)?).map(Some)
+}
+
+fn variable<T: FromStr>(name: &str) -> Option<T> {
+    env::var(name).ok()?.parse().ok()
+}
+
+fn own(number: RawFd) -> Result<OwnedFd, Unfit> {
+    sys::take_inherited(number).map_err(|errno| match errno {
+        Errno::EBADF => Unfit::NotOpen,
+        other => Unfit::System(other),
+    })
+}
+
+fn check_listener(fd: OwnedFd) -> Result<UnixListener, Unfit> {
+    check_kind(&fd)?;
+    if !getsockopt(&fd, sockopt::AcceptConn)? {
+        return Err(Unfit::NotListening);
+    }
+    Ok(UnixListener::from(fd))
+}
+
+fn check_kind(fd: &OwnedFd) -> Result<(), Unfit> {
+    let kind = match getsockopt(fd, sockopt::SockType) {
         Err(Errno::ENOTSOCK) => return Err(Unfit::NotAUnixStream),
         other => other?,
     };
@@ -55,6 +103,11 @@ fn check(fd: OwnedFd) -> Result<UnixStream, Unfit> {
     if kind != SockType::Stream || address.family() != Some(AddressFamily::Unix) {
         return Err(Unfit::NotAUnixStream);
     }
+    Ok(())
+}
+
+fn check(fd: OwnedFd) -> Result<UnixStream, Unfit> {
+    check_kind(&fd)?;
     match getpeername::<SockaddrStorage>(fd.as_raw_fd()) {
         Err(Errno::ENOTCONN) => return Err(Unfit::NotConnected),
         other => other?,
@@ -67,7 +120,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
-    use super::{Unfit, check};
+    use super::{Unfit, check, check_listener};
 
     #[test]
     fn a_connected_unix_stream_is_fit() {
@@ -87,5 +140,20 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         assert_eq!(check(tcp.into()).err(), Some(Unfit::NotAUnixStream));
+    }
+    #[test]
+    fn only_a_unix_stream_that_listens_can_be_accepted_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("s")).unwrap();
+        assert!(check_listener(listener.into()).is_ok());
+        let (connected, _peer) = UnixStream::pair().unwrap();
+        let why = check_listener(connected.into()).err();
+        assert_eq!(why, Some(Unfit::NotListening));
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let why = check_listener(tcp.into()).err();
+        assert_eq!(why, Some(Unfit::NotAUnixStream));
+        let file = tempfile::tempfile().unwrap();
+        let why = check_listener(file.into()).err();
+        assert_eq!(why, Some(Unfit::NotAUnixStream));
     }
 }

@@ -18,6 +18,7 @@
 //! | `signals` | SIGTERM and SIGINT as events |
 //! | `serve` | accepting, serving, draining |
 //! | `runsc` | being the gofer of a stock runsc |
+//! | `metrics` | what was served, in numbers, on a socket |
 //! | `trace` | what they were asked, line by line |
 //! | `failure` | what can be in the way |
 //! | `jail` | the mounts and capabilities that are left to it |
@@ -29,6 +30,7 @@ mod inherited;
 mod install;
 mod jail;
 mod listener;
+mod metrics;
 mod multiplexer;
 mod panics;
 mod process;

@@ -1,4 +1,4 @@
-//! The socket that `--listen` makes.
+//! The socket on which clients connect: one that this process makes, or one that is passed to it.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -17,12 +17,19 @@ use tracing::warn;
 
 use crate::failure::Failure;
 
-/// A listening socket, which takes its name along when it goes.
+/// A listening socket. One that was made here takes its name along when it goes.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UnixListener,
+    /// Removed when this is dropped.
+    _name: Option<Name>,
+}
+
+/// The name of a socket that was made here.
+#[derive(Debug)]
+struct Name {
     path: PathBuf,
-    /// Device and inode of the name, which may be somebody else's by the end.
+    /// Device and inode, which may be somebody else's by the end.
     identity: Option<(u64, u64)>,
 }
 
@@ -51,14 +58,25 @@ impl Listener {
         // From here on an error has to remove the name again, which the drop does.
         let listener = Listener {
             socket: UnixListener::from(socket),
-            path: path.to_owned(),
-            identity,
+            _name: Some(Name {
+                path: path.to_owned(),
+                identity,
+            }),
         };
         listen(&listener.socket, Backlog::MAXCONN).map_err(failed)?;
         Ok(listener)
     }
 
-    /// Takes a connection; `None` if it was given up meanwhile.
+    /// Accepts on a socket that others may accept on as well, and whose name is theirs.
+    pub(crate) fn adopt(socket: UnixListener) -> io::Result<Listener> {
+        socket.set_nonblocking(true)?;
+        Ok(Listener {
+            socket,
+            _name: None,
+        })
+    }
+
+    /// Takes a connection; `None` if it was given up meanwhile, or somebody else has taken it.
     pub(crate) fn accept(&self) -> io::Result<Option<UnixStream>> {
         match self.socket.accept() {
             Ok((stream, _)) => Ok(Some(stream)),
@@ -83,7 +101,7 @@ impl AsFd for Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for Name {
     fn drop(&mut self) {
         let now = fs::symlink_metadata(&self.path).ok().map(identity);
         if now.is_some()
@@ -195,6 +213,20 @@ mod tests {
                 ..
             })
         ));
+    }
+
+    #[test]
+    fn a_socket_that_was_passed_on_keeps_its_name() {
+        let dir = dir();
+        let path = dir.path().join("s");
+        let owner = UnixListener::bind(&path).unwrap();
+        let listener = Listener::adopt(owner.try_clone().unwrap()).unwrap();
+        assert!(listener.accept().unwrap().is_none());
+        UnixStream::connect(&path).unwrap();
+        assert!(listener.accept().unwrap().is_some());
+        drop(listener);
+        UnixStream::connect(&path).unwrap();
+        drop(owner);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT as events.
+//! SIGTERM, SIGINT and SIGUSR2 as events.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,10 +10,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::sys;
 
-/// The signals that end the process, held back until somebody waits for them.
+/// What wants the process to end.
+const ENDING: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
+
+/// The signals that say something to the process, held back until somebody waits for them.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    mask: SigSet,
     fd: SignalFd,
 }
 
@@ -37,8 +39,10 @@ pub fn heeded(signals: impl IntoIterator<Item = Signal>) -> nix::Result<SigSet> 
 /// What a wait ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A signal wants the process to end.
-    Signal,
+    /// SIGTERM or SIGINT wants the process to end.
+    End,
+    /// SIGUSR2 wants it to leave new clients to others.
+    Retire,
     /// There is something to read.
     Readable,
     /// The time is up.
@@ -48,10 +52,12 @@ pub(crate) enum Event {
 impl Signals {
     /// Holds the signals back, for this thread and those that it starts from here on.
     pub(crate) fn block() -> nix::Result<Signals> {
-        let mask = heeded([Signal::SIGTERM, Signal::SIGINT])?;
+        let mut mask = heeded(ENDING)?;
+        mask.add(Signal::SIGUSR2);
         mask.thread_block()?;
-        let fd = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC)?;
-        Ok(Signals { mask, fd })
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let fd = SignalFd::with_flags(&mask, flags)?;
+        Ok(Signals { fd })
     }
 
     /// Waits for a signal, or until `other` can be read, whichever comes first.
@@ -75,20 +81,20 @@ impl Signals {
                 Err(Errno::EINTR) => {}
                 Err(why) => return Err(why),
                 Ok(0) => return Ok(Event::Timeout),
-                Ok(_) => break,
+                Ok(_) => {}
+            }
+            if fds.first().and_then(PollFd::any) != Some(true) {
+                return Ok(Event::Readable);
+            }
+            if let Some(signal) = self.fd.read_signal()? {
+                let retire = i32::try_from(signal.ssi_signo) == Ok(libc::SIGUSR2);
+                return Ok(if retire { Event::Retire } else { Event::End });
             }
         }
-        let signalled = fds.first().and_then(PollFd::any) == Some(true);
-        Ok(if signalled {
-            Event::Signal
-        } else {
-            Event::Readable
-        })
     }
 
-    /// Takes the signal that has come, and lets the next one end the process.
+    /// Lets the next signal that wants the process to end do so.
     pub(crate) fn release(self) -> nix::Result<()> {
-        self.fd.read_signal()?;
-        self.mask.thread_unblock()
+        SigSet::from_iter(ENDING).thread_unblock()
     }
 }

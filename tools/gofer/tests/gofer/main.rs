@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)] // outside of test functions, too
 
 mod census;
+mod handover;
 mod install;
+mod metrics;
 mod mixed;
 mod process;
 mod refuse;

@@ -120,6 +120,26 @@ fn what_is_not_mounted_read_only_is_not_donated() {
     assert_eq!(wait(&mut gofer).code(), Some(0));
 }
 
+#[test]
+fn requests_are_traced_into_the_debug_log() {
+    let bundle = bundle();
+    let flags = ["--TESTONLY-unsafe-nonroot=true", "--debug-log-fd=7"];
+    let around = ["env", "LISAFS_TRACE=1"];
+    let donated = "5>mounts 7>>debug";
+    let (mut gofer, socket) = start(bundle.path(), &around, donated, &flags);
+    let client = ClientOptions::new()
+        .channels(0)
+        .donations(false)
+        .from_stream(socket)
+        .unwrap();
+    assert_eq!(client.read("file").unwrap(), b"text");
+    drop(client);
+    assert_eq!(wait(&mut gofer).code(), Some(0));
+    let log = fs::read_to_string(bundle.path().join("debug")).unwrap();
+    let traced = |line: &&str| line.starts_with('I') && line.contains(" socket 1 PRead(offset=0, ");
+    assert!(log.lines().any(|line| traced(&line)), "{log}");
+}
+
 /// A file of the time zone database: an offset that nobody has.
 fn time_zone() -> Vec<u8> {
     let mut file = b"TZif".to_vec();

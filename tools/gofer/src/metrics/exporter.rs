@@ -1,0 +1,222 @@
+//! The socket on which the numbers can be asked for, with as much HTTP as that takes.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tracing::{debug, warn};
+
+use super::Exposition;
+use super::exposition::CONTENT_TYPE;
+use crate::failure::{Failure, cannot};
+use crate::listener::Listener;
+
+/// How long one who asks gets, from the first byte of the question to the last of the answer. Others
+/// wait meanwhile.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long a question may be, in bytes.
+const QUESTION: usize = 8 << 10;
+
+/// How long to leave somebody waiting whom there are no resources for, in milliseconds.
+const PAUSE: u16 = 100;
+
+/// A thread that answers whoever asks, one after the other, until this is dropped. The socket goes
+/// with it.
+#[derive(Debug)]
+pub(crate) struct Exporter {
+    /// Closed to end the thread.
+    stop: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Exporter {
+    /// Listens at `path`, for this user only, in place of a socket that nobody listens on.
+    pub(crate) fn start(path: &Path, exposition: Exposition) -> Result<Exporter, Failure> {
+        let failed = cannot("cannot start to answer on --metrics");
+        let listener = Listener::bind(path)?;
+        let (stop, stopped) = UnixStream::pair().map_err(&failed)?;
+        let thread = thread::Builder::new()
+            .name("metrics".to_owned())
+            .spawn(move || {
+                if let Err(why) = answer_all(&listener, &stopped, &exposition) {
+                    warn!(%why, "there are no more metrics");
+                }
+            })
+            .map_err(failed)?;
+        Ok(Exporter {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A thread that has panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn answer_all(
+    listener: &Listener,
+    stopped: &UnixStream,
+    exposition: &Exposition,
+) -> nix::Result<()> {
+    let stop = || PollFd::new(stopped.as_fd(), PollFlags::POLLIN);
+    let is_stopped = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any) == Some(true);
+    loop {
+        let mut fds = [stop(), PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        if is_stopped(fds.first()) {
+            return Ok(());
+        }
+        match listener.accept() {
+            Ok(None) => {}
+            Ok(Some(scraper)) => {
+                if let Err(why) = answer(&scraper, exposition) {
+                    debug!(%why, "somebody who asked for metrics got none");
+                }
+            }
+            Err(why) => {
+                // It stays in the queue, so the socket stays readable.
+                warn!(%why, "somebody who asks for metrics has to wait");
+                let mut fds = [stop()];
+                if poll(&mut fds, PAUSE).is_ok_and(|_| is_stopped(fds.first())) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Answers one question.
+fn answer(scraper: &UnixStream, exposition: &Exposition) -> io::Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    let question = read_question(scraper, deadline)?;
+    let (status, content_type, text) = match judge(&question) {
+        Ok(()) => match exposition.text() {
+            Ok(text) => ("200 OK", CONTENT_TYPE, text),
+            Err(_) => refusal("500 Internal Server Error"),
+        },
+        Err(status) => refusal(status),
+    };
+    let mut reply = format!(
+        "HTTP/1.0 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n",
+        text.len()
+    );
+    if !question.starts_with(b"HEAD ") {
+        reply.push_str(&text);
+    }
+    let mut rest = reply.as_bytes();
+    while !rest.is_empty() {
+        scraper.set_write_timeout(Some(left(deadline)?))?;
+        let mut to = scraper;
+        match to.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(())
+}
+
+fn refusal(status: &'static str) -> (&'static str, &'static str, String) {
+    (status, "text/plain", format!("{status}\n"))
+}
+
+/// Reads the head of a question. What follows is not looked at.
+fn read_question(scraper: &UnixStream, deadline: Instant) -> io::Result<Vec<u8>> {
+    let mut question = Vec::new();
+    let mut piece = [0; 1024];
+    while !is_complete(&question) && question.len() < QUESTION {
+        scraper.set_read_timeout(Some(left(deadline)?))?;
+        let mut from = scraper;
+        match from.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => question.extend_from_slice(piece.get(..count).unwrap_or_default()),
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(question)
+}
+
+fn is_complete(question: &[u8]) -> bool {
+    question.windows(4).any(|end| end == b"\r\n\r\n")
+        || question.windows(2).any(|end| end == b"\n\n")
+}
+
+/// Whether a question is for the metrics, or what it is answered instead.
+fn judge(question: &[u8]) -> Result<(), &'static str> {
+    if !is_complete(question) {
+        return Err("400 Bad Request");
+    }
+    let line = question.split(|byte| matches!(byte, b'\r' | b'\n')).next();
+    let mut words = line.unwrap_or_default().split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version)) = (words.next(), words.next(), words.next())
+    else {
+        return Err("400 Bad Request");
+    };
+    if !version.starts_with(b"HTTP/") {
+        return Err("400 Bad Request");
+    }
+    if !matches!(method, b"GET" | b"HEAD") {
+        return Err("405 Method Not Allowed");
+    }
+    // A scraper may have parameters of its own behind a question mark.
+    match target.split(|byte| *byte == b'?').next() {
+        Some(b"/metrics" | b"/") => Ok(()),
+        _ => Err("404 Not Found"),
+    }
+}
+
+/// How much time is left.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    match deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+        left => Ok(left),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::judge;
+
+    #[test]
+    fn only_the_metrics_can_be_asked_for() {
+        for question in [
+            "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET / HTTP/1.0\r\n\r\n",
+            "HEAD /metrics?name=x HTTP/1.1\r\n\r\n",
+            "GET /metrics HTTP/1.0\n\n",
+        ] {
+            assert_eq!(judge(question.as_bytes()), Ok(()), "{question}");
+        }
+        for (question, status) in [
+            ("", "400"),
+            ("GET /metrics HTTP/1.1\r\n", "400"),
+            ("GET /metrics\r\n\r\n", "400"),
+            ("GET /metrics FTP/1\r\n\r\n", "400"),
+            ("\u{0}\r\n\r\n", "400"),
+            ("POST /metrics HTTP/1.1\r\n\r\n", "405"),
+            ("GET /etc/passwd HTTP/1.1\r\n\r\n", "404"),
+        ] {
+            let answer = judge(question.as_bytes()).unwrap_err();
+            assert!(answer.starts_with(status), "{question}: {answer}");
+        }
+    }
+}
