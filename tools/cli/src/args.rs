@@ -7,7 +7,7 @@ use clap::{ArgGroup, Parser, Subcommand};
 use flipcall::WaitPolicy;
 
 use crate::failure::Stop;
-use crate::{change, get, link, list, ping, put, read, rpc, show};
+use crate::{change, get, link, list, ping, put, read, rpc, show, top};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,7 +87,7 @@ pub(crate) struct Args {
 
 /// Whom to talk to.
 #[derive(Debug, clap::Args)]
-#[command(group(ArgGroup::new("server").required(true).args(["connect", "fd", "serve"])))]
+#[command(group(ArgGroup::new("server").args(["connect", "fd", "serve"])))]
 pub(crate) struct Target {
     /// Talk to the server that listens on this socket
     #[arg(long, value_name = "SOCKET")]
@@ -131,4 +131,5 @@ pub(crate) enum Command {
     Ping(ping::Ping),
     Info(show::Info),
     Rpc(rpc::Rpc),
+    Top(top::Top),
 }

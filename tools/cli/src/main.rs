@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `args` | the command line; each verb's own part is with the verb |
 //! | `session` | the connection, and the private gofer of `--serve` |
-//! | `list`, `show`, `change`, `link`, `read`, `get`, `put`, `ping`, `rpc` | the verbs |
+//! | `list`, `show`, `change`, `link`, `read`, `get`, `put`, `ping`, `rpc`, `top` | the verbs |
 //! | `tree`, `pump`, `partial`, `local`, `progress`, `spot` | what get and put are made of |
 //! | `console`, `text`, `json`, `mode`, `time`, `failure` | how things are said |
 #![forbid(unsafe_code)]
@@ -32,6 +32,7 @@ mod show;
 mod spot;
 mod text;
 mod time;
+mod top;
 mod tree;
 
 use std::env;
@@ -85,6 +86,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, console: &mut Console) -> Result<(), Stop> {
+    // It talks to no server.
+    if let Command::Top(top) = &args.command {
+        return top.run(console);
+    }
     // Before anything else is opened: that could be given the number.
     let inherited = args.target.inherited()?;
     // Recursion keeps a descriptor open on each level. Less is enough for most.
@@ -114,5 +119,6 @@ fn run(args: &Args, console: &mut Console) -> Result<(), Stop> {
         (Command::Readlink(verb), _) => verb.run(&session, console),
         (Command::Ping(verb), _) => verb.run(&session, console),
         (Command::Rpc(verb), _) => verb.run(&session, console),
+        (Command::Top(verb), _) => verb.run(console),
     }
 }

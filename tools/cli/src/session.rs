@@ -51,7 +51,11 @@ impl Session {
                     .map_err(|why| Stop::Trouble(format!("{name}: cannot serve it: {why}")))?;
                 (name, stream, Some(gofer))
             }
-            (None, None, None) => return Err(Stop::Trouble("there is no server".to_owned())),
+            (None, None, None) => {
+                let why =
+                    "name a server: --connect SOCKET, --fd N, or --serve DIR for one of your own";
+                return Err(Stop::Trouble(why.to_owned()));
+            }
         };
         // Whoever reads the trace is whoever waits for this program, so it waits for them.
         let trace: Option<Arc<dyn Observer>> = args.trace.then(|| {

@@ -8,6 +8,7 @@ mod listing;
 mod measure;
 mod refuse;
 mod rpc;
+mod top;
 mod trace;
 mod transfer;
 mod tree;

@@ -132,7 +132,7 @@ fn requests(sums: &Sums, families: &mut Families<'_>) -> fmt::Result {
     let mut histogram = families.0.encode_descriptor(
         "request_duration",
         "How long requests took, from their arrival to their reply. Of a kind that is frequent \
-         one in eight is timed and counts eight times",
+         one in 32 is timed and counts 32 times",
         Some(&Unit::Seconds),
         MetricType::Histogram,
     )?;

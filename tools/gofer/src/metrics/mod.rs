@@ -25,7 +25,7 @@ const ALL_TIMED: u64 = 64;
 
 /// One in so many is timed from then on, and stands for as many. Two looks at the clock cost a
 /// twentieth of the fastest request.
-const SAMPLE: u64 = 8;
+const SAMPLE: u64 = 32;
 
 /// All that is counted.
 #[derive(Debug, Default)]
