@@ -37,10 +37,10 @@ mod work;
 
 use std::env;
 use std::io::{self, Write};
-use std::iter;
 use std::process::ExitCode;
 
 use clap::Parser;
+use lisafs_gofer::Embedded;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
@@ -54,15 +54,12 @@ const NO: u8 = 1;
 const TROUBLE: u8 = 2;
 
 fn main() -> ExitCode {
-    let mut command_line = env::args_os();
-    let program = command_line.next();
-    let mut rest = command_line.peekable();
-    if rest.next_if(|verb| verb == server::GOFER_VERB).is_some() {
+    if let Some(gofer) = Embedded::from_env() {
         // Listens, and so would go on when whoever started it is killed.
         let _ = prctl::set_pdeathsig(Signal::SIGTERM);
-        return lisafs_gofer::main(iter::once(program.unwrap_or_default()).chain(rest));
+        return gofer.run();
     }
-    if rest.next_if(|verb| verb == busy::VERB).is_some() {
+    if env::args_os().nth(1).is_some_and(|verb| verb == busy::VERB) {
         return busy::main();
     }
     let args = match Args::try_parse_from(env::args_os()) {

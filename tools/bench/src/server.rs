@@ -13,15 +13,13 @@ use std::time::{Duration, Instant};
 
 use flipcall::WaitPolicy;
 use lisafs::client::{Client, ClientOptions};
+use lisafs_gofer::Embedded;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Pid;
 
 use crate::failure::Stop;
 use crate::place::Placement;
-
-/// The verb under which this program is the gofer. Nobody is meant to type it.
-pub(crate) const GOFER_VERB: &str = "internal-gofer";
 
 /// How long a server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -191,10 +189,8 @@ impl Drop for Server {
 /// This program as a gofer.
 fn private(dir: &Path, wait: WaitPolicy, channels: usize, socket: &Path) -> io::Result<Command> {
     // By its path and not as /proc/self/exe, so that what is asked of /proc shows its name.
-    let mut command = Command::new(env::current_exe()?);
+    let mut command = Embedded::command(env::current_exe()?);
     command
-        .arg(GOFER_VERB)
-        .args(["serve", "--log", "error", "--sandbox", "off"])
         .args(["--host-uds", "all"])
         .args(["--wait", &wait.to_string()])
         .args(["--max-channels", &channels.max(1).to_string()])

@@ -1,8 +1,7 @@
 //! `lisafs-gofer`: serves a host directory to lisafs clients.
 //!
 //! The library is the whole program, so that other programs can start one of themselves without
-//! having to find a binary: they execute themselves again and call [`main`] with the command line
-//! that the binary would get.
+//! having to find a binary: they execute themselves again ([`Embedded`]).
 //!
 //! [`main`] takes the process over: it changes the umask, resource limits, signal mask and
 //! dispositions and the panic hook, and expects no other threads.
@@ -10,6 +9,7 @@
 //! | | |
 //! |---|---|
 //! | `args` | the command line |
+//! | `embedded` | the library where another program executes itself to be a gofer |
 //! | `multiplexer` | the binary where `runsc` executes it instead of itself |
 //! | `install` | making a `runsc` do so, and undoing it |
 //! | `process` | what the process is set to before it serves |
@@ -25,6 +25,7 @@
 //! | `sys` | system calls that nix has no safe call for |
 
 mod args;
+mod embedded;
 mod failure;
 mod inherited;
 mod install;
@@ -49,6 +50,7 @@ use clap::Parser;
 use tracing::error;
 
 use self::args::{Args, ServeOptions, Verb};
+pub use self::embedded::Embedded;
 pub use self::inherited::{Unfit, take as take_inherited};
 pub use self::multiplexer::start;
 pub use self::signals::heeded;
