@@ -10,7 +10,7 @@ use lisafs::host::{HostFifo, HostFs, HostOptions, HostUds};
 use lisafs::server::{ConnectionOpts, Server};
 use lisafs::wire::{Mid, StatReq, messages};
 use lisafs_conformance::{
-    Case, Differences, Need, Outcome, Report, Target, Via, cases, run, run_case,
+    Case, Differences, Need, Outcome, Probed, Report, Target, Via, cases, run, run_case,
 };
 use tempfile::TempDir;
 
@@ -195,4 +195,28 @@ fn a_server_that_hangs_up_fails_the_case_at_once() {
     let target: Arc<dyn Target> = Arc::new(Mute);
     let report = run(&target, "walk.of_nothing", |_, _, _| {});
     assert_eq!(failed(&report), 2);
+}
+
+#[test]
+fn a_server_is_asked_what_it_offers() {
+    let offers = |missing: &[Mid]| {
+        let target = Broken::without(missing);
+        let dir = target.host_dir().unwrap().to_owned();
+        let probed = Probed::new(target).unwrap();
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0);
+        let asked = [
+            Need::UserXattr,
+            Need::UnixBind,
+            Need::UnixConnect,
+            Need::Fifo,
+        ];
+        asked.map(|need| probed.offers(need))
+    };
+    assert_eq!(offers(&[]), [true; 4]);
+    assert_eq!(offers(&[Mid::FSET_XATTR]), [false, true, true, true]);
+    assert_eq!(offers(&[Mid::CONNECT]), [true, true, false, true]);
+    // Then it is a socket of the host that is connected to.
+    assert_eq!(offers(&[Mid::BIND_AT]), [true, false, true, true]);
+    // Whatever it is, nothing can be asked of it.
+    assert!(Probed::new(Broken::without(&[Mid::MKDIR_AT])).is_err());
 }
