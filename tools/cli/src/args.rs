@@ -3,18 +3,19 @@
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Parser, Subcommand};
+use clap::{ArgGroup, Parser, Subcommand, ValueHint};
 use flipcall::WaitPolicy;
 
 use crate::failure::Stop;
-use crate::{change, get, link, list, ping, put, read, rpc, show, top};
+use crate::verb::Verb;
+use crate::{shell, top};
 
 const EXAMPLES: &str = "\
 Examples:
   lisafs --serve /usr/share ls -lR .       a private server for /usr/share, and a look at it
   lisafs --connect /run/gofer.sock info    what a server can do
   lisafs --serve . put -r ~/project .      a directory, with modes, times and symbolic links
-  lisafs --serve . ping --op walk          how fast it is
+  lisafs --serve . shell                   one command after the other
 
 Try `lisafs --help` for more, and `lisafs COMMAND --help` for a command.";
 
@@ -41,6 +42,8 @@ Examples:
       A directory, with modes, times and symbolic links
   lisafs --serve . ping --op walk
       How fast it is
+  lisafs --serve . shell
+      One command after the other, with a current directory
   lisafs --serve . rpc --walk README.md FStat fd=@fd
       A single message, as it is";
 
@@ -57,6 +60,7 @@ Examples:
     after_help = EXAMPLES,
     after_long_help = MORE,
     subcommand_help_heading = "Commands",
+    override_usage = "lisafs <--connect SOCKET|--fd N|--serve DIR> [OPTIONS] COMMAND",
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -85,7 +89,11 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-/// Whom to talk to.
+/// For words of the command line that are paths of the server: no file of this machine completes
+/// them.
+pub(crate) const REMOTE: ValueHint = ValueHint::Other;
+
+/// Whom to talk to. Which commands do without, the parser cannot tell.
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new("server").args(["connect", "fd", "serve"])))]
 pub(crate) struct Target {
@@ -98,7 +106,7 @@ pub(crate) struct Target {
     pub(crate) fd: Option<i32>,
 
     /// Serve this directory, to this command alone
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) serve: Option<PathBuf>,
 }
 
@@ -116,20 +124,8 @@ impl Target {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Ls(list::Ls),
-    Stat(show::Stat),
-    Cat(read::Cat),
-    Get(get::Get),
-    Put(put::Put),
-    Mkdir(change::Mkdir),
-    Rm(change::Rm),
-    Mv(change::Mv),
-    Ln(link::Ln),
-    Readlink(link::Readlink),
-    Chmod(change::Chmod),
-    Truncate(change::Truncate),
-    Ping(ping::Ping),
-    Info(show::Info),
-    Rpc(rpc::Rpc),
+    #[command(flatten)]
+    Verb(Verb),
+    Shell(shell::Shell),
     Top(top::Top),
 }

@@ -1,5 +1,6 @@
 //! `mkdir`, `rm`, `mv`, `chmod` and `truncate`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use lisafs::Errno;
@@ -7,6 +8,7 @@ use lisafs::client::{Client, Create, Error, SetAttributes};
 use lisafs::wire::FileType;
 use nix::sys::stat::{Mode, umask};
 
+use crate::args::REMOTE;
 use crate::console::Console;
 use crate::failure::{Stop, Why};
 use crate::mode::Change;
@@ -19,7 +21,7 @@ use crate::spot::{spot, without_slash};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Mkdir {
     /// What to make
-    #[arg(required = true)]
+    #[arg(required = true, value_hint = REMOTE)]
     paths: Vec<PathBuf>,
 
     /// Make those above as well, and accept what exists
@@ -32,10 +34,11 @@ impl Mkdir {
         let client = session.client()?;
         let how = Create::mode(less_umask(0o777));
         for path in &self.paths {
+            let at = session.at(path);
             let made = if self.parents {
-                make_all(client, path, how)
+                make_all(client, &at, how)
             } else {
-                make(client, path, how)
+                make(client, &at, how)
             };
             console.or_complain(path, made)?;
         }
@@ -84,7 +87,7 @@ pub(crate) fn less_umask(mode: u32) -> u32 {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rm {
     /// What to remove
-    #[arg(required = true)]
+    #[arg(required = true, value_hint = REMOTE)]
     paths: Vec<PathBuf>,
 
     /// Remove directories, and all below them
@@ -96,7 +99,7 @@ impl Rm {
     pub(crate) fn run(&self, session: &Session, console: &mut Console) -> Result<(), Stop> {
         let client = session.client()?;
         for path in &self.paths {
-            console.or_complain(path, self.remove(client, path))?;
+            console.or_complain(path, self.remove(client, &session.at(path)))?;
         }
         Ok(())
     }
@@ -123,9 +126,11 @@ impl Rm {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Mv {
     /// What to move
+    #[arg(value_hint = REMOTE)]
     from: PathBuf,
 
     /// The new name, or a directory to move it into
+    #[arg(value_hint = REMOTE)]
     to: PathBuf,
 
     /// Replace nothing
@@ -146,25 +151,35 @@ impl Mv {
             _ => 0,
         };
         let to = match self.from.file_name() {
-            Some(name) if !self.exchange => into_directory(client, &self.to, name.as_ref()),
+            Some(name) if !self.exchange => into_directory(session, &self.to, name.as_ref())?,
             _ => self.to.clone(),
         };
-        // Which of the two an error is about is not in it.
-        let subject = match client.symlink_metadata(&self.from) {
-            Ok(_) => &to,
-            Err(_) => &self.from,
-        };
-        console.or_complain(subject, client.rename_with(&self.from, &to, flags))?;
+        let from = session.at(&self.from);
+        let renamed = client.rename_with(&from, session.at(&to), flags);
+        if let Err(why) = renamed {
+            console.complain(subject(client, &from, (&self.from, &to)), why)?;
+        }
         Ok(())
     }
 }
 
 /// `path`, or `name` in it if it is a directory.
-pub(crate) fn into_directory(client: &Client, path: &Path, name: &Path) -> PathBuf {
-    match client.metadata(path) {
+pub(crate) fn into_directory(session: &Session, path: &Path, name: &Path) -> Result<PathBuf, Stop> {
+    Ok(match session.client()?.metadata(session.at(path)) {
         Ok(stat) if stat.file_type() == FileType::Directory => path.join(name),
         _ => path.to_owned(),
+    })
+}
+
+/// What an error that has two files to be about is about: the first, which is at `from`, if it is
+/// not there, and both if it is.
+pub(crate) fn subject(client: &Client, from: &Path, said: (&Path, &Path)) -> OsString {
+    let mut subject = said.0.as_os_str().to_owned();
+    if client.symlink_metadata(from).is_ok() {
+        subject.push(" -> ");
+        subject.push(said.1);
     }
+    subject
 }
 
 /// Change the permissions of files
@@ -178,7 +193,7 @@ pub(crate) struct Chmod {
     mode: Change,
 
     /// Whose permissions to change
-    #[arg(required = true)]
+    #[arg(required = true, value_hint = REMOTE)]
     paths: Vec<PathBuf>,
 }
 
@@ -186,7 +201,7 @@ impl Chmod {
     pub(crate) fn run(&self, session: &Session, console: &mut Console) -> Result<(), Stop> {
         let client = session.client()?;
         for path in &self.paths {
-            console.or_complain(path, self.change(client, path))?;
+            console.or_complain(path, self.change(client, &session.at(path)))?;
         }
         Ok(())
     }
@@ -208,7 +223,7 @@ pub(crate) struct Truncate {
     size: u64,
 
     /// Which files
-    #[arg(required = true)]
+    #[arg(required = true, value_hint = REMOTE)]
     paths: Vec<PathBuf>,
 }
 
@@ -217,7 +232,7 @@ impl Truncate {
         let client = session.client()?;
         let length = SetAttributes::new().size(self.size);
         for path in &self.paths {
-            console.or_complain(path, client.set_attributes(path, &length))?;
+            console.or_complain(path, client.set_attributes(session.at(path), &length))?;
         }
         Ok(())
     }

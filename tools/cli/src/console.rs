@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::failure::{Stop, Why};
@@ -37,6 +38,16 @@ impl Console {
         self.complained
     }
 
+    /// Whether any file was not dealt with since this was asked last.
+    pub(crate) fn take_complaint(&mut self) -> bool {
+        mem::take(&mut self.complained)
+    }
+
+    /// Has the answer be no. Why, is among the results.
+    pub(crate) fn say_no(&mut self) {
+        self.complained = true;
+    }
+
     /// Where results go that are no text.
     pub(crate) fn out(&mut self) -> &mut impl Write {
         &mut self.out
@@ -67,6 +78,20 @@ impl Console {
             self.out.write_all(name.as_bytes())?;
         }
         Ok(())
+    }
+
+    /// Prints what is no line of text.
+    pub(crate) fn data(&mut self, data: &[u8]) -> Result<(), Stop> {
+        Ok(self.out.write_all(data)?)
+    }
+
+    /// Prints bytes of the server that are results by themselves: as they are, but on a terminal as it
+    /// is safe there, and as a line.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        if self.escapes {
+            return self.line_with("", OsStr::from_bytes(bytes));
+        }
+        self.data(bytes)
     }
 
     /// Prints an object on a line.

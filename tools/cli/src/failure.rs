@@ -27,6 +27,8 @@ pub(crate) enum Why {
 pub(crate) enum Stop {
     /// The command line makes no sense, or the server does not answer.
     Trouble(String),
+    /// The same, and it was said already.
+    Told,
     /// Nobody reads the output any more.
     ClosedPipe,
 }
@@ -77,6 +79,7 @@ impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Stop::Trouble(why) => why.fmt(f),
+            Stop::Told => f.write_str("not everything could be asked"),
             Stop::ClosedPipe => f.write_str("the output was closed"),
         }
     }

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lisafs::Errno;
-use lisafs::client::{ControlFile, File};
+use lisafs::client::ControlFile;
 use lisafs::wire::{FileType, Statx};
 use nix::sys::stat::{Mode, fchmod, futimens};
 use nix::sys::time::TimeSpec;
 
+use crate::args::REMOTE;
 use crate::change::less_umask;
 use crate::console::Console;
+use crate::copy_tree::{self, CopyTree, INTO_ITSELF};
 use crate::failure::{Stop, Why};
 use crate::local::LocalDir;
 use crate::partial::{Dir, Unfinished};
@@ -22,7 +24,6 @@ use crate::progress::Progress;
 use crate::pump::Pump;
 use crate::read;
 use crate::session::Session;
-use crate::tree::{self, CopyTree, INTO_ITSELF};
 
 /// Copy a file from the server
 ///
@@ -35,6 +36,7 @@ use crate::tree::{self, CopyTree, INTO_ITSELF};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Get {
     /// What to copy
+    #[arg(value_hint = REMOTE)]
     remote: PathBuf,
 
     /// Where to, or a directory to put it into; `-` is stdout
@@ -47,7 +49,7 @@ pub(crate) struct Get {
 }
 
 /// A remote directory and the local one that it is copied to.
-type Frame = tree::Frame<ControlFile, LocalDir>;
+type Frame = copy_tree::Frame<ControlFile, LocalDir>;
 
 /// Copying, and what it needs.
 struct Getter<'a> {
@@ -66,7 +68,9 @@ impl Get {
         unfinished: &Unfinished,
     ) -> Result<(), Stop> {
         let client = session.client()?;
-        let Some(remote) = console.or_complain(&self.remote, client.lookup(&self.remote))? else {
+        let Some(remote) =
+            console.or_complain(&self.remote, client.lookup(session.at(&self.remote)))?
+        else {
             return Ok(());
         };
         let is_dir = remote.file_type() == FileType::Directory;
@@ -78,8 +82,7 @@ impl Get {
                 let why = "Is a directory: it goes to a directory, not to stdout";
                 return console.complain(&self.remote, Why::Said(why));
             }
-            let file = remote.open(libc::O_RDONLY).map(File::from);
-            if let Some(file) = console.or_complain(&self.remote, file)? {
+            if let Some(file) = console.or_complain(&self.remote, read::contents(&remote))? {
                 read::to_stdout(&mut Pump::new(), &file, &self.remote, console)?;
             }
             return Ok(());
@@ -134,7 +137,7 @@ impl Getter<'_> {
             Ok(found) if found.is_dir() => return Err(Why::Local(Errno::EISDIR)),
             Ok(found) if !found.is_file() => {
                 let mut to = OpenOptions::new().write(true).open(local)?;
-                let from = File::from(remote.open(libc::O_RDONLY)?);
+                let from = read::contents(remote)?;
                 let progress = &mut self.progress;
                 self.pump
                     .get_stream(&from, 0, &mut to, |count| progress.add_bytes(count))?;
@@ -171,7 +174,7 @@ impl Getter<'_> {
         keep: bool,
     ) -> Result<(), Why> {
         let stat = remote.attributes();
-        let from = File::from(remote.open(libc::O_RDONLY)?);
+        let from = read::contents(remote)?;
         let (mut to, partial) = self
             .unfinished
             .create(Dir::Local(Arc::clone(dir)), |temporary| {

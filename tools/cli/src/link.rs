@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use lisafs::Errno;
 
-use crate::change::into_directory;
+use crate::args::REMOTE;
+use crate::change::{into_directory, subject};
 use crate::console::Console;
 use crate::failure::{Stop, Why};
 use crate::json::Object;
@@ -14,9 +15,11 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Ln {
     /// The file; with -s, what the link says
+    #[arg(value_hint = REMOTE)]
     target: PathBuf,
 
     /// The new name, or a directory for it
+    #[arg(value_hint = REMOTE)]
     link: PathBuf,
 
     /// Make a symbolic link
@@ -28,19 +31,18 @@ impl Ln {
     pub(crate) fn run(&self, session: &Session, console: &mut Console) -> Result<(), Stop> {
         let client = session.client()?;
         let link = match self.target.file_name() {
-            Some(name) => into_directory(client, &self.link, name.as_ref()),
+            Some(name) => into_directory(session, &self.link, name.as_ref())?,
             None => self.link.clone(),
         };
+        let at = session.at(&link);
         if self.symbolic {
-            console.or_complain(&link, client.symlink(&self.target, &link))?;
+            console.or_complain(&link, client.symlink(&self.target, at))?;
             return Ok(());
         }
-        // An error is about the new name as a rule.
-        let subject = match client.symlink_metadata(&self.target) {
-            Ok(_) => &link,
-            Err(_) => &self.target,
-        };
-        console.or_complain(subject, client.hard_link(&self.target, &link))?;
+        let target = session.at(&self.target);
+        if let Err(why) = client.hard_link(&target, at) {
+            console.complain(subject(client, &target, (&self.target, &link)), why)?;
+        }
         Ok(())
     }
 }
@@ -49,7 +51,7 @@ impl Ln {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Readlink {
     /// Which links
-    #[arg(required = true)]
+    #[arg(required = true, value_hint = REMOTE)]
     paths: Vec<PathBuf>,
 }
 
@@ -57,10 +59,12 @@ impl Readlink {
     pub(crate) fn run(&self, session: &Session, console: &mut Console) -> Result<(), Stop> {
         let client = session.client()?;
         for path in &self.paths {
-            let target = client.read_link(path).map_err(|why| match why.errno() {
-                Errno::EINVAL => Why::Said("Not a symbolic link"),
-                _ => why.into(),
-            });
+            let target = client
+                .read_link(session.at(path))
+                .map_err(|why| match why.errno() {
+                    Errno::EINVAL => Why::Said("Not a symbolic link"),
+                    _ => why.into(),
+                });
             let Some(target) = console.or_complain(path, target)? else {
                 continue;
             };

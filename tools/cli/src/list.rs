@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use lisafs::Errno;
-use lisafs::client::{Client, ControlFile, Error, OpenFile, ReadDir};
+use lisafs::client::{ControlFile, DirEntry, Error, OpenFile};
 use lisafs::wire::{FileType, Mid, Statx};
 
+use crate::args::REMOTE;
 use crate::console::Console;
 use crate::failure::Stop;
 use crate::json::{Object, type_name};
@@ -22,14 +23,15 @@ use crate::time::Utc;
 /// themselves. Symbolic links are not followed, except on the command line without -l.
 ///
 /// -l shows mode, number of links, owner and group as numbers, size (major and minor number of a
-/// device), the time of the last change in UTC, the name, and what a symbolic link says.
+/// device), the time of the last change in UTC, the name, and what a symbolic link says. Servers do
+/// not let block devices be looked at: of those, only the type and the name are known.
 ///
 /// With --json there is an object for each file: path, name and type, and with -l all attributes
 /// and the target of a link. Times are in seconds and nanoseconds since the epoch.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Ls {
     /// What to list
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", value_hint = REMOTE)]
     paths: Vec<PathBuf>,
 
     /// Show attributes
@@ -56,10 +58,16 @@ struct Entry {
 
 /// A directory that is to be listed.
 struct Pending {
-    /// What it is in, unless it was named on the command line.
-    parent: Option<Rc<ControlFile>>,
-    name: OsString,
+    place: Place,
     path: PathBuf,
+}
+
+/// How a directory is reached.
+enum Place {
+    /// Here it is.
+    Found(ControlFile),
+    /// By this name, in another one.
+    Below(Rc<ControlFile>, OsString),
 }
 
 impl Ls {
@@ -69,17 +77,16 @@ impl Ls {
         let mut dirs = Vec::new();
         for path in &self.paths {
             let found = if self.long && !path.as_os_str().as_bytes().ends_with(b"/") {
-                client.symlink_lookup(path)
+                client.symlink_lookup(session.at(path))
             } else {
-                client.lookup(path)
+                client.lookup(session.at(path))
             };
             let Some(file) = console.or_complain(path, found)? else {
                 continue;
             };
             if file.file_type() == FileType::Directory {
                 dirs.push(Pending {
-                    parent: None,
-                    name: OsString::new(),
+                    place: Place::Found(file),
                     path: path.clone(),
                 });
             } else {
@@ -91,28 +98,25 @@ impl Ls {
         let mut first = files.is_empty();
         self.print(console, None, &files)?;
         dirs.reverse();
-        while let Some(dir) = dirs.pop() {
-            let Some(open) = console.or_complain(&dir.path, dir.open(client))? else {
+        while let Some(Pending { place, path }) = dirs.pop() {
+            let Some(open) = console.or_complain(&path, place.open())? else {
                 continue;
             };
             let open = Rc::new(open);
-            let list = open.open(libc::O_RDONLY).map(OpenFile::read_dir);
-            let Some(list) = console.or_complain(&dir.path, list)? else {
+            let Some(entries) = self.entries(console, &path, &open)? else {
                 continue;
             };
-            let entries = self.entries(console, &dir.path, &open, list)?;
             if !console.is_json() && titled {
-                console.line_with(if first { "" } else { "\n" }, &title(&dir.path))?;
+                console.line_with(if first { "" } else { "\n" }, &title(&path))?;
             }
             first = false;
-            self.print(console, Some(&dir.path), &entries)?;
+            self.print(console, Some(&path), &entries)?;
             if self.recursive {
                 let below = entries.into_iter().rev();
                 let below = below.filter(|entry| entry.file_type == FileType::Directory);
                 dirs.extend(below.map(|entry| Pending {
-                    parent: Some(Rc::clone(&open)),
-                    path: dir.path.join(&entry.name),
-                    name: entry.name,
+                    path: path.join(&entry.name),
+                    place: Place::Below(Rc::clone(&open), entry.name),
                 }));
             }
         }
@@ -124,34 +128,31 @@ impl Ls {
         console: &mut Console,
         path: &Path,
         dir: &ControlFile,
-        list: ReadDir,
-    ) -> Result<Vec<Entry>, Stop> {
+    ) -> Result<Option<Vec<Entry>>, Stop> {
+        let Some(found) = names(console, path, dir, self.all)? else {
+            return Ok(None);
+        };
         let mut entries = Vec::new();
-        for entry in list {
-            let Some(entry) = console.or_complain(path, entry)? else {
-                continue;
-            };
-            if entry.name.as_bytes().starts_with(b".") && !self.all {
-                continue;
-            }
-            let listed = if self.long || entry.file_type == FileType::Unknown {
-                self.look(dir, &entry.name)
+        for DirEntry {
+            name, file_type, ..
+        } in found
+        {
+            let listed = if self.long || file_type == FileType::Unknown {
+                self.look(dir, &name)
             } else {
-                Ok(Entry {
-                    file_type: entry.file_type,
-                    stat: None,
-                    target: None,
-                    name: entry.name.clone(),
-                })
+                Ok(Entry::unseen(&name, file_type))
             };
             match listed {
                 // Removed since the directory was read.
                 Err(why) if why.errno() == Errno::ENOENT => {}
-                listed => entries.extend(console.or_complain(path.join(&entry.name), listed)?),
+                // What a server does not show of a file, the directory tells.
+                Err(why) if why.errno() == Errno::EPERM && file_type == FileType::BlockDevice => {
+                    entries.push(Entry::unseen(&name, file_type));
+                }
+                listed => entries.extend(console.or_complain(path.join(&name), listed)?),
             }
         }
-        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        Ok(entries)
+        Ok(Some(entries))
     }
 
     /// Looks at a file in a directory, without a handle if that is enough.
@@ -199,8 +200,8 @@ impl Ls {
             console.line(&format!("total {}", blocks.div_ceil(2)))?;
         }
         for entry in entries {
-            if let Some(stat) = &entry.stat {
-                console.out_text(&widths.line(stat))?;
+            if self.long {
+                console.out_text(&widths.line(entry))?;
             }
             console.name(&entry.name)?;
             match &entry.target {
@@ -212,16 +213,46 @@ impl Ls {
     }
 }
 
-impl Pending {
-    fn open(&self, client: &Client) -> Result<ControlFile, Error> {
-        match &self.parent {
-            Some(parent) => parent.walk_one(&self.name),
-            None => client.lookup(&self.path),
+impl Place {
+    fn open(self) -> Result<ControlFile, Error> {
+        match self {
+            Place::Found(file) => Ok(file),
+            Place::Below(parent, name) => parent.walk_one(name),
         }
     }
 }
 
+/// What is in a directory, in order. None if that cannot be said, which is complained about.
+pub(crate) fn names(
+    console: &mut Console,
+    path: &Path,
+    dir: &ControlFile,
+    hidden: bool,
+) -> Result<Option<Vec<DirEntry>>, Stop> {
+    let list = dir.open(libc::O_RDONLY).map(OpenFile::read_dir);
+    let Some(list) = console.or_complain(path, list)? else {
+        return Ok(None);
+    };
+    let mut names = Vec::new();
+    for entry in list {
+        names.extend(console.or_complain(path, entry)?);
+    }
+    names.retain(|entry| hidden || !entry.name.as_bytes().starts_with(b"."));
+    names.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(Some(names))
+}
+
 impl Entry {
+    /// What the directory tells of it.
+    fn unseen(name: &OsStr, file_type: FileType) -> Entry {
+        Entry {
+            name: name.to_owned(),
+            file_type,
+            stat: None,
+            target: None,
+        }
+    }
+
     fn object(&self, dir: Option<&Path>) -> Object {
         let path = dir.map_or_else(|| self.name.clone().into(), |dir| dir.join(&self.name));
         let mut object = Object::new()
@@ -244,6 +275,9 @@ fn title(path: &Path) -> OsString {
     title
 }
 
+/// How wide a moment is.
+const MOMENT: usize = "2000-02-29 12:34:56.000000000 +0000".len();
+
 /// How wide the columns have to be.
 #[derive(Default)]
 struct Widths {
@@ -264,7 +298,22 @@ impl Widths {
         })
     }
 
-    fn line(&self, stat: &Statx) -> String {
+    fn line(&self, entry: &Entry) -> String {
+        let Some(stat) = &entry.stat else {
+            return format!(
+                "{}????????? {:>nlink$} {:>uid$} {:>gid$} {:>size$} {:>MOMENT$} ",
+                mode::letter(entry.file_type),
+                '?',
+                '?',
+                '?',
+                '?',
+                '?',
+                nlink = self.nlink,
+                uid = self.uid,
+                gid = self.gid,
+                size = self.size,
+            );
+        };
         format!(
             "{} {:nlink$} {:uid$} {:gid$} {:>size$} {} ",
             mode::shown(stat),

@@ -4,14 +4,18 @@
 //! |---|---|
 //! | `args` | the command line; each verb's own part is with the verb |
 //! | `session` | the connection, and the private gofer of `--serve` |
-//! | `list`, `show`, `change`, `link`, `read`, `get`, `put`, `ping`, `rpc`, `top` | the verbs |
-//! | `tree`, `pump`, `partial`, `local`, `progress`, `spot` | what get and put are made of |
+//! | `verb` | the verbs; `list`, `tree`, `show`, `read`, `get`, `put`, `change`, `link`, `touch`, `chown`, `statfs`, `xattr`, `mknod`, `ping`, `rpc` |
+//! | `shell` | one verb after the other |
+//! | `top` | what a gofer is doing, by its metrics |
+//! | `copy_tree`, `pump`, `partial`, `local`, `progress`, `spot`, `policy` | what get and put are made of |
 //! | `console`, `text`, `json`, `mode`, `time`, `failure` | how things are said |
 #![forbid(unsafe_code)]
 
 mod args;
 mod change;
+mod chown;
 mod console;
+mod copy_tree;
 mod donated;
 mod failure;
 mod get;
@@ -19,28 +23,34 @@ mod json;
 mod link;
 mod list;
 mod local;
+mod mknod;
 mod mode;
 mod partial;
 mod ping;
+mod policy;
 mod progress;
 mod pump;
 mod put;
 mod read;
 mod rpc;
 mod session;
+mod shell;
 mod show;
 mod spot;
+mod statfs;
 mod text;
 mod time;
 mod top;
+mod touch;
 mod tree;
+mod verb;
+mod xattr;
 
-use std::env;
 use std::io::{self, Write};
-use std::iter;
 use std::process::ExitCode;
 
 use clap::Parser;
+use lisafs_gofer::Embedded;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::args::{Args, Command};
@@ -55,13 +65,10 @@ const NO: u8 = 1;
 const TROUBLE: u8 = 2;
 
 fn main() -> ExitCode {
-    let mut command_line = env::args_os();
-    let program = command_line.next();
-    let mut rest = command_line.peekable();
-    if rest.next_if(|verb| verb == session::GOFER_VERB).is_some() {
-        return lisafs_gofer::main(iter::once(program.unwrap_or_default()).chain(rest));
+    if let Some(gofer) = Embedded::from_env() {
+        return gofer.run();
     }
-    let args = match Args::try_parse_from(env::args_os()) {
+    let args = match Args::try_parse() {
         Ok(args) => args,
         Err(why) => {
             let failed = why.use_stderr();
@@ -76,6 +83,7 @@ fn main() -> ExitCode {
         Ok(()) if console.has_complained() => ExitCode::from(NO),
         // Whoever closes a pipe has seen enough.
         Ok(()) | Err(Stop::ClosedPipe) => ExitCode::SUCCESS,
+        Err(Stop::Told) => ExitCode::from(TROUBLE),
         Err(why) => {
             // What was found out before that is still true.
             let _ = console.flush();
@@ -97,28 +105,15 @@ fn run(args: &Args, console: &mut Console) -> Result<(), Stop> {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
     // Before there are other threads, which would get the signals otherwise.
-    let unfinished = match args.command {
-        Command::Get(_) | Command::Put(_) => Some(Unfinished::watch()?),
-        _ => None,
+    let unfinished = match &args.command {
+        Command::Verb(verb) if !verb.leaves_unfinished() => None,
+        Command::Verb(_) | Command::Shell(_) => Some(Unfinished::watch()?),
+        Command::Top(_) => None,
     };
-    let session = Session::open(args, inherited)?;
-    match (&args.command, unfinished) {
-        (Command::Ls(verb), _) => verb.run(&session, console),
-        (Command::Stat(verb), _) => verb.run(&session, console),
-        (Command::Info(verb), _) => verb.run(&session, console),
-        (Command::Cat(verb), _) => verb.run(&session, console),
-        (Command::Get(verb), Some(unfinished)) => verb.run(&session, console, &unfinished),
-        (Command::Put(verb), Some(unfinished)) => verb.run(&session, console, &unfinished),
-        (Command::Get(_) | Command::Put(_), None) => Ok(()),
-        (Command::Mkdir(verb), _) => verb.run(&session, console),
-        (Command::Rm(verb), _) => verb.run(&session, console),
-        (Command::Mv(verb), _) => verb.run(&session, console),
-        (Command::Chmod(verb), _) => verb.run(&session, console),
-        (Command::Truncate(verb), _) => verb.run(&session, console),
-        (Command::Ln(verb), _) => verb.run(&session, console),
-        (Command::Readlink(verb), _) => verb.run(&session, console),
-        (Command::Ping(verb), _) => verb.run(&session, console),
-        (Command::Rpc(verb), _) => verb.run(&session, console),
-        (Command::Top(verb), _) => verb.run(console),
+    let session = Session::new(args, inherited)?;
+    match &args.command {
+        Command::Verb(verb) => verb.run(&session, console, unfinished.as_ref()),
+        Command::Shell(shell) => shell.run(&session, console, unfinished.as_ref()),
+        Command::Top(_) => Ok(()),
     }
 }

@@ -6,16 +6,7 @@ use lisafs::wire::{FileType, Statx};
 
 /// `-rwxr-sr-t`.
 pub(crate) fn shown(stat: &Statx) -> String {
-    let kind = match stat.file_type() {
-        FileType::Regular => '-',
-        FileType::Directory => 'd',
-        FileType::Symlink => 'l',
-        FileType::Socket => 's',
-        FileType::Fifo => 'p',
-        FileType::CharacterDevice => 'c',
-        FileType::BlockDevice => 'b',
-        FileType::Unknown => '?',
-    };
+    let kind = letter(stat.file_type());
     let mode = stat.permissions();
     let classes = [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')];
     let bits = classes.into_iter().flat_map(|(shift, special, letter)| {
@@ -30,6 +21,20 @@ pub(crate) fn shown(stat: &Statx) -> String {
         [flag(4, 'r'), flag(2, 'w'), execute]
     });
     std::iter::once(kind).chain(bits).collect()
+}
+
+/// The letter of a type.
+pub(crate) fn letter(file_type: FileType) -> char {
+    match file_type {
+        FileType::Regular => '-',
+        FileType::Directory => 'd',
+        FileType::Symlink => 'l',
+        FileType::Socket => 's',
+        FileType::Fifo => 'p',
+        FileType::CharacterDevice => 'c',
+        FileType::BlockDevice => 'b',
+        FileType::Unknown => '?',
+    }
 }
 
 /// What chmod(1) calls a mode: octal digits, or clauses such as `u+x,go-w`.
@@ -59,6 +64,14 @@ enum Operator {
 }
 
 impl Change {
+    /// The permissions of something new that would have `mode` otherwise.
+    pub(crate) fn of_new(&self, mode: u16) -> u32 {
+        self.apply(&Statx {
+            mode,
+            ..Statx::default()
+        })
+    }
+
     /// The permissions of a file with these attributes, changed.
     pub(crate) fn apply(&self, stat: &Statx) -> u32 {
         let clauses = match self {

@@ -1,6 +1,6 @@
 //! `ping`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -11,6 +11,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde_json::json;
 
+use crate::args::REMOTE;
 use crate::console::Console;
 use crate::failure::{Stop, Why};
 use crate::json::Object;
@@ -24,6 +25,7 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Ping {
     /// Which file; for --op walk, without one, the first in the root directory
+    #[arg(value_hint = REMOTE)]
     path: Option<PathBuf>,
 
     /// How many requests to send
@@ -65,7 +67,8 @@ impl Ping {
     pub(crate) fn run(&self, session: &Session, console: &mut Console) -> Result<(), Stop> {
         let client = session.client()?;
         let path = self.path.clone().unwrap_or_else(|| PathBuf::from("/"));
-        let outcome = self.measure(client);
+        let at = self.path.as_ref().map(|path| session.at(path));
+        let outcome = self.measure(client, at.as_deref());
         match console.or_complain(path, outcome)? {
             Some(outcome) if console.is_json() => self.json(&outcome, session.wait(), console),
             Some(outcome) => self.text(&outcome, session.wait(), console),
@@ -73,19 +76,19 @@ impl Ping {
         }
     }
 
-    fn measure(&self, client: &Client) -> Result<Outcome, Why> {
+    fn measure(&self, client: &Client, path: Option<&Path>) -> Result<Outcome, Why> {
         match self.op {
             Op::Fstat => {
-                let file = self.file(client)?;
+                let file = file(client, path)?;
                 repeat(self.count, client, || file.stat())
             }
             Op::Open => {
-                let file = self.file(client)?;
+                let file = file(client, path)?;
                 repeat(self.count, client, || file.open(libc::O_RDONLY))
             }
             Op::Walk => {
                 let root = client.root();
-                let path = match &self.path {
+                let path = match path {
                     Some(path) => client.canonicalize(path)?,
                     None => first_name(&root)?,
                 };
@@ -95,13 +98,6 @@ impl Ping {
                 }
                 repeat(self.count, client, || root.walk(&names))
             }
-        }
-    }
-
-    fn file(&self, client: &Client) -> Result<ControlFile, Error> {
-        match &self.path {
-            Some(path) => client.lookup(path),
-            None => Ok(client.root()),
         }
     }
 
@@ -187,6 +183,13 @@ impl Outcome {
         } else {
             "a channel"
         }
+    }
+}
+
+fn file(client: &Client, path: Option<&Path>) -> Result<ControlFile, Error> {
+    match path {
+        Some(path) => client.lookup(path),
+        None => Ok(client.root()),
     }
 }
 

@@ -11,8 +11,10 @@ use lisafs::Errno;
 use lisafs::client::{Client, ControlFile, Create, Error, File, SetAttributes};
 use lisafs::wire::{FileType, TimeSpec};
 
+use crate::args::REMOTE;
 use crate::change::{into_directory, less_umask};
 use crate::console::Console;
+use crate::copy_tree::{self, CopyTree, INTO_ITSELF};
 use crate::failure::{Stop, Why};
 use crate::local::LocalDir;
 use crate::partial::{Dir, Unfinished};
@@ -20,13 +22,13 @@ use crate::progress::Progress;
 use crate::pump::Pump;
 use crate::session::Session;
 use crate::spot::{spot, without_slash};
-use crate::tree::{self, CopyTree, INTO_ITSELF};
 
 /// Copy a file to the server
 ///
 /// It is written under another name, in the same directory, and renamed when it is complete: nobody
 /// ever sees a part of it, and nothing is left if it fails or is interrupted. The mode is that of
-/// the local file less the umask, or that of the file that is replaced.
+/// the local file less the umask, or that of the file that is replaced. Other names of that file, its
+/// hard links, keep the old contents.
 ///
 /// With -r directories and all below them, with modes and times; set-id bits are not kept, as the
 /// owner is not. Symbolic links are copied as such. Sockets, FIFOs and devices, which a server does
@@ -37,6 +39,7 @@ pub(crate) struct Put {
     local: PathBuf,
 
     /// Where to, or a directory to put it into
+    #[arg(value_hint = REMOTE)]
     remote: PathBuf,
 
     /// Copy directories, and all below them
@@ -58,7 +61,7 @@ struct Source {
 }
 
 /// A local directory and the remote one that it is copied to.
-type Frame = tree::Frame<Source, ControlFile>;
+type Frame = copy_tree::Frame<Source, ControlFile>;
 
 /// Copying, and what it needs.
 struct Putter<'a> {
@@ -101,17 +104,18 @@ impl Put {
             progress: Progress::new(size),
         };
         let remote = match self.local.file_name() {
-            Some(name) if !stdin => into_directory(client, &self.remote, name.as_ref()),
+            Some(name) if !stdin => into_directory(session, &self.remote, name.as_ref())?,
             _ => self.remote.clone(),
         };
-        let remote = client.canonicalize(&remote).unwrap_or(remote);
+        let at = session.at(&remote);
+        let at = client.canonicalize(&at).unwrap_or(at);
         if is_dir {
-            match putter.top(client, &self.local, Kept::of(found.as_ref()), &remote) {
+            match putter.top(client, &self.local, Kept::of(found.as_ref()), &at) {
                 Ok(top) => putter.tree(top, console)?,
                 Err(why) => console.complain(why.subject(&self.local, &remote), why)?,
             }
         } else {
-            let done = putter.one(client, &self.local, stdin, &remote, self.recursive);
+            let done = putter.one(client, &self.local, stdin, &at, self.recursive);
             if let Err(why) = done {
                 console.complain(why.subject(&self.local, &remote), why)?;
             }

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use lisafs::Errno;
-use lisafs::client::{Client, Error, File};
+use lisafs::client::{Client, ControlFile, Error, File};
 use lisafs::wire::FileType;
 
+use crate::args::REMOTE;
 use crate::console::Console;
 use crate::failure::{Stop, Why};
+use crate::policy::not_opened;
 use crate::pump::Pump;
 use crate::session::Session;
 
@@ -17,7 +19,7 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Cat {
     /// Which files
-    #[arg(required = true)]
+    #[arg(required = true, value_hint = REMOTE)]
     paths: Vec<PathBuf>,
 }
 
@@ -26,7 +28,7 @@ impl Cat {
         let client = session.client()?;
         let mut pump = Pump::new();
         for path in &self.paths {
-            if let Some(file) = console.or_complain(path, open(client, path))? {
+            if let Some(file) = console.or_complain(path, open(client, &session.at(path)))? {
                 to_stdout(&mut pump, &file, path, console)?;
             }
         }
@@ -35,12 +37,20 @@ impl Cat {
 }
 
 /// Opens a file that has contents.
-pub(crate) fn open(client: &Client, path: &Path) -> Result<File, Error> {
+fn open(client: &Client, path: &Path) -> Result<File, Why> {
     let file = client.lookup(path)?;
     if file.file_type() == FileType::Directory {
-        return Err(Error::Local(Errno::EISDIR));
+        return Err(Error::Local(Errno::EISDIR).into());
     }
-    file.open(libc::O_RDONLY).map(File::from)
+    contents(&file)
+}
+
+/// Opens a file, which is no directory, to be read.
+pub(crate) fn contents(file: &ControlFile) -> Result<File, Why> {
+    match file.open(libc::O_RDONLY) {
+        Ok(open) => Ok(File::from(open)),
+        Err(why) => Err(not_opened(why, file.file_type())),
+    }
 }
 
 /// Writes a file to stdout.

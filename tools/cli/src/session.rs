@@ -1,4 +1,4 @@
-//! The connection, and the private gofer of `--serve`.
+//! The server to talk to: how it is reached, and the private gofers of `--serve`.
 
 use std::cell::{OnceCell, RefCell};
 use std::env;
@@ -6,54 +6,63 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{self, Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
 use flipcall::WaitPolicy;
 use lisafs::Errno;
 use lisafs::client::{Client, ClientOptions, Socket};
 use lisafs::observe::{Observer, Tracer};
+use lisafs_gofer::Embedded;
 
 use crate::args::Args;
 use crate::failure::Stop;
-
-/// The verb under which this program is the gofer. Nobody is meant to type it.
-pub(crate) const GOFER_VERB: &str = "internal-gofer";
 
 /// A server to talk to.
 pub(crate) struct Session {
     /// What it is called in messages.
     name: String,
-    options: ClientOptions,
+    origin: Origin,
+    channels: usize,
     wait: WaitPolicy,
     trace: Option<Arc<dyn Observer>>,
-    stream: RefCell<Option<UnixStream>>,
     client: OnceCell<Client>,
-    // The last field: it waits for the gofer to end, which the end of the others makes it do.
-    gofer: Option<Gofer>,
+    /// Where paths begin that do not begin with a slash.
+    cwd: RefCell<PathBuf>,
+    // The last field: it waits for the gofers to end, which the end of the others makes them do.
+    gofers: RefCell<Vec<Gofer>>,
+}
+
+/// How a server is reached.
+#[derive(Debug)]
+enum Origin {
+    /// Over this one connection.
+    Inherited(RefCell<Option<UnixStream>>),
+    /// It listens there.
+    Listening(PathBuf),
+    /// It is started for each connection, and serves this directory.
+    Private(PathBuf),
 }
 
 impl Session {
-    pub(crate) fn open(args: &Args, inherited: Option<UnixStream>) -> Result<Session, Stop> {
+    pub(crate) fn new(args: &Args, inherited: Option<UnixStream>) -> Result<Session, Stop> {
         let target = &args.target;
-        let (name, stream, gofer) = match (inherited, &target.connect, &target.serve) {
-            (Some(stream), ..) => ("--fd".to_owned(), stream, None),
+        let (name, origin) = match (inherited, &target.connect, &target.serve) {
+            (Some(stream), ..) => {
+                let stream = RefCell::new(Some(stream));
+                ("--fd".to_owned(), Origin::Inherited(stream))
+            }
             (None, Some(path), _) => {
                 let name = path.display().to_string();
-                let stream = UnixStream::connect(path)
-                    .map_err(|why| Stop::Trouble(format!("{name}: {}", no_server(&why))))?;
-                (name, stream, None)
+                (name, Origin::Listening(path.clone()))
             }
             (None, None, Some(dir)) => {
                 let name = dir.display().to_string();
-                let (stream, gofer) = Gofer::start(dir, args.wait, args.channels)
-                    .map_err(|why| Stop::Trouble(format!("{name}: cannot serve it: {why}")))?;
-                (name, stream, Some(gofer))
+                (name, Origin::Private(dir.clone()))
             }
             (None, None, None) => {
-                let why =
-                    "name a server: --connect SOCKET, --fd N, or --serve DIR for one of your own";
+                let why = "which server? Use --connect SOCKET, --fd N or --serve DIR";
                 return Err(Stop::Trouble(why.to_owned()));
             }
         };
@@ -62,18 +71,15 @@ impl Session {
             let stderr = Arc::new(Mutex::new(io::stderr()));
             Arc::new(Tracer::new(stderr)) as _
         });
-        let mut options = ClientOptions::new().channels(args.channels).wait(args.wait);
-        if let Some(trace) = &trace {
-            options = options.observer(Arc::clone(trace));
-        }
         Ok(Session {
             name,
-            options,
+            origin,
+            channels: args.channels,
             trace,
             wait: args.wait,
-            stream: RefCell::new(Some(stream)),
             client: OnceCell::new(),
-            gofer,
+            cwd: RefCell::new(PathBuf::from("/")),
+            gofers: RefCell::default(),
         })
     }
 
@@ -82,8 +88,11 @@ impl Session {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let client = self
-            .options
+        let mut options = ClientOptions::new().channels(self.channels).wait(self.wait);
+        if let Some(trace) = &self.trace {
+            options = options.observer(Arc::clone(trace));
+        }
+        let client = options
             .from_stream(self.stream()?)
             .map_err(|why| self.no_mount(why.errno()))?;
         Ok(self.client.get_or_init(|| client))
@@ -94,7 +103,27 @@ impl Session {
         self.wait
     }
 
-    /// The bare socket, for those who make no other use of the connection.
+    /// `path` from where the user is.
+    pub(crate) fn at(&self, path: &Path) -> PathBuf {
+        let cwd = self.cwd.borrow();
+        // At the root it says the same without it. What is empty stays so, and is refused.
+        if *cwd == Path::new("/") || path.as_os_str().is_empty() {
+            return path.to_owned();
+        }
+        cwd.join(path)
+    }
+
+    /// Where the user is.
+    pub(crate) fn cwd(&self) -> PathBuf {
+        self.cwd.borrow().clone()
+    }
+
+    /// Has paths begin at `dir`, which begins with a slash.
+    pub(crate) fn set_cwd(&self, dir: PathBuf) {
+        self.cwd.replace(dir);
+    }
+
+    /// A bare socket, for those who make no other use of the connection.
     pub(crate) fn socket(&self) -> Result<Socket, Stop> {
         let mut socket = Socket::from(self.stream()?);
         if let Some(trace) = &self.trace {
@@ -103,24 +132,39 @@ impl Session {
         Ok(socket)
     }
 
+    /// A new connection.
     fn stream(&self) -> Result<UnixStream, Stop> {
-        let stream = self.stream.borrow_mut().take();
-        stream.ok_or_else(|| Stop::Trouble("the connection is in use".to_owned()))
+        let name = &self.name;
+        match &self.origin {
+            Origin::Inherited(stream) => stream.borrow_mut().take().ok_or_else(|| {
+                let why =
+                    "there is this one connection, and it is in use: use --connect or --serve";
+                Stop::Trouble(format!("{name}: {why}"))
+            }),
+            Origin::Listening(path) => UnixStream::connect(path)
+                .map_err(|why| Stop::Trouble(format!("{name}: {}", no_server(&why)))),
+            Origin::Private(dir) => {
+                let (stream, gofer) = Gofer::start(dir, self.wait, self.channels)
+                    .map_err(|why| Stop::Trouble(format!("{name}: cannot serve it: {why}")))?;
+                self.gofers.borrow_mut().push(gofer);
+                Ok(stream)
+            }
+        }
     }
 
     pub(crate) fn no_mount(&self, errno: Errno) -> Stop {
         let name = &self.name;
-        Stop::Trouble(match errno {
+        Stop::Trouble(match (errno, &self.origin) {
             // It has said why.
-            Errno::EIO if self.gofer.is_some() => format!("{name}: cannot serve it"),
-            Errno::EIO => format!("{name}: the server has hung up, or is none"),
+            (Errno::EIO, Origin::Private(_)) => format!("{name}: cannot serve it"),
+            (Errno::EIO, _) => format!("{name}: the server has hung up, or is none"),
             _ => format!("{name}: cannot mount: {errno}"),
         })
     }
 }
 
 /// Why nobody answers at a path, and what to do.
-fn no_server(why: &std::io::Error) -> String {
+fn no_server(why: &io::Error) -> String {
     let advice = match why.kind() {
         ErrorKind::InvalidInput => {
             return "a socket path has at most 107 bytes: name it relative to the current directory"
@@ -134,24 +178,19 @@ fn no_server(why: &std::io::Error) -> String {
     format!("cannot connect: {}{advice}", Errno::from(why))
 }
 
-/// A gofer for this process alone. Ends when the connection does, and is waited for.
+/// A gofer for a connection of this process. Ends when that does, and is waited for.
 struct Gofer {
     child: Child,
 }
 
 impl Gofer {
-    fn start(
-        dir: &Path,
-        wait: WaitPolicy,
-        channels: usize,
-    ) -> std::io::Result<(UnixStream, Gofer)> {
+    fn start(dir: &Path, wait: WaitPolicy, channels: usize) -> io::Result<(UnixStream, Gofer)> {
         let (ours, theirs) = UnixStream::pair()?;
         // Its socket is its stdin, which is the one descriptor that needs no unsafe code to pass
         // on. A group of its own keeps a ^C away from it, so that this process can still clean up.
-        let child = process::Command::new("/proc/self/exe")
+        let child = Embedded::command(THIS_PROGRAM)
             .arg0(env::args_os().next().unwrap_or_default())
-            .arg(GOFER_VERB)
-            .args(["serve", "--fd", "0", "--log", "error", "--sandbox", "off"])
+            .args(["--fd", "0"])
             .args(["--wait", &wait.to_string()])
             .args(["--max-channels", &channels.max(1).to_string()])
             .arg("--")
@@ -163,6 +202,9 @@ impl Gofer {
         Ok((ours, Gofer { child }))
     }
 }
+
+/// What a process executes to be this program once more.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 
 impl Drop for Gofer {
     fn drop(&mut self) {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lisafs::wire::{FileType, Statx};
 
+use crate::args::REMOTE;
 use crate::console::Console;
 use crate::failure::Stop;
 use crate::json::{Object, type_name};
@@ -17,7 +18,7 @@ use crate::time::Utc;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Stat {
     /// What to look at
-    #[arg(required = true)]
+    #[arg(required = true, value_hint = REMOTE)]
     paths: Vec<PathBuf>,
 
     /// Follow symbolic links
@@ -29,10 +30,11 @@ impl Stat {
     pub(crate) fn run(&self, session: &Session, console: &mut Console) -> Result<(), Stop> {
         let client = session.client()?;
         for path in &self.paths {
+            let at = session.at(path);
             let stat = if self.dereference {
-                client.metadata(path)
+                client.metadata(at)
             } else {
-                client.symlink_metadata(path)
+                client.symlink_metadata(at)
             };
             let Some(stat) = console.or_complain(path, stat)? else {
                 continue;

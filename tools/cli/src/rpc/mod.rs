@@ -14,6 +14,7 @@ use lisafs::wire::{
 };
 
 use self::request::Step;
+use crate::args::REMOTE;
 use crate::console::Console;
 use crate::failure::{Stop, Why};
 use crate::session::Session;
@@ -47,11 +48,11 @@ Examples:
 The names of messages are those that `lisafs info` shows.")]
 pub(crate) struct Rpc {
     /// Walk to this file first, which makes it @fd; symbolic links are not followed
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = REMOTE)]
     walk: Option<PathBuf>,
 
     /// Walk to this file first and open it for reading, which makes it @fd and @open
-    #[arg(long, value_name = "PATH", conflicts_with = "walk")]
+    #[arg(long, value_name = "PATH", conflicts_with = "walk", value_hint = REMOTE)]
     open: Option<PathBuf>,
 
     /// NAME FIELD=VALUE … [, NAME FIELD=VALUE …]

@@ -61,7 +61,7 @@ fn files_are_renamed_moved_and_exchanged() {
     fs::create_dir(at.served("dir")).unwrap();
     let contents = |name: &str| fs::read_to_string(at.served(name)).unwrap();
     at.run(&["mv", "--no-replace", "a", "b"])
-        .says_no("lisafs: b: File exists\n");
+        .says_no("lisafs: a -> b: File exists\n");
     at.text(&["mv", "--exchange", "a", "b"]);
     assert_eq!((contents("a"), contents("b")), ("b".into(), "a".into()));
     at.text(&["mv", "a", "b"]);
@@ -86,6 +86,8 @@ fn links_are_made_and_read() {
     assert_eq!(at.json(&["readlink", "soft"])[0]["target"], "../any thing");
     at.run(&["ln", "-s", "x", "soft"])
         .says_no("lisafs: soft: File exists\n");
+    at.run(&["ln", "file", "soft"])
+        .says_no("lisafs: file -> soft: File exists\n");
     at.run(&["ln", "missing", "new"])
         .says_no("lisafs: missing: No such file or directory\n");
     at.run(&["readlink", "file"])

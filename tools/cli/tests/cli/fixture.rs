@@ -1,11 +1,15 @@
 //! A directory to serve, and the tool at work on it.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lisafs::host::{HostFs, HostOptions};
+use lisafs::server::{ConnectionOpts, Server};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -61,6 +65,25 @@ impl Fixture {
     /// What is printed by a command that has to succeed.
     pub(crate) fn text<A: AsRef<OsStr>>(&self, arguments: &[A]) -> String {
         String::from_utf8(self.run(arguments).success()).unwrap()
+    }
+
+    /// Runs the tool with a server that it inherits, which may do what `host` says.
+    pub(crate) fn inherit<A: AsRef<OsStr>>(
+        &self,
+        host: HostOptions,
+        opts: ConnectionOpts,
+        arguments: &[A],
+    ) -> Done {
+        let server = Server::new(1);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let backend = HostFs::open(&self.root(), host).unwrap();
+        server.start_connection(ours, backend, opts).unwrap();
+        let mut command = lisafs();
+        command.args(["--fd", "0"]).args(arguments);
+        let done = done(command.stdin(Stdio::from(OwnedFd::from(theirs))));
+        drop(command);
+        server.wait();
+        done
     }
 
     /// The objects that are printed by a command that has to succeed.

@@ -1,20 +1,19 @@
 //! Command lines that make no sense, servers that are none, and pipes that are closed.
 
 use std::fs;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::Stdio;
+use std::os::unix::net::UnixListener;
 use std::thread;
 
-use lisafs::host::{HostFs, HostOptions};
-use lisafs::server::{ConnectionOpts, Server};
+use lisafs::host::HostOptions;
+use lisafs::server::ConnectionOpts;
 
 use crate::fixture::{Done, Fixture, done, lisafs};
 
 #[test]
 fn bad_command_lines_are_refused_with_the_reason() {
     for (arguments, reason) in [
-        (&["ls"][..], "--connect"),
+        (&["ls"][..], "Use --connect SOCKET"),
+        (&["--fd", "0", "--serve", "/", "ls"], "cannot be used with"),
         (&["--serve", "/"], "subcommand"),
         (
             &["--serve", "/", "--connect", "/x", "ls"],
@@ -31,6 +30,22 @@ fn bad_command_lines_are_refused_with_the_reason() {
         ),
         (&["--serve", "/", "ping", "-c", "0"], "1.."),
         (&["--fd", "99", "ls"], "no such descriptor"),
+        (&["--serve", "/", "touch", "-d", "now", "x"], "YYYY-MM-DD"),
+        (
+            &["--serve", "/", "touch", "-d", "@1", "-r", "y", "x"],
+            "cannot be used with",
+        ),
+        (&["--serve", "/", "chown", ":", "x"], "OWNER:GROUP"),
+        (
+            &["--serve", "/", "chown", "no such user", "x"],
+            "use a number",
+        ),
+        (&["--serve", "/", "tree", "-L", "0"], "1.."),
+        (&["--serve", "/", "mknod", "x", "c"], "<MAJOR>"),
+        (&["--serve", "/", "mknod", "x", "c", "1"], "<MINOR>"),
+        (&["--serve", "/", "mknod", "x", "p", "1", "2"], "have none"),
+        (&["--serve", "/", "mknod", "x", "q"], "possible values"),
+        (&["--serve", "/", "xattr", "frobnicate"], "frobnicate"),
     ] {
         let done = done(lisafs().args(arguments));
         assert_eq!(done.code, Some(2), "{arguments:?}");
@@ -80,16 +95,7 @@ fn a_server_that_is_none_is_an_error() {
 
 /// Runs the tool with a server that it inherits.
 fn inherit(at: &Fixture, opts: ConnectionOpts, arguments: &[&str]) -> Done {
-    let server = Server::new(1);
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    let backend = HostFs::open(&at.root(), HostOptions::default()).unwrap();
-    server.start_connection(ours, backend, opts).unwrap();
-    let mut command = lisafs();
-    command.args(["--fd", "0"]).args(arguments);
-    let done = done(command.stdin(Stdio::from(OwnedFd::from(theirs))));
-    drop(command);
-    server.wait();
-    done
+    at.inherit(HostOptions::default(), opts, arguments)
 }
 
 #[test]

@@ -3,6 +3,10 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use lisafs::host::{HostOptions, HostUds};
+use lisafs::server::ConnectionOpts;
+use lisafs::wire::schema::Kind;
+use lisafs::wire::{Mid, messages};
 use serde_json::json;
 
 use crate::fixture::{Fixture, objects};
@@ -58,6 +62,81 @@ fn donated_descriptors_are_described() {
     assert!(text.starts_with("Channel\n  data_offset = "), "{text}");
     assert!(text.contains("\n  descriptor 0: file, "), "{text}");
     assert!(text.contains("\n  descriptor 1: socket, "), "{text}");
+}
+
+/// Every message of the table, each answered with what it is for.
+#[test]
+fn any_message_can_be_sent_and_its_reply_shown() {
+    let at = populated();
+    let (uid, gid) = {
+        let own = at.root().metadata().unwrap();
+        (own.uid(), own.gid())
+    };
+    let script = format!(
+        "Mount , Channel , FStat fd=@root , SetStat fd=@root , WalkStat dir_fd=@root path=dir , \
+         OpenCreateAt dir_fd=@root name=new mode=0o644 flags=2 , PWrite fd=@open data=abc , \
+         PRead fd=@open count=9 , FSync fds=@open , FAllocate fd=@open length=4096 , \
+         Flush fd=@open , FSetXattr fd=@fd name=user.a value=v , FGetXattr fd=@fd name=user.a , \
+         FListXattr fd=@fd , FRemoveXattr fd=@fd name=user.a , \
+         LinkAt dir_fd=@root target_fd=@fd name=hard , FStatFS fd=@root , \
+         MkdirAt dir_fd=@root name=sub mode=0o755 , MknodAt dir_fd=@root name=node mode=0o100644 , \
+         SymlinkAt dir_fd=@root name=soft target=new , ReadLinkAt fd=@fd , \
+         Walk dir_fd=@root path=dir , OpenAt fd=@fd , Getdents64 dir_fd=@open count=-4096 , \
+         RenameAt old_dir=@root new_dir=@fd old_name=hard new_name=hard , \
+         RenameAt2 old_dir=@fd new_dir=@root old_name=hard new_name=back flags=1 , \
+         UnlinkAt dir_fd=@root name=back , \
+         BindAt dir_fd=@root name=socket sock_type=1 mode=0o777 , Listen fd=@bound backlog=4 , \
+         Connect fd=@fd sock_type=1 , Accept fd=@bound , \
+         ConnectWithCreds fd=@fd sock_type=1 uid={uid} gid={gid} , Close fds=@open"
+    );
+    let host = || HostOptions {
+        host_uds: HostUds::All,
+        ..HostOptions::default()
+    };
+    let mut words = vec!["--json", "rpc"];
+    words.extend(script.split_whitespace());
+    let done = at.inherit(host(), ConnectionOpts::default(), &words);
+    // Acting as others takes privileges, without which the message is refused.
+    if nix::unistd::geteuid().is_root() {
+        assert_eq!((done.code, &*done.err), (Some(0), ""));
+    }
+    let replies = objects(&done.out);
+    for message in messages() {
+        let reply = replies
+            .iter()
+            .find(|reply| reply["message"] == message.name);
+        let reply = reply.unwrap_or_else(|| panic!("{} was not sent: {}", message.name, done.err));
+        for field in message.reply {
+            let shown = reply["reply"].get(field.name).is_some()
+                || reply["reply"].get(format!("{}_hex", field.name)).is_some();
+            let counted = field.kind == Kind::Counted || reply.get("error").is_some();
+            assert!(
+                shown || counted,
+                "{}: {} is missing",
+                message.name,
+                field.name
+            );
+        }
+    }
+    for name in ["new", "node", "sub", "soft", "back", "hard", "socket"] {
+        let path = at.served(name);
+        if path.is_dir() {
+            fs::remove_dir(path).unwrap();
+        } else {
+            let _ = fs::remove_file(path);
+        }
+    }
+    let text = at.inherit(host(), ConnectionOpts::default(), &words[1..]);
+    let text = String::from_utf8(text.out).unwrap();
+    for message in messages() {
+        let refused = message.mid == Mid::CONNECT_WITH_CREDS || message.mid == Mid::CLOSE;
+        let line = format!("{}\n", message.name);
+        assert!(
+            refused || text.contains(&line),
+            "{} was not shown",
+            message.name
+        );
+    }
 }
 
 #[test]

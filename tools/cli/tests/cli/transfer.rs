@@ -306,7 +306,7 @@ fn what_cannot_be_copied_is_said() {
     at.run(&["put", file, "new/"])
         .says_no("lisafs: new/: No such file or directory\n");
     at.run(&["put", "-", "dir"])
-        .says_no("lisafs: /dir: Is a directory\n");
+        .says_no("lisafs: dir: Is a directory\n");
     assert_eq!(fs::read_dir(at.root()).unwrap().count(), 1);
     assert_eq!(fs::read_dir(at.served("dir")).unwrap().count(), 0);
 }
