@@ -24,6 +24,7 @@ use crate::progress::Progress;
 use crate::pump::Pump;
 use crate::read;
 use crate::session::Session;
+use crate::survey;
 
 /// Copy a file from the server
 ///
@@ -100,7 +101,12 @@ impl Get {
         };
         if is_dir {
             match getter.top(remote, &self.remote, &local) {
-                Ok(top) => getter.tree(top, console)?,
+                Ok(top) => {
+                    let at = session.at(&self.remote);
+                    let count = |stop: &survey::Stop| survey::remote(client, &at, stop);
+                    let bar = getter.progress.bar();
+                    survey::along(bar, count, || getter.tree(top, console))?;
+                }
                 Err(why) => console.complain(why.subject(&local, &self.remote), why)?,
             }
         } else {

@@ -6,8 +6,7 @@
 //! | `session` | the connection, and the private gofer of `--serve` |
 //! | `verb` | the verbs; `list`, `tree`, `show`, `read`, `get`, `put`, `change`, `link`, `touch`, `chown`, `statfs`, `xattr`, `mknod`, `ping`, `rpc` |
 //! | `shell` | one verb after the other |
-//! | `top` | what a gofer is doing, by its metrics |
-//! | `copy_tree`, `pump`, `partial`, `local`, `progress`, `spot`, `policy` | what get and put are made of |
+//! | `copy_tree`, `pump`, `partial`, `local`, `progress`, `survey`, `spot`, `policy` | what get and put are made of |
 //! | `console`, `text`, `json`, `mode`, `time`, `failure` | how things are said |
 #![forbid(unsafe_code)]
 
@@ -38,6 +37,7 @@ mod shell;
 mod show;
 mod spot;
 mod statfs;
+mod survey;
 mod text;
 mod time;
 mod top;

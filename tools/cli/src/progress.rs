@@ -8,9 +8,37 @@ use crate::console::Console;
 use crate::failure::Stop;
 use crate::json::Object;
 
+/// Shows how much there will be, now that this is known.
+pub(crate) fn announce(bar: &ProgressBar, total: u64) {
+    bar.set_length(total);
+    style(bar, KNOWN);
+}
+
+/// What is shown when the size is known, and when it is not.
+const KNOWN: &str = "{wide_bar} {msg}{bytes} of {total_bytes}, {bytes_per_sec}, {eta}";
+const UNKNOWN: &str = "{spinner} {msg}{bytes}, {bytes_per_sec}";
+
+/// A line on stderr, if that is a terminal.
+fn on_terminal() -> ProgressBar {
+    if io::stderr().is_terminal() {
+        ProgressBar::new_spinner()
+    } else {
+        ProgressBar::hidden()
+    }
+}
+
+fn style(bar: &ProgressBar, template: &str) {
+    // The templates are known to be good, and the default would do.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+}
+
 /// Counts what is transferred, and shows it on a terminal.
 pub(crate) struct Progress {
     bar: ProgressBar,
+    /// Whether there is no more than one file, which need not be counted for anybody.
+    single: bool,
     files: u64,
     directories: u64,
     others: u64,
@@ -20,29 +48,24 @@ pub(crate) struct Progress {
 impl Progress {
     /// `size` is how many bytes there will be, if that is known.
     pub(crate) fn new(size: Option<u64>) -> Progress {
-        let bar = if io::stderr().is_terminal() {
-            ProgressBar::new_spinner()
-        } else {
-            ProgressBar::hidden()
-        };
-        let template = match size {
-            Some(_) => "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta}",
-            None => "{spinner} {msg}{bytes}, {bytes_per_sec}",
-        };
-        if let Some(size) = size {
-            bar.set_length(size);
-        }
-        // The templates are known to be good, and the default would do.
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+        let bar = on_terminal();
+        match size {
+            Some(size) => announce(&bar, size),
+            None => style(&bar, UNKNOWN),
         }
         Progress {
             bar,
+            single: size.is_some(),
             files: 0,
             directories: 0,
             others: 0,
             bytes: 0,
         }
+    }
+
+    /// The line, if there is one to be seen.
+    pub(crate) fn bar(&self) -> Option<ProgressBar> {
+        (!self.bar.is_hidden()).then(|| self.bar.clone())
     }
 
     pub(crate) fn add_bytes(&mut self, count: u64) {
@@ -52,7 +75,7 @@ impl Progress {
 
     pub(crate) fn add_file(&mut self) {
         self.files += 1;
-        if !self.bar.is_hidden() && self.bar.length().is_none() {
+        if !self.bar.is_hidden() && !self.single {
             self.bar.set_message(format!("{} files, ", self.files));
         }
     }

@@ -22,6 +22,7 @@ use crate::progress::Progress;
 use crate::pump::Pump;
 use crate::session::Session;
 use crate::spot::{spot, without_slash};
+use crate::survey;
 
 /// Copy a file to the server
 ///
@@ -111,7 +112,11 @@ impl Put {
         let at = client.canonicalize(&at).unwrap_or(at);
         if is_dir {
             match putter.top(client, &self.local, Kept::of(found.as_ref()), &at) {
-                Ok(top) => putter.tree(top, console)?,
+                Ok(top) => {
+                    let count = |stop: &survey::Stop| survey::local(&self.local, stop);
+                    let bar = putter.progress.bar();
+                    survey::along(bar, count, || putter.tree(top, console))?;
+                }
                 Err(why) => console.complain(why.subject(&self.local, &remote), why)?,
             }
         } else {
