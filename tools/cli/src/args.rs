@@ -8,7 +8,7 @@ use flipcall::WaitPolicy;
 
 use crate::failure::Stop;
 use crate::verb::Verb;
-use crate::{shell, top};
+use crate::{conform, shell, top};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,6 +44,8 @@ Examples:
       How fast it is
   lisafs --serve . shell
       One command after the other, with a current directory
+  lisafs --connect /run/gofer.sock conform
+      Whether it does what the protocol asks
   lisafs --serve . rpc --walk README.md FStat fd=@fd
       A single message, as it is";
 
@@ -127,5 +129,6 @@ pub(crate) enum Command {
     #[command(flatten)]
     Verb(Verb),
     Shell(shell::Shell),
+    Conform(conform::Conform),
     Top(top::Top),
 }

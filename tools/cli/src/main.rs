@@ -6,6 +6,8 @@
 //! | `session` | the connection, and the private gofer of `--serve` |
 //! | `verb` | the verbs; `list`, `tree`, `show`, `read`, `get`, `put`, `change`, `link`, `touch`, `chown`, `statfs`, `xattr`, `mknod`, `ping`, `rpc` |
 //! | `shell` | one verb after the other |
+//! | `top` | what a gofer is doing, by its metrics |
+//! | `conform` | the conformance suite |
 //! | `copy_tree`, `pump`, `partial`, `local`, `progress`, `survey`, `spot`, `policy` | what get and put are made of |
 //! | `console`, `text`, `json`, `mode`, `time`, `failure` | how things are said |
 #![forbid(unsafe_code)]
@@ -13,6 +15,7 @@
 mod args;
 mod change;
 mod chown;
+mod conform;
 mod console;
 mod copy_tree;
 mod donated;
@@ -108,12 +111,13 @@ fn run(args: &Args, console: &mut Console) -> Result<(), Stop> {
     let unfinished = match &args.command {
         Command::Verb(verb) if !verb.leaves_unfinished() => None,
         Command::Verb(_) | Command::Shell(_) => Some(Unfinished::watch()?),
-        Command::Top(_) => None,
+        _ => None,
     };
     let session = Session::new(args, inherited)?;
     match &args.command {
         Command::Verb(verb) => verb.run(&session, console, unfinished.as_ref()),
         Command::Shell(shell) => shell.run(&session, console, unfinished.as_ref()),
+        Command::Conform(verb) => verb.run(&session, console),
         Command::Top(_) => Ok(()),
     }
 }

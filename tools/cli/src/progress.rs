@@ -8,6 +8,14 @@ use crate::console::Console;
 use crate::failure::Stop;
 use crate::json::Object;
 
+/// Counts to `most` on a terminal, with a message.
+pub(crate) fn counter(most: u64) -> ProgressBar {
+    let bar = on_terminal();
+    bar.set_length(most);
+    style(&bar, "{wide_bar} {pos} of {len}, {eta}: {msg}");
+    bar
+}
+
 /// Shows how much there will be, now that this is known.
 pub(crate) fn announce(bar: &ProgressBar, total: u64) {
     bar.set_length(total);

@@ -36,7 +36,7 @@ pub(crate) struct Session {
 
 /// How a server is reached.
 #[derive(Debug)]
-enum Origin {
+pub(crate) enum Origin {
     /// Over this one connection.
     Inherited(RefCell<Option<UnixStream>>),
     /// It listens there.
@@ -103,6 +103,15 @@ impl Session {
         self.wait
     }
 
+    /// What it is called in messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// `path` from where the user is.
     pub(crate) fn at(&self, path: &Path) -> PathBuf {
         let cwd = self.cwd.borrow();
@@ -164,7 +173,7 @@ impl Session {
 }
 
 /// Why nobody answers at a path, and what to do.
-fn no_server(why: &io::Error) -> String {
+pub(crate) fn no_server(why: &io::Error) -> String {
     let advice = match why.kind() {
         ErrorKind::InvalidInput => {
             return "a socket path has at most 107 bytes: name it relative to the current directory"
@@ -204,7 +213,7 @@ impl Gofer {
 }
 
 /// What a process executes to be this program once more.
-const THIS_PROGRAM: &str = "/proc/self/exe";
+pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
 
 impl Drop for Gofer {
     fn drop(&mut self) {

@@ -3,6 +3,7 @@
 
 mod attributes;
 mod change;
+mod conform;
 mod fixture;
 mod interrupt;
 mod listing;

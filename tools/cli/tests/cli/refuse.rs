@@ -46,6 +46,8 @@ fn bad_command_lines_are_refused_with_the_reason() {
         (&["--serve", "/", "mknod", "x", "p", "1", "2"], "have none"),
         (&["--serve", "/", "mknod", "x", "q"], "possible values"),
         (&["--serve", "/", "xattr", "frobnicate"], "frobnicate"),
+        (&["--serve", "/missing", "conform"], "No such file"),
+        (&["--serve", "/", "conform", "no such case"], "no such case"),
     ] {
         let done = done(lisafs().args(arguments));
         assert_eq!(done.code, Some(2), "{arguments:?}");
