@@ -8,7 +8,7 @@ use flipcall::WaitPolicy;
 
 use crate::failure::Stop;
 use crate::verb::Verb;
-use crate::{conform, shell, top};
+use crate::{conform, manual, shell, top};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -131,4 +131,6 @@ pub(crate) enum Command {
     Shell(shell::Shell),
     Conform(conform::Conform),
     Top(top::Top),
+    Completions(manual::Completions),
+    Man(manual::Man),
 }

@@ -8,6 +8,7 @@
 //! | `shell` | one verb after the other |
 //! | `top` | what a gofer is doing, by its metrics |
 //! | `conform` | the conformance suite |
+//! | `manual` | completions and man pages |
 //! | `copy_tree`, `pump`, `partial`, `local`, `progress`, `survey`, `spot`, `policy` | what get and put are made of |
 //! | `console`, `text`, `json`, `mode`, `time`, `failure` | how things are said |
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ mod json;
 mod link;
 mod list;
 mod local;
+mod manual;
 mod mknod;
 mod mode;
 mod partial;
@@ -97,12 +99,15 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, console: &mut Console) -> Result<(), Stop> {
-    // It talks to no server.
-    if let Command::Top(top) = &args.command {
-        return top.run(console);
-    }
     // Before anything else is opened: that could be given the number.
     let inherited = args.target.inherited()?;
+    match &args.command {
+        // These talk to no server.
+        Command::Top(verb) => return verb.run(console),
+        Command::Completions(verb) => return verb.run(console),
+        Command::Man(verb) => return verb.run(console),
+        Command::Verb(_) | Command::Shell(_) | Command::Conform(_) => {}
+    }
     // Recursion keeps a descriptor open on each level. Less is enough for most.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
@@ -118,6 +123,6 @@ fn run(args: &Args, console: &mut Console) -> Result<(), Stop> {
         Command::Verb(verb) => verb.run(&session, console, unfinished.as_ref()),
         Command::Shell(shell) => shell.run(&session, console, unfinished.as_ref()),
         Command::Conform(verb) => verb.run(&session, console),
-        Command::Top(_) => Ok(()),
+        Command::Top(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
     }
 }

@@ -46,7 +46,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tracing::error;
 
 use self::args::{Args, ServeOptions, Verb};
@@ -80,6 +80,12 @@ pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Install(options) => report(install::install(&options)),
         Verb::Uninstall(options) => report(install::uninstall(&options)),
     }
+}
+
+/// The command line, for completions and man pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    Args::command()
 }
 
 /// Prints what was done, or why it was not.

@@ -7,6 +7,7 @@ mod conform;
 mod fixture;
 mod interrupt;
 mod listing;
+mod manual;
 mod measure;
 mod outline;
 mod refuse;

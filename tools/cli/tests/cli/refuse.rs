@@ -48,6 +48,7 @@ fn bad_command_lines_are_refused_with_the_reason() {
         (&["--serve", "/", "xattr", "frobnicate"], "frobnicate"),
         (&["--serve", "/missing", "conform"], "No such file"),
         (&["--serve", "/", "conform", "no such case"], "no such case"),
+        (&["completions", "tcl"], "possible values"),
     ] {
         let done = done(lisafs().args(arguments));
         assert_eq!(done.code, Some(2), "{arguments:?}");
