@@ -42,9 +42,11 @@ impl HostFs {
             // Set-id bits come when the owner is right.
             let mode = permissions(creation.permissions & !SET_ID);
             let file = openat(directory, name.as_bytes(), flags | access, mode)?;
-            let fresh = Fresh::new(directory, name, FileType::Regular);
-            let path = self.procfd.reopen(file.as_fd(), OFlag::O_PATH)?;
-            let (handle, stat) = self.settle(fresh, parent, (path, share), creation)?;
+            let mut fresh = Fresh::new(directory, name, FileType::Regular);
+            let identify = |stat: &Statx| fresh.identify(stat);
+            let reopen = || self.procfd.reopen(file.as_fd(), OFlag::O_PATH);
+            let made = parent.created(name, file.as_fd(), share, identify, reopen)?;
+            let (handle, stat) = self.finish(fresh, made, creation)?;
             Ok((handle, stat, file))
         })
     }
@@ -181,6 +183,16 @@ impl HostFs {
             return Err(Errno::ESTALE);
         }
         fresh.identify(&stat);
+        self.finish(fresh, (handle, stat), creation)
+    }
+
+    /// Gives what `fresh` was made as, and what has been identified, its owner and mode.
+    fn finish(
+        &self,
+        mut fresh: Fresh<'_>,
+        (handle, stat): (Handle, Statx),
+        creation: Creation,
+    ) -> Result<(Handle, Statx), Errno> {
         let stat = self.adorn(&handle, stat, creation)?;
         fresh.keep();
         Ok((handle, stat))

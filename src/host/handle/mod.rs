@@ -260,6 +260,39 @@ impl Handle {
         self.child(fd, share)
     }
 
+    /// The handle of the regular file behind `file`, which has just been created as `name` in this
+    /// directory, and for whose descriptor `share` was taken. `identify` is told which file that is,
+    /// before anything can fail for another reason.
+    ///
+    /// Opening by the name is half as dear as opening what is open once more, which `reopen` does. What
+    /// has the name by now may be something else. As long as `file` is open nothing else has its
+    /// number, so whatever has that is the file.
+    ///
+    /// # Errors
+    /// As statx(2) and `reopen`; as [`child`](Self::child).
+    pub(super) fn created(
+        &self,
+        name: Name<'_>,
+        file: BorrowedFd<'_>,
+        share: Share,
+        identify: impl FnOnce(&Statx),
+        reopen: impl FnOnce() -> Result<OwnedFd, Errno>,
+    ) -> Result<(Handle, Statx), Errno> {
+        let attributes = look(file)?;
+        identify(&attributes.stat);
+        let filesystem = self.0.filesystem.of_child(file, &attributes.stat)?;
+        let identity = Identity::of(&attributes).filter(|_| filesystem.remembers);
+        let is_it = |fd: &OwnedFd| look(fd.as_fd()).is_ok_and(|it| Identity::of(&it) == identity);
+        let by_name = identity
+            .and_then(|_| self.with_fd(|fd| open_path(fd, name, OFlag::empty())).ok())
+            .filter(is_it);
+        let fd = by_name.map_or_else(reopen, Ok)?;
+        let opened = Opened { fd, _share: share };
+        let quota = Arc::clone(&self.0.quota);
+        let child = Handle::open(opened, &attributes, filesystem, quota)?;
+        Ok((child, for_the_wire(attributes.stat)))
+    }
+
     /// The handle of `name` in this directory, which has just been made a name of the file behind `fd`.
     /// `identify` is told which file that is, before anything can fail for another reason.
     ///
@@ -340,6 +373,12 @@ impl Handle {
             (Some(fd), None) => Ok(Reached::Once(fd)),
             (None, _) => kept().ok_or(Errno::ESTALE),
         }
+    }
+
+    /// Whether the files of its file system can be known by their identity.
+    #[cfg(test)]
+    pub(super) fn remembers(&self) -> bool {
+        self.0.filesystem.remembers
     }
 
     /// Whether it has no descriptor.

@@ -1,15 +1,17 @@
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::OFlag;
 
-use super::{Served, creation, is_root, name};
+use super::{Ended, Served, creation, is_root, make_fifo, name};
 use crate::Errno;
 use crate::host::create::Fresh;
 use crate::host::open::OpenFd;
 use crate::server::{Creation, NodeKind};
-use crate::wire::{FileType, Gid, Uid};
+use crate::wire::{FileType, Gid, Statx, Uid};
 
 fn kind(file_type: u32, major: u32, minor: u32) -> NodeKind {
     NodeKind {
@@ -212,6 +214,104 @@ fn undoing_removes_what_was_made_and_nothing_that_took_its_place() {
         drop(Fresh::new(root.as_fd(), name(path), FileType::Regular));
     }
     assert_eq!(served.names(), ["link", "moved"]);
+}
+
+/// What becomes of a name, whether it is still that of the file, and how that comes about.
+type Change<'c> = (&'c str, bool, &'c dyn Fn(&Path));
+
+/// Whatever an outsider does to the name between the creation of a file and the opening of its handle.
+#[test]
+fn the_handle_of_a_new_file_is_its_own_whatever_has_its_name_by_now() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), "secret").unwrap();
+    let changes: [Change<'_>; 8] = [
+        ("nothing", true, &|_| ()),
+        ("linked", true, &|path| {
+            fs::hard_link(path, path.with_extension("link")).unwrap();
+        }),
+        ("removed", false, &|path| fs::remove_file(path).unwrap()),
+        ("moved", false, &|path| {
+            fs::rename(path, path.with_extension("away")).unwrap();
+        }),
+        ("another file", false, &|path| {
+            fs::write(path.with_extension("new"), "another").unwrap();
+            fs::rename(path.with_extension("new"), path).unwrap();
+        }),
+        ("a directory", false, &|path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        }),
+        ("a symlink", false, &|path| {
+            fs::remove_file(path).unwrap();
+            std::os::unix::fs::symlink(outside.path().join("secret"), path).unwrap();
+        }),
+        ("a FIFO", false, &|path| {
+            fs::remove_file(path).unwrap();
+            make_fifo(path);
+        }),
+    ];
+    let served = Served::new();
+    let root = served.root();
+    for (what, is_there, change) in changes {
+        let path = served.path(what);
+        let file = fs::File::create_new(&path).unwrap();
+        let ino = file.metadata().unwrap().ino();
+        change(&path);
+        let (mut identified, mut reopened) = (None, false);
+        let share = root.reserve().unwrap();
+        let identify = |stat: &Statx| identified = Some(stat.ino);
+        let reopen = || {
+            reopened = true;
+            served.host.procfd.reopen(file.as_fd(), OFlag::O_PATH)
+        };
+        let (handle, stat) = root
+            .created(name(what), file.as_fd(), share, identify, reopen)
+            .unwrap();
+        assert_eq!(identified, Some(ino), "{what}");
+        assert_eq!((stat.ino, handle.stat().unwrap().ino), (ino, ino), "{what}");
+        assert_eq!(handle.file_type(), FileType::Regular, "{what}");
+        assert_eq!(reopened, !(is_there && root.remembers()), "{what}");
+    }
+}
+
+#[test]
+fn files_are_created_while_others_take_their_names_away() {
+    let served = Served::new();
+    fs::create_dir(served.path("theirs")).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (file, other) = (served.path("file"), served.path("other"));
+            while !done.load(Ordering::Relaxed) {
+                let _ = fs::write(&other, "theirs");
+                let _ = fs::set_permissions(&other, Permissions::from_mode(0o604));
+                let _ = fs::rename(&other, &file);
+                let _ = fs::remove_file(&file);
+            }
+        });
+        let _ended = Ended(&done);
+        let mut made = 0;
+        while made < 2000 {
+            let mode = creation(0o6755);
+            let created = served
+                .host
+                .create_file(served.root(), name("file"), mode, OFlag::O_RDWR);
+            let (handle, stat, file) = match created {
+                Ok(created) => created,
+                Err(errno) => {
+                    assert_eq!(errno, Errno::EEXIST);
+                    continue;
+                }
+            };
+            made += 1;
+            let file = fs::File::from(file).metadata().unwrap();
+            assert_eq!(
+                (handle.stat().unwrap().ino, stat.ino),
+                (file.ino(), file.ino())
+            );
+            assert_eq!((file.mode() & 0o7777, file.len()), (0o6755, 0));
+        }
+    });
 }
 
 #[test]

@@ -94,6 +94,15 @@ impl Served {
     }
 }
 
+/// Ends the other threads of a test, also when it fails.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn name(name: &str) -> Name<'_> {
     Name::new(name.as_bytes()).unwrap()
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::TempDir;
 
-use super::{EVERYTHING, Served, flags, make_fifo, name};
+use super::{EVERYTHING, Ended, Served, flags, make_fifo, name};
 use crate::Errno;
 use crate::host::handle::place::NodeFiles;
 use crate::host::handle::{self, Handle};
@@ -385,15 +385,6 @@ fn a_rename_that_fails_changes_no_name() {
         let refused = rename(root, name("file"), root, name("taken"), flags, known);
         assert_eq!(refused.err(), Some(Errno::EEXIST));
         assert_eq!(served.content(&file).unwrap(), "file");
-    }
-}
-
-/// Ends the other threads of a test, also when it fails.
-struct Ended<'a>(&'a AtomicBool);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 
