@@ -101,7 +101,7 @@ impl ControlFdImpl for ControlFd {
     }
 
     fn walk(&self, at: Shared<'_, HostFs>, name: Name<'_>) -> Result<(Self, Statx), Errno> {
-        let known = |quota: &_| at.below().child(name)?.data().directory(quota);
+        let known = |ours: &_| at.below().child(name)?.data().directory(ours);
         let (child, stat) = self.handle.walk(name, known)?;
         Ok((ControlFd::new(child), stat))
     }

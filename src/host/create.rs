@@ -176,7 +176,7 @@ impl HostFs {
         (path, share): (OwnedFd, Share),
         creation: Creation,
     ) -> Result<(Handle, Statx), Errno> {
-        let (handle, stat) = parent.child(path, share)?;
+        let (handle, stat) = parent.child(fresh.name, path, share)?;
         if handle.file_type() != fresh.file_type {
             // Somebody has put something else there, which is not ours to change or remove.
             fresh.keep();

@@ -75,7 +75,7 @@ pub use open::OpenFd;
 pub use options::{CharacterDevices, HostFifo, HostOptions, HostUds, UnknownChoice, Xattrs};
 pub use socket::BoundSocketFd;
 
-use self::handle::Handle;
+use self::handle::{Descriptors, Handle};
 use self::kernel::Kernel;
 use self::procfd::ProcFd;
 use crate::Errno;
@@ -115,8 +115,8 @@ pub struct HostFs {
     procfd: Arc<ProcFd>,
     options: HostOptions,
     kernel: Kernel,
-    /// The descriptors that the connection of this clone may have.
-    quota: Arc<Quota>,
+    /// What the connection of this clone may have open.
+    descriptors: Arc<Descriptors>,
     /// Threads of this process can take another identity on.
     takes_identities: bool,
 }
@@ -167,10 +167,10 @@ impl HostFs {
         kernel: Kernel,
     ) -> Result<HostFs, SetupError> {
         let procfd = ProcFd::open(kernel).map_err(cannot("/proc/self/fd cannot be opened"))?;
-        let quota = Quota::new(usize::MAX);
+        let descriptors = Descriptors::new(Quota::new(usize::MAX));
         let root = procfd
             .reopen(root.as_fd(), OFlag::O_PATH)
-            .and_then(|root| Handle::root(root, Arc::clone(&quota)))
+            .and_then(|root| Handle::root(root, &descriptors))
             .map_err(cannot("the root cannot be opened"))?;
         let takes_identities = creds::can_be_assumed();
         Ok(HostFs {
@@ -178,20 +178,22 @@ impl HostFs {
             procfd: Arc::new(procfd),
             options,
             kernel,
-            quota,
+            descriptors,
             takes_identities,
         })
     }
 
     /// Opens what the node `path` stands for, below the root.
     fn mount_at(&self, path: &[u8]) -> Result<Mounted<HostFs>, Errno> {
-        let mut handle = self.root.duplicate(&self.quota)?;
+        let mut handle = self.root.duplicate(&self.descriptors)?;
         let mut stat = handle.stat()?;
         for name in path
             .split(|byte| *byte == b'/')
             .filter(|name| !name.is_empty())
         {
             (handle, stat) = handle.walk_open(Name::new(name)?)?;
+            // No node knows the directories on the way, so nobody would say if they were renamed.
+            handle.hold()?;
         }
         let donation = self.root_donation(&handle)?;
         Ok(Mounted {
@@ -251,7 +253,7 @@ impl ServerImpl for HostFs {
     }
 
     fn count_descriptors(&mut self, quota: &Arc<Quota>) -> bool {
-        self.quota = Arc::clone(quota);
+        self.descriptors = Descriptors::new(Arc::clone(quota));
         true
     }
 

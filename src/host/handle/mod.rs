@@ -16,40 +16,43 @@
 //! single components and never followed; a client cannot reach by a named handle what it cannot reach
 //! by walking again.
 //!
-//! A file keeps its descriptor from then on if there is [room](Quota::spare), and is opened as well
-//! when it is looked at again and again; a directory always keeps it, so that the directory of a
-//! named handle is open. Handles are named only where an identity is good for telling files apart
+//! A file keeps its descriptor from then on if there is [room](Descriptors::keep), and is opened as
+//! well when it is looked at again and again. A descriptor that has not been used for long is closed
+//! when another one is wanted and there is no room ([`descriptors`]): the handle is a named one again.
+//! So what has to stay open is what cannot be found again: files younger than the last tick of the
+//! clock, for that long, and files whose name has gone.
+//!
+//! Handles are named only where an identity is good for telling files apart
 //! ([`FileSystem::remembers`], [`Identity::outlasts`]); all others are opened at once. So are the
 //! next files of a directory in which one had to be opened after all, as long as there is room.
 #![forbid(unsafe_code)]
 
+mod descriptors;
 pub(super) mod place;
+mod reach;
 #[cfg(test)]
 mod tests;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use nix::NixPath;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use parking_lot::RwLock;
 
+pub(super) use self::descriptors::Descriptors;
 use self::place::{NodeFiles, Place};
 use super::filesystem::FileSystem;
 use super::identity::{Identity, Tick};
 use super::sys::{self, Attributes};
 use crate::Errno;
-use crate::server::{Quota, Share};
+use crate::server::Share;
 use crate::wire::{FileType, Name, Statx};
 
 /// The attributes that the protocol carries.
 const WIRE_MASK: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
-
-/// After how many looks at a file by its name it is opened: a look at an open file is so much cheaper
-/// that the next few make up for the opening.
-const OFTEN: u8 = 4;
 
 /// How many files that are walked to in a directory are opened at once, after one that was not has
 /// been opened nevertheless. Who reads, changes or removes one file of a directory does so with the
@@ -66,14 +69,22 @@ struct File {
     filesystem: FileSystem,
     /// What it is found again by; `None` where files cannot be told apart for good.
     identity: Option<Identity>,
-    /// The descriptors of the connection that walked to it.
-    quota: Arc<Quota>,
-    opened: OnceLock<Opened>,
+    /// Those of the connection that walked to it.
+    descriptors: Arc<Descriptors>,
+    /// SYNC: whoever uses the descriptor holds this shared, whatever that takes; it is put there and
+    /// taken away only if nobody does.
+    opened: RwLock<Option<Opened>>,
+    /// It has been used since it was last considered for closing.
+    is_used: AtomicBool,
+    /// The descriptors know that it can be closed: a node knows the file, so its place is kept right.
+    is_listed: AtomicBool,
+    /// It must not be closed: it has no place, or is about to lose it.
+    is_pinned: AtomicBool,
     /// How often it was looked at by its name.
     looks: AtomicU8,
     /// How many more files in this directory are opened as soon as they are walked to.
     ahead: AtomicU8,
-    /// Of no account once the file is opened, and never `None` before.
+    /// `None` only in a file that is open and pinned.
     ///
     /// SYNC: whoever opens the file by its name, or says that it is not there, holds this shared;
     /// whoever renames the file through the server holds it exclusively until the name in it is the
@@ -82,60 +93,81 @@ struct File {
 }
 
 #[derive(Debug)]
-struct Opened {
+pub(in crate::host) struct Opened {
     fd: OwnedFd,
     _share: Share,
 }
 
-/// A descriptor of the file: the handle's own, or one for this time.
-enum Reached<'h> {
-    Kept(BorrowedFd<'h>),
-    Once(OwnedFd),
-}
-
 impl Handle {
+    fn new(
+        file_type: FileType,
+        filesystem: FileSystem,
+        identity: Option<Identity>,
+        descriptors: &Arc<Descriptors>,
+        opened: Option<Opened>,
+        place: Option<Place>,
+    ) -> Handle {
+        Handle(Arc::new(File {
+            file_type,
+            filesystem,
+            identity,
+            descriptors: Arc::clone(descriptors),
+            opened: RwLock::new(opened),
+            is_used: AtomicBool::new(false),
+            is_listed: AtomicBool::new(false),
+            is_pinned: AtomicBool::new(place.is_none()),
+            looks: AtomicU8::new(0),
+            ahead: AtomicU8::new(0),
+            place: RwLock::new(place),
+        }))
+    }
+
     /// The handle of the root behind `fd`, an O_PATH descriptor.
     ///
     /// # Errors
-    /// As [`child`](Self::child).
-    pub(super) fn root(fd: OwnedFd, quota: Arc<Quota>) -> Result<Handle, Errno> {
+    /// As [`child`](Self::child); EMFILE.
+    pub(super) fn root(fd: OwnedFd, descriptors: &Arc<Descriptors>) -> Result<Handle, Errno> {
         let attributes = look(fd.as_fd())?;
         let filesystem = FileSystem::of_root(fd.as_fd(), &attributes.stat)?;
-        let share = quota.take()?;
-        Handle::open(Opened { fd, _share: share }, &attributes, filesystem, quota)
+        let share = descriptors.take()?;
+        Handle::open((fd, share), &attributes, filesystem, descriptors, None)
     }
 
-    /// The handle of what `fd` holds, an O_PATH descriptor of a file in this directory, for which
-    /// `share` was taken.
+    /// The handle of what `fd` holds, an O_PATH descriptor of the file `name` in this directory, for
+    /// which `share` was taken.
     ///
     /// # Errors
     /// EPERM for a block device and for a file of unknown type.
-    pub(super) fn child(&self, fd: OwnedFd, share: Share) -> Result<(Handle, Statx), Errno> {
+    pub(super) fn child(
+        &self,
+        name: Name<'_>,
+        fd: OwnedFd,
+        share: Share,
+    ) -> Result<(Handle, Statx), Errno> {
         let attributes = look(fd.as_fd())?;
         let filesystem = self.0.filesystem.of_child(fd.as_fd(), &attributes.stat)?;
-        let quota = Arc::clone(&self.0.quota);
-        let opened = Opened { fd, _share: share };
-        let child = Handle::open(opened, &attributes, filesystem, quota)?;
+        let (opened, place) = ((fd, share), Some(Place::new(self, name)));
+        let child = Handle::open(opened, &attributes, filesystem, &self.0.descriptors, place)?;
         Ok((child, for_the_wire(attributes.stat)))
     }
 
+    /// The handle of an open file, which can be found again at `place` if it has an identity.
     fn open(
-        opened: Opened,
+        (fd, share): (OwnedFd, Share),
         attributes: &Attributes,
         filesystem: FileSystem,
-        quota: Arc<Quota>,
+        descriptors: &Arc<Descriptors>,
+        place: Option<Place>,
     ) -> Result<Handle, Errno> {
         let identity = Identity::of(attributes).filter(|_| filesystem.remembers);
-        Ok(Handle(Arc::new(File {
-            file_type: served(&attributes.stat)?,
+        Ok(Handle::new(
+            served(&attributes.stat)?,
             filesystem,
             identity,
-            quota,
-            opened: OnceLock::from(opened),
-            looks: AtomicU8::new(0),
-            ahead: AtomicU8::new(0),
-            place: RwLock::new(None),
-        })))
+            descriptors,
+            Some(Opened { fd, _share: share }),
+            place.filter(|_| identity.is_some()),
+        ))
     }
 
     /// The handle of the file `name` in this directory, with these attributes; `None` if it cannot be
@@ -154,29 +186,35 @@ impl Handle {
                 && identity.outlasts(tick)
         });
         Ok(identity.map(|identity| {
-            Handle(Arc::new(File {
+            let place = Some(Place::new(self, name));
+            let identity = Some(identity);
+            Handle::new(
                 file_type,
                 filesystem,
-                identity: Some(identity),
-                quota: Arc::clone(&self.0.quota),
-                opened: OnceLock::new(),
-                looks: AtomicU8::new(0),
-                ahead: AtomicU8::new(0),
-                place: RwLock::new(Some(Place::new(self, name))),
-            }))
+                identity,
+                &self.0.descriptors,
+                None,
+                place,
+            )
         }))
     }
 
-    /// A handle of the same file with a descriptor of its own, counted in `quota`.
+    /// A handle of the same file with a descriptor of its own, counted in `descriptors`. It is open
+    /// for good.
     ///
     /// # Errors
     /// EMFILE.
-    pub(super) fn duplicate(&self, quota: &Arc<Quota>) -> Result<Handle, Errno> {
-        let share = quota.take()?;
+    pub(super) fn duplicate(&self, descriptors: &Arc<Descriptors>) -> Result<Handle, Errno> {
+        let share = descriptors.take()?;
         let fd = self.with_fd(|fd| Ok(fd.try_clone_to_owned()?))?;
         let attributes = look(fd.as_fd())?;
-        let opened = Opened { fd, _share: share };
-        Handle::open(opened, &attributes, self.0.filesystem, Arc::clone(quota))
+        Handle::open(
+            (fd, share),
+            &attributes,
+            self.0.filesystem,
+            descriptors,
+            None,
+        )
     }
 
     /// The handle of `name` in this directory, by which clients know what `known` returns. It is asked
@@ -187,7 +225,7 @@ impl Handle {
     pub(super) fn walk(
         &self,
         name: Name<'_>,
-        known: impl FnOnce(&Arc<Quota>) -> Option<Handle>,
+        known: impl FnOnce(&Arc<Descriptors>) -> Option<Handle>,
     ) -> Result<(Handle, Statx), Errno> {
         if !self.0.filesystem.remembers {
             return self.walk_open(name);
@@ -201,16 +239,14 @@ impl Handle {
         let Some(handle) = self.named(name, &attributes, tick)? else {
             return self.walk_open(name);
         };
-        // Only one that is open is the same wherever it is known to be.
-        let open = || {
-            known(&self.0.quota).filter(|known| {
-                known.0.opened.get().is_some() && known.0.identity == handle.0.identity
-            })
+        let same = || {
+            known(&self.0.descriptors)
+                .filter(|known| known.0.identity == handle.0.identity && known.is_in(self))
         };
         if handle.file_type() == FileType::Directory
-            && let Some(open) = open()
+            && let Some(same) = same()
         {
-            return Ok((open, stat));
+            return Ok((same, stat));
         }
         Ok((handle, stat))
     }
@@ -224,14 +260,15 @@ impl Handle {
         name: Name<'_>,
         known: Option<&NodeFiles>,
     ) -> Result<(Handle, Statx), Errno> {
-        if let Some(directory) = known.and_then(|known| known.directory(&self.0.quota))
-            && directory.hold().is_ok()
+        if let Some(directory) = known.and_then(|known| known.directory(&self.0.descriptors))
+            && directory.is_in(self)
+            && let Ok(_open) = directory.reach(|| Ok(self.0.descriptors.keep()))
         {
             // Whatever has the name by now is looked at. If that is the directory that is open, it
             // need not be opened again: its number is not given to another as long as it is held.
             let attributes = self.with_fd(|directory| look_at(directory, name))?;
             if directory.0.is(&attributes) {
-                return Ok((directory, for_the_wire(attributes.stat)));
+                return Ok((Handle::clone(&directory), for_the_wire(attributes.stat)));
             }
         }
         self.walk_open(name)
@@ -244,7 +281,7 @@ impl Handle {
         // Several threads may count as one: it is no more than experience.
         let left = ahead.load(Ordering::Relaxed).checked_sub(1)?;
         ahead.store(left, Ordering::Relaxed);
-        self.0.quota.spare()
+        self.0.descriptors.spare()
     }
 
     /// As [`walk`](Self::walk), and the handle is open.
@@ -252,12 +289,24 @@ impl Handle {
     /// # Errors
     /// As `walk`.
     pub(super) fn walk_open(&self, name: Name<'_>) -> Result<(Handle, Statx), Errno> {
-        self.walk_open_with(self.reserve()?, name)
+        let descriptors = &self.0.descriptors;
+        let share = descriptors.keep().map_or_else(|| descriptors.take(), Ok)?;
+        self.walk_open_with(share, name)
     }
 
     fn walk_open_with(&self, share: Share, name: Name<'_>) -> Result<(Handle, Statx), Errno> {
         let fd = self.with_fd(|directory| open_path(directory, name, OFlag::empty()))?;
-        self.child(fd, share)
+        self.child(name, fd, share)
+    }
+
+    /// Whether the file is found in `directory`, or need not be found: it is open for good.
+    fn is_in(&self, directory: &Handle) -> bool {
+        let place = self.0.place.read();
+        place.as_ref().is_none_or(|place| {
+            let expected = place.directory();
+            Arc::ptr_eq(&expected.0, &directory.0)
+                || (expected.0.identity.is_some() && expected.0.identity == directory.0.identity)
+        })
     }
 
     /// The handle of the regular file behind `file`, which has just been created as `name` in this
@@ -287,9 +336,8 @@ impl Handle {
             .and_then(|_| self.with_fd(|fd| open_path(fd, name, OFlag::empty())).ok())
             .filter(is_it);
         let fd = by_name.map_or_else(reopen, Ok)?;
-        let opened = Opened { fd, _share: share };
-        let quota = Arc::clone(&self.0.quota);
-        let child = Handle::open(opened, &attributes, filesystem, quota)?;
+        let (opened, place) = ((fd, share), Some(Place::new(self, name)));
+        let child = Handle::open(opened, &attributes, filesystem, &self.0.descriptors, place)?;
         Ok((child, for_the_wire(attributes.stat)))
     }
 
@@ -313,66 +361,7 @@ impl Handle {
             return Ok((handle, stat));
         }
         let share = self.reserve()?;
-        self.child(fd.try_clone_to_owned()?, share)
-    }
-
-    /// Runs `operation` with the descriptor: the one way in which the back end reaches a file. A
-    /// handle need not have its descriptor open all the time, so there is no other accessor.
-    ///
-    /// # Errors
-    /// Those of `operation`; ESTALE if the file is no longer where it was walked to; EMFILE.
-    pub(super) fn with_fd<R>(
-        &self,
-        operation: impl FnOnce(BorrowedFd<'_>) -> Result<R, Errno>,
-    ) -> Result<R, Errno> {
-        let share = || match self.0.file_type {
-            FileType::Directory => self.reserve().map(Some),
-            _ => Ok(self.0.quota.spare()),
-        };
-        match self.reach(share)? {
-            Reached::Kept(fd) => operation(fd),
-            Reached::Once(fd) => operation(fd.as_fd()),
-        }
-    }
-
-    /// Opens the file for as long as there is a handle of it.
-    ///
-    /// # Errors
-    /// ESTALE if the file is no longer where it was walked to; EMFILE.
-    pub(super) fn hold(&self) -> Result<(), Errno> {
-        self.reach(|| self.reserve().map(Some)).map(drop)
-    }
-
-    /// A descriptor of the file, which is kept if `share` yields one.
-    fn reach(
-        &self,
-        share: impl FnOnce() -> Result<Option<Share>, Errno>,
-    ) -> Result<Reached<'_>, Errno> {
-        let file = &*self.0;
-        let kept = || {
-            file.opened
-                .get()
-                .map(|opened| Reached::Kept(opened.fd.as_fd()))
-        };
-        if let Some(kept) = kept() {
-            return Ok(kept);
-        }
-        let share = share()?;
-        let place = file.place.read();
-        let found = place.as_ref().map(|place| place.open(file)).transpose()?;
-        drop(place);
-        match (found, share) {
-            (Some(fd), Some(share)) => {
-                // Another thread may have been first, with a descriptor of the same file.
-                let opened = file.opened.get_or_init(|| Opened { fd, _share: share });
-                // So that the directory is not kept open for nothing.
-                let left = file.place.try_write().and_then(|mut place| place.take());
-                drop(left);
-                Ok(Reached::Kept(opened.fd.as_fd()))
-            }
-            (Some(fd), None) => Ok(Reached::Once(fd)),
-            (None, _) => kept().ok_or(Errno::ESTALE),
-        }
+        self.child(name, fd.try_clone_to_owned()?, share)
     }
 
     /// Whether the files of its file system can be known by their identity.
@@ -384,26 +373,22 @@ impl Handle {
     /// Whether it has no descriptor.
     #[cfg(test)]
     pub(super) fn is_named(&self) -> bool {
-        self.0.opened.get().is_none()
+        self.0.opened.read().is_none()
     }
 
-    /// As [`with_fd`](Self::with_fd) where there is no room to keep the descriptor.
+    /// Closes the descriptor as if there were no room for it, and returns whether it was.
     #[cfg(test)]
-    pub(super) fn reach_once<R>(
-        &self,
-        operation: impl FnOnce(BorrowedFd<'_>) -> Result<R, Errno>,
-    ) -> Result<R, Errno> {
-        let place = self.0.place.read();
-        let fd = place.as_ref().ok_or(Errno::ESTALE)?.open(&self.0)?;
-        operation(fd.as_fd())
+    pub(super) fn give_up(&self) -> bool {
+        matches!(self.0.close(Tick::now()), descriptors::Closing::Done(_))
     }
 
-    /// Takes a share of the connection's descriptors for something that will be opened.
+    /// Takes a share of the connection's descriptors for something that will be open as long as the
+    /// client likes.
     ///
     /// # Errors
     /// EMFILE.
     pub(super) fn reserve(&self) -> Result<Share, Errno> {
-        self.0.quota.take()
+        self.0.descriptors.take()
     }
 
     /// The type of the file, which never changes.
@@ -417,29 +402,14 @@ impl Handle {
     pub(super) fn in_kernel_fs(&self) -> bool {
         self.0.filesystem.is_kernels
     }
-
-    /// The attributes of the file.
-    ///
-    /// # Errors
-    /// As statx(2); ESTALE if the file is no longer where it was walked to.
-    pub(super) fn stat(&self) -> Result<Statx, Errno> {
-        if let Some(opened) = self.0.opened.get() {
-            return stat(opened.fd.as_fd());
-        }
-        if self.0.looks.fetch_add(1, Ordering::Relaxed) >= OFTEN
-            && let Some(share) = self.0.quota.spare()
-            && let Ok(Reached::Kept(fd)) = self.reach(|| Ok(Some(share)))
-        {
-            return stat(fd);
-        }
-        match &*self.0.place.read() {
-            Some(place) => place.look(&self.0).map(for_the_wire),
-            None => self.with_fd(stat),
-        }
-    }
 }
 
 impl File {
+    /// Whether it may ever be looked for by its name.
+    fn needs_place(&self) -> bool {
+        !self.is_pinned.load(Ordering::Relaxed) || self.opened.read().is_none()
+    }
+
     /// Whether it is the file with these attributes.
     fn is(&self, found: &Attributes) -> bool {
         self.identity.is_some() && self.identity == Identity::of(found)

@@ -4,8 +4,8 @@
 //! whole tree during a rename. They do not keep away what runs without them, the back end's unguarded
 //! operations. So:
 //!
-//! - Before a name is unlinked or replaced, the named handles of its node are opened ([`hold_all`]):
-//!   from then on nobody asks for the name. A handle that cannot be opened, because an outsider was
+//! - Before a name is unlinked or replaced, the handles of its node are opened and stay so
+//!   ([`hold_all`]): from then on nobody asks for the name. A handle that cannot be opened, because an outsider was
 //!   first or its connection has all the descriptors that it may have, is lost and answers ESTALE: what
 //!   one connection holds must not keep another from removing files, nor itself from making room.
 //! - While a name is changed, the places of its node are locked ([`lock`]), from before the host's
@@ -17,7 +17,7 @@
 //! [`hold_all`]: NodeFiles::hold_all
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -26,9 +26,8 @@ use nix::fcntl::OFlag;
 use parking_lot::{Mutex, RwLockWriteGuard};
 use smallvec::SmallVec;
 
-use super::{AHEAD, Attributes, File, Handle, look, look_at, open_path};
+use super::{AHEAD, Attributes, Descriptors, File, Handle, look, look_at, open_path};
 use crate::Errno;
-use crate::server::Quota;
 use crate::wire::{FileType, Name, Statx};
 
 /// How long a rename waits for those who are looking for the file at the moment. Everybody else waits
@@ -51,16 +50,17 @@ impl Place {
         }
     }
 
-    /// Opens `file`, whose place it is, with O_PATH.
+    pub(super) fn directory(&self) -> &Handle {
+        &self.directory
+    }
+
+    /// Opens `file`, whose place it is, with O_PATH; `directory` is the descriptor of the directory.
     ///
     /// # Errors
     /// ESTALE if it is not there any more; as open(2).
-    pub(super) fn open(&self, file: &File) -> Result<OwnedFd, Errno> {
+    pub(super) fn open(&self, file: &File, directory: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
         let name = Name::new(&self.name)?;
-        let fd = self
-            .directory
-            .with_fd(|directory| open_path(directory, name, OFlag::empty()))
-            .map_err(gone)?;
+        let fd = open_path(directory, name, OFlag::empty()).map_err(gone)?;
         check(file, &look(fd.as_fd())?)?;
         if file.file_type != FileType::Directory {
             self.directory.0.ahead.store(AHEAD, Ordering::Relaxed);
@@ -100,7 +100,7 @@ fn gone(errno: Errno) -> Errno {
     }
 }
 
-/// The files that clients know by the name of a node of the server's tree.
+/// The files that clients know on a node of the server's tree.
 #[derive(Debug, Default)]
 pub struct NodeFiles {
     files: Mutex<Files>,
@@ -108,54 +108,61 @@ pub struct NodeFiles {
 
 #[derive(Debug, Default)]
 struct Files {
-    /// Those that may be named: one for each walk to a file, a directory left aside.
-    named: SmallVec<[Weak<File>; 1]>,
+    /// Those that have a place: one for each walk to a file, a directory left aside.
+    placed: SmallVec<[Weak<File>; 1]>,
     /// The directory that was walked to last.
     directory: Weak<File>,
 }
 
 impl NodeFiles {
-    /// Adds what a handle stands for.
+    /// Adds what a handle stands for. From now on its place is kept right, so it can be closed.
     pub(in crate::host) fn add(&self, handle: &Handle) {
-        let (file, is_open) = (&handle.0, handle.0.opened.get().is_some());
-        let is_directory = file.file_type == FileType::Directory;
-        if is_open && !is_directory {
+        let file = &handle.0;
+        let (is_pinned, is_directory) = (
+            file.is_pinned.load(Ordering::Relaxed),
+            file.file_type == FileType::Directory,
+        );
+        if is_pinned && !is_directory {
             return;
         }
         let mut files = self.files.lock();
         if is_directory {
             let last = core::mem::replace(&mut files.directory, Arc::downgrade(file));
-            if is_open || core::ptr::eq(last.as_ptr(), Arc::as_ptr(file)) {
+            if is_pinned || core::ptr::eq(last.as_ptr(), Arc::as_ptr(file)) {
                 return;
             }
         }
-        let named = &mut files.named;
-        if named.len() == named.capacity() {
-            named.retain(|file| file.strong_count() > 0);
+        let placed = &mut files.placed;
+        if placed.len() == placed.capacity() {
+            placed.retain(|file| file.strong_count() > 0);
         }
-        named.push(Arc::downgrade(file));
-    }
-
-    /// The directory that was walked to last, if the connection with this quota has a handle of it. It
-    /// may be another one than the name leads to by now.
-    pub(in crate::host) fn directory(&self, quota: &Arc<Quota>) -> Option<Handle> {
-        let directory = self.files.lock().directory.upgrade()?;
-        Arc::ptr_eq(&directory.quota, quota).then(|| Handle(directory))
-    }
-
-    /// The handles that are named, each once.
-    pub(in crate::host) fn handles(&self) -> Vec<Handle> {
-        let files = self.files.lock();
-        let named = files.named.iter().filter_map(Weak::upgrade);
-        let mut handles: Vec<_> = named.map(Handle).collect();
+        placed.push(Arc::downgrade(file));
         drop(files);
-        handles.retain(|handle| handle.0.opened.get().is_none());
+        if !file.is_listed.swap(true, Ordering::Relaxed) && file.opened.read().is_some() {
+            file.descriptors.list(file);
+        }
+    }
+
+    /// The directory that was walked to last, if the connection with these descriptors has a handle of
+    /// it. It may be another one than the name leads to by now.
+    pub(in crate::host) fn directory(&self, descriptors: &Arc<Descriptors>) -> Option<Handle> {
+        let directory = self.files.lock().directory.upgrade()?;
+        Arc::ptr_eq(&directory.descriptors, descriptors).then(|| Handle(directory))
+    }
+
+    /// The handles that are found by the name, or would be if they were closed, each once.
+    pub(in crate::host) fn handles(&self) -> Handles {
+        let files = self.files.lock();
+        let placed = files.placed.iter().filter_map(Weak::upgrade);
+        let mut handles: Handles = placed.map(Handle).collect();
+        drop(files);
+        handles.retain(|handle| handle.0.needs_place());
         handles.sort_unstable_by_key(|handle| Arc::as_ptr(&handle.0));
         handles.dedup_by_key(|handle| Arc::as_ptr(&handle.0));
         handles
     }
 
-    /// Opens all handles, if that can be done: the name is about to go.
+    /// Opens all handles for good, if that can be done: the name is about to go.
     pub(in crate::host) fn hold_all(&self) {
         for handle in self.handles() {
             if let Err(errno) = handle.hold() {
@@ -164,6 +171,9 @@ impl NodeFiles {
         }
     }
 }
+
+/// Handles of one node: as a rule one.
+pub(in crate::host) type Handles = SmallVec<[Handle; 1]>;
 
 /// The place of a file, locked.
 pub(in crate::host) type Locked<'h> = RwLockWriteGuard<'h, Option<Place>>;

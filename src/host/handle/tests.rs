@@ -5,14 +5,16 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
+use super::descriptors::Closing;
 use super::place::{PATIENCE, lock};
 use super::*;
+use crate::server::Quota;
 
 /// The handle of a directory, and its attributes in so far as they make an identity.
 fn directory() -> (TempDir, Handle, Attributes) {
     let directory = tempfile::tempdir().unwrap();
     let root = Opened::open(directory.path()).unwrap();
-    let handle = Handle::root(root.into(), Quota::new(8)).unwrap();
+    let handle = Handle::root(root.into(), &Descriptors::new(Quota::new(8))).unwrap();
     let mut attributes = handle.with_fd(look).unwrap();
     // As on a file system that is good for it, whatever this one is.
     attributes.stat.mask |= Identity::MASK;
@@ -27,16 +29,15 @@ impl Handle {
             ..self.0.filesystem
         };
         let identity = Identity::of(attributes);
-        Handle(Arc::new(File {
-            file_type: FileType::Directory,
-            filesystem: remembering,
+        let place = Place::new(self, Name::new(b"d").unwrap());
+        Handle::new(
+            FileType::Directory,
+            remembering,
             identity,
-            quota: Arc::clone(&self.0.quota),
-            opened: OnceLock::new(),
-            looks: AtomicU8::new(0),
-            ahead: AtomicU8::new(0),
-            place: RwLock::new(Some(Place::new(self, Name::new(b"d").unwrap()))),
-        }))
+            &self.0.descriptors,
+            None,
+            Some(place),
+        )
     }
 }
 
@@ -76,7 +77,7 @@ fn what_was_linked_is_identified_before_there_may_be_no_room_for_it() {
     let (path, _, _) = directory();
     std::fs::write(path.path().join("file"), "").unwrap();
     let root = Opened::open(path.path()).unwrap();
-    let root = Handle::root(root.into(), Quota::new(1)).unwrap();
+    let root = Handle::root(root.into(), &Descriptors::new(Quota::new(1))).unwrap();
     let file = Opened::open(path.path().join("file")).unwrap();
     let (name, mut identified) = (Name::new(b"file").unwrap(), None);
     // Either it can be known by its name, or there is no room, and it is identified all the same.
@@ -96,4 +97,72 @@ fn a_handle_that_is_known_twice_is_locked_once() {
     let handles = node.handles();
     assert_eq!(handles.len(), 2);
     assert_eq!(lock(&handles).unwrap().len(), 2);
+}
+
+/// The handle of a directory that exists in one that is known by its identity; `None`, and a word
+/// about it, where there is no file system for that.
+fn closable() -> Option<(TempDir, Handle, Handle, Tick)> {
+    let path = tempfile::tempdir().unwrap();
+    let root = Opened::open(path.path()).unwrap();
+    let root = Handle::root(root.into(), &Descriptors::new(Quota::new(8))).unwrap();
+    let before = Tick::now();
+    std::fs::create_dir(path.path().join("d")).unwrap();
+    let (child, _) = root.walk_open(Name::new(b"d").unwrap()).unwrap();
+    if child.0.identity.is_none() {
+        eprintln!("skipped: no file system here has birth times to go by");
+        return None;
+    }
+    Some((path, root, child, before))
+}
+
+/// A tick after the birth of the file, whatever becomes of the clock meanwhile.
+fn later(file: &Handle) -> Tick {
+    let identity = file.0.identity.unwrap();
+    std::iter::repeat_with(Tick::now)
+        .find(|now| identity.outlasts(*now))
+        .unwrap()
+}
+
+#[test]
+fn a_file_is_closed_once_it_can_be_told_from_what_comes_after_it() {
+    let Some((_path, root, child, before)) = closable() else {
+        return;
+    };
+    assert!(matches!(child.0.close(before), Closing::NotNow));
+    let now = later(&child);
+    assert!(matches!(child.0.close(now), Closing::Done(_)));
+    assert!(matches!(child.0.close(now), Closing::Never));
+    assert!(matches!(root.0.close(now), Closing::Never));
+    child.with_fd(look).unwrap();
+    assert!(matches!(child.0.close(now), Closing::Done(_)));
+}
+
+#[test]
+fn what_is_in_use_or_held_is_not_closed() {
+    let Some((_path, _root, child, _)) = closable() else {
+        return;
+    };
+    let now = later(&child);
+    child
+        .with_fd(|_| {
+            assert!(matches!(child.0.close(now), Closing::NotNow));
+            Ok(())
+        })
+        .unwrap();
+    child.hold().unwrap();
+    assert!(matches!(child.0.close(now), Closing::Never));
+    assert!(!child.is_named());
+}
+
+#[test]
+fn a_ring_does_not_grow_with_what_is_gone() {
+    let Some((_path, root, _, _)) = closable() else {
+        return;
+    };
+    for _ in 0..1000 {
+        let (child, _) = root.walk_open(Name::new(b"d").unwrap()).unwrap();
+        NodeFiles::default().add(&child);
+    }
+    let descriptors = &root.0.descriptors;
+    assert!(descriptors.listed() <= 16, "{}", descriptors.listed());
 }

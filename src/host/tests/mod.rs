@@ -7,6 +7,7 @@ mod dirents;
 mod named;
 mod names;
 mod open;
+mod pressure;
 mod socket;
 mod xattr;
 

@@ -20,7 +20,7 @@ use crate::server::{Quota, RenameFlags, ServerImpl};
 use crate::wire::{FileType, SetStat, SetStatReq, Statx};
 
 /// Directories on file systems where files can be known by their identity.
-fn grounds() -> Vec<Served> {
+pub(super) fn grounds() -> Vec<Served> {
     let places = [std::env::temp_dir(), "/dev/shm".into()];
     let grounds: Vec<_> = places
         .iter()
@@ -39,7 +39,7 @@ fn grounds() -> Vec<Served> {
 }
 
 /// Waits until the file is old enough to be known by its identity, a tick of the clock at the most.
-fn settle(path: &Path) {
+pub(super) fn settle(path: &Path) {
     let stat = handle::stat(fs::File::open(path).unwrap().as_fd()).unwrap();
     let birth = (stat.btime.sec, stat.btime.nsec);
     while Tick::now().time() <= birth {
@@ -49,7 +49,7 @@ fn settle(path: &Path) {
 
 impl Served {
     /// A file with its own name as its content, old enough.
-    fn file(&self, name: &str) -> Handle {
+    pub(super) fn file(&self, name: &str) -> Handle {
         fs::write(self.path(name), name).unwrap();
         settle(&self.path(name));
         self.named(name)
@@ -62,20 +62,20 @@ impl Served {
         walks.take(100).find(named).expect("a named handle")
     }
 
-    fn content(&self, handle: &Handle) -> Result<String, Errno> {
+    pub(super) fn content(&self, handle: &Handle) -> Result<String, Errno> {
         let file = self.host.open_file(handle, flags(libc::O_RDONLY))?;
         let mut content = [0; 64];
         let read = file.read_at((&mut content[..]).into(), 0)?;
         Ok(String::from_utf8(content[..read].to_vec()).unwrap())
     }
 
-    fn rename(&self, old: &str, new: &str, flags: RenameFlags, known: Known<'_>) {
+    pub(super) fn rename(&self, old: &str, new: &str, flags: RenameFlags, known: Known<'_>) {
         let root = self.root();
         rename(root, name(old), root, name(new), flags, known).unwrap();
     }
 }
 
-fn node(handles: &[&Handle]) -> NodeFiles {
+pub(super) fn node(handles: &[&Handle]) -> NodeFiles {
     let node = NodeFiles::default();
     handles.iter().for_each(|handle| node.add(handle));
     node
@@ -417,7 +417,9 @@ fn renames_are_never_seen_half_done() {
             let _ended = Ended(&done);
             for round in 0..20_000 {
                 let (handle, inode) = [(&a, inodes[0]), (&b, inodes[1])][round % 2];
-                let reached = handle.reach_once(handle::stat);
+                let reached = handle
+                    .reach(|| Ok(None))
+                    .and_then(|reached| handle::stat(reached.as_fd()));
                 assert_eq!(reached.map(|stat: Statx| stat.ino), Ok(inode));
             }
         });

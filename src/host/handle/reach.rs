@@ -1,0 +1,237 @@
+//! From a handle to a descriptor.
+#![forbid(unsafe_code)]
+
+use std::hint;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::{MappedRwLockReadGuard, RwLockReadGuard};
+use smallvec::SmallVec;
+
+use super::descriptors::Closing;
+use super::{File, Handle, Opened, for_the_wire, stat};
+use crate::Errno;
+use crate::host::identity::Tick;
+use crate::server::Share;
+use crate::wire::Statx;
+
+/// After how many looks at a file by its name it is opened: a look at an open file is so much cheaper
+/// that the next few make up for the opening.
+const OFTEN: u8 = 4;
+
+/// A descriptor of a file: the handle's own, which stays open meanwhile, or one for this time.
+pub(in crate::host) enum Reached<'h> {
+    Kept(MappedRwLockReadGuard<'h, Opened>),
+    Once(OwnedFd),
+}
+
+impl AsFd for Reached<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Reached::Kept(opened) => opened.fd.as_fd(),
+            Reached::Once(fd) => fd.as_fd(),
+        }
+    }
+}
+
+impl Handle {
+    /// Runs `operation` with the descriptor: the one way in which the back end reaches a file. A
+    /// handle need not have its descriptor open all the time, so there is no other accessor.
+    ///
+    /// # Errors
+    /// Those of `operation`; ESTALE if the file is no longer where it was walked to.
+    pub(in crate::host) fn with_fd<R>(
+        &self,
+        operation: impl FnOnce(BorrowedFd<'_>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let reached = self.reach(|| Ok(self.0.descriptors.keep()))?;
+        operation(reached.as_fd())
+    }
+
+    /// Opens the file for as long as there is a handle of it: its name is about to go, or nobody will
+    /// say when it changes.
+    ///
+    /// # Errors
+    /// ESTALE if the file is no longer where it was walked to; EMFILE.
+    pub(in crate::host) fn hold(&self) -> Result<(), Errno> {
+        self.0.is_pinned.store(true, Ordering::Relaxed);
+        // From here on it is not closed: who closes it looks at that with the lock that is taken next.
+        while let Reached::Once(_) = self.reach(|| self.reserve().map(Some))? {}
+        // So that the directory is not kept for nothing.
+        let left = self.0.place.try_write().and_then(|mut place| place.take());
+        drop(left);
+        Ok(())
+    }
+
+    /// A descriptor of the file, which is kept if `share` yields one.
+    ///
+    /// # Errors
+    /// ESTALE if the file is no longer where it was walked to; those of `share`.
+    pub(in crate::host) fn reach(
+        &self,
+        share: impl FnOnce() -> Result<Option<Share>, Errno>,
+    ) -> Result<Reached<'_>, Errno> {
+        if let Some(opened) = self.0.used() {
+            return Ok(Reached::Kept(opened));
+        }
+        let mut share = share()?;
+        loop {
+            if let Some(reached) = self.open_again(&mut share)? {
+                return Ok(reached);
+            }
+        }
+    }
+
+    /// Opens the file by its name, and on the way to it the directories that are closed; `None` if
+    /// something on the way has changed meanwhile.
+    ///
+    /// In a loop: how many they are is for clients to choose.
+    fn open_again(&self, share: &mut Option<Share>) -> Result<Option<Reached<'_>>, Errno> {
+        // From the directory of the file up to the first that is open.
+        let mut above: SmallVec<[Handle; 2]> = SmallVec::new();
+        loop {
+            let lowest = above.last().unwrap_or(self);
+            if lowest.0.opened().is_some() {
+                break;
+            }
+            let Some(directory) = lowest.directory() else {
+                // It has no place since it is open.
+                break;
+            };
+            above.push(directory);
+        }
+        let mut above = above.iter().rev();
+        let Some(mut directory) = above.next() else {
+            let opened = self.0.opened().map(Reached::Kept);
+            return opened.map(Some).ok_or(Errno::ESTALE);
+        };
+        let Some(opened) = directory.0.opened() else {
+            return Ok(None);
+        };
+        let mut reached = Reached::Kept(opened);
+        for below in above {
+            let mut share = self.0.descriptors.keep();
+            let Some(opened) = below.open_in(directory, reached.as_fd(), &mut share)? else {
+                return Ok(None);
+            };
+            (directory, reached) = (below, opened);
+        }
+        self.open_in(directory, reached.as_fd(), share)
+    }
+
+    fn directory(&self) -> Option<Handle> {
+        let place = self.0.place.read();
+        place.as_ref().map(|place| place.directory().clone())
+    }
+
+    /// Opens the file in `directory`, whose descriptor is `fd`; `None` if it is in another one by now.
+    fn open_in(
+        &self,
+        directory: &Handle,
+        fd: BorrowedFd<'_>,
+        share: &mut Option<Share>,
+    ) -> Result<Option<Reached<'_>>, Errno> {
+        let file = &self.0;
+        let place = file.place.read();
+        let Some(place) = &*place else {
+            return Ok(file.opened().map(Reached::Kept));
+        };
+        if !Arc::ptr_eq(&place.directory().0, &directory.0) {
+            return Ok(None);
+        }
+        let fd = place.open(file, fd)?;
+        let Some(share) = share.take() else {
+            return Ok(Some(Reached::Once(fd)));
+        };
+        let opened = Opened { fd, _share: share };
+        Ok(self.keep(opened).map(Reached::Kept))
+    }
+
+    /// Keeps the descriptor, unless another thread was first, with one of the same file; `None` if
+    /// that has been closed again.
+    fn keep(&self, opened: Opened) -> Option<MappedRwLockReadGuard<'_, Opened>> {
+        let file = &self.0;
+        let mut opened = Some(opened);
+        loop {
+            if let Some(kept) = file.opened() {
+                return Some(kept);
+            }
+            // Not waited for: that is whoever looks whether the file is open, or has opened it now
+            // and uses it, which may take long and want a file that this thread has in use.
+            let Some(mut slot) = file.opened.try_write() else {
+                hint::spin_loop();
+                continue;
+            };
+            let opened = opened.take()?;
+            if slot.is_none() {
+                *slot = Some(opened);
+                if file.is_listed.load(Ordering::Relaxed) {
+                    file.descriptors.list(file);
+                }
+            }
+        }
+    }
+
+    /// The attributes of the file.
+    ///
+    /// # Errors
+    /// As statx(2); ESTALE if the file is no longer where it was walked to.
+    pub(in crate::host) fn stat(&self) -> Result<Statx, Errno> {
+        let file = &self.0;
+        if let Some(opened) = file.used() {
+            return stat(opened.fd.as_fd());
+        }
+        if file.looks.load(Ordering::Relaxed) >= OFTEN {
+            if let Some(share) = file.descriptors.spare()
+                && let Ok(reached) = self.reach(|| Ok(Some(share)))
+            {
+                return stat(reached.as_fd());
+            }
+        } else {
+            file.looks.fetch_add(1, Ordering::Relaxed);
+        }
+        let place = file.place.read();
+        if let Some(place) = &*place {
+            return place.look(file).map(for_the_wire);
+        }
+        drop(place);
+        self.with_fd(stat)
+    }
+}
+
+impl File {
+    /// The descriptor, if it is open. It stays open as long as it is in use.
+    fn opened(&self) -> Option<MappedRwLockReadGuard<'_, Opened>> {
+        // Recursive: a rename within a directory has that in use twice.
+        RwLockReadGuard::try_map(self.opened.read_recursive(), Option::as_ref).ok()
+    }
+
+    /// As [`opened`](Self::opened), for something that keeps it from being closed for some time.
+    fn used(&self) -> Option<MappedRwLockReadGuard<'_, Opened>> {
+        let opened = self.opened()?;
+        // Written once only, since many may use it at a time.
+        if !self.is_used.load(Ordering::Relaxed) {
+            self.is_used.store(true, Ordering::Relaxed);
+        }
+        Some(opened)
+    }
+
+    /// Takes the descriptor away, if the file can be opened again.
+    pub(super) fn close(&self, tick: Tick) -> Closing {
+        let Some(mut slot) = self.opened.try_write() else {
+            return Closing::NotNow;
+        };
+        let Some(identity) = self.identity else {
+            return Closing::Never;
+        };
+        if self.is_pinned.load(Ordering::Relaxed) {
+            return Closing::Never;
+        }
+        if !identity.outlasts(tick) {
+            return Closing::NotNow;
+        }
+        self.looks.store(0, Ordering::Relaxed);
+        slot.take().map_or(Closing::Never, Closing::Done)
+    }
+}
