@@ -73,9 +73,14 @@ impl Mount {
         std::iter::once(&mut self.line).chain(&mut self.socket)
     }
 
+    /// Whether the server offers `mid`.
+    pub(crate) fn offers(&self, mid: Mid) -> bool {
+        self.supported.contains(mid)
+    }
+
     /// Skips the case if the server does not offer `mid`.
     pub(crate) fn needs_message(&self, mid: Mid) -> Verdict {
-        if self.supported.contains(mid) {
+        if self.offers(mid) {
             Ok(())
         } else {
             Err(Stop::skipped(format!("the server does not offer {mid}")))

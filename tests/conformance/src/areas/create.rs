@@ -3,7 +3,7 @@
 use lisafs::Errno;
 use lisafs::client::Error;
 use lisafs::wire::{
-    CreateCommon, FdId, FileType, Gid, Inode, MkdirAtReq, MknodAtReq, SetStat, SetStatReq, Uid,
+    CreateCommon, FdId, FileType, Gid, Inode, Mid, MkdirAtReq, MknodAtReq, SetStat, SetStatReq, Uid,
 };
 
 use crate::calls::{O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, at};
@@ -89,7 +89,9 @@ fn in_no_directory(s: &mut Session, d: FdId) -> Verdict {
         refused(s.unlink(fd, b"x"), Errno::ENOTDIR)?;
         refused(s.rename((fd, b"x"), (d, b"y")), Errno::ENOTDIR)?;
         refused(s.rename((d, b"f"), (fd, b"y")), Errno::ENOTDIR)?;
-        refused(s.rename_with((d, b"f"), (fd, b"y"), 0), Errno::ENOTDIR)?;
+        if s.offers(Mid::RENAME_AT2) {
+            refused(s.rename_with((d, b"f"), (fd, b"y"), 0), Errno::ENOTDIR)?;
+        }
     }
     Ok(())
 }

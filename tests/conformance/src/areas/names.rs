@@ -1,7 +1,7 @@
 //! What a name can be.
 
 use lisafs::Errno;
-use lisafs::wire::FdId;
+use lisafs::wire::{FdId, Mid};
 
 use crate::calls::{O_RDWR, STREAM};
 use crate::case::Plain;
@@ -63,8 +63,10 @@ fn refused_everywhere(s: &mut Session, d: FdId, name: &[u8]) -> Verdict {
     refused(s.rmdir(d, name), Errno::EINVAL)?;
     refused(s.rename((d, name), (d, b"new")), Errno::EINVAL)?;
     refused(s.rename((d, b"f"), (d, name)), Errno::EINVAL)?;
-    refused(s.rename_with((d, name), (d, b"new"), 0), Errno::EINVAL)?;
-    refused(s.rename_with((d, b"f"), (d, name), 0), Errno::EINVAL)?;
+    if s.offers(Mid::RENAME_AT2) {
+        refused(s.rename_with((d, name), (d, b"new"), 0), Errno::EINVAL)?;
+        refused(s.rename_with((d, b"f"), (d, name), 0), Errno::EINVAL)?;
+    }
     same!(s.names(d)?, [b"f"], "the directory afterwards");
     s.unlink(d, b"f")?;
     Ok(())

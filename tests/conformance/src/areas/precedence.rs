@@ -75,10 +75,12 @@ fn name_before_id(s: &mut Session, d: FdId) -> Verdict {
     refused(s.unlink(UNKNOWN, bad), Errno::EINVAL)?;
     refused(s.rename((UNKNOWN, bad), (UNKNOWN, b"x")), Errno::EINVAL)?;
     refused(s.rename((UNKNOWN, b"x"), (UNKNOWN, bad)), Errno::EINVAL)?;
-    refused(
-        s.rename_with((UNKNOWN, b"x"), (d, bad), u32::MAX),
-        Errno::EINVAL,
-    )?;
+    if s.offers(Mid::RENAME_AT2) {
+        refused(
+            s.rename_with((UNKNOWN, b"x"), (d, bad), u32::MAX),
+            Errno::EINVAL,
+        )?;
+    }
     // Walks look the start up first.
     refused(s.walk(UNKNOWN, &[bad]), Errno::EBADF)?;
     refused(s.walk_stat(UNKNOWN, &[bad]), Errno::EBADF)

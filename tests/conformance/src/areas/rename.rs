@@ -1,7 +1,7 @@
 //! RenameAt and RenameAt2.
 
 use lisafs::Errno;
-use lisafs::wire::FdId;
+use lisafs::wire::{FdId, Mid};
 
 use crate::calls::{O_RDONLY, O_RDWR};
 use crate::case::Plain;
@@ -155,7 +155,9 @@ fn missing(s: &mut Session, d: FdId) -> Verdict {
 fn to_itself(s: &mut Session, d: FdId) -> Verdict {
     let f = s.file(d, b"f", b"data")?;
     s.rename((d, b"f"), (d, b"f"))?;
-    s.rename_with((d, b"f"), (d, b"f"), NOREPLACE)?;
+    if s.offers(Mid::RENAME_AT2) {
+        s.rename_with((d, b"f"), (d, b"f"), NOREPLACE)?;
+    }
     s.rename((d, b"nope"), (d, b"nope"))?;
     s.link(d, f, b"g")?;
     Ok(())
@@ -175,6 +177,7 @@ fn links_of_one_file(s: &mut Session, d: FdId) -> Verdict {
 }
 
 fn noreplace(s: &mut Session, d: FdId) -> Verdict {
+    s.needs_message(Mid::RENAME_AT2)?;
     let f = s.file(d, b"f", b"data")?;
     let g = s.file(d, b"g", b"g's")?;
     refused(
@@ -191,6 +194,7 @@ fn noreplace(s: &mut Session, d: FdId) -> Verdict {
 }
 
 fn exchange(s: &mut Session, d: FdId) -> Verdict {
+    s.needs_message(Mid::RENAME_AT2)?;
     let f = s.file(d, b"f", b"f's")?;
     let g = s.file(d, b"g", b"g's own")?;
     let (open_f, open_g) = (s.open(f, O_RDONLY)?.id, s.open(g, O_RDONLY)?.id);
@@ -218,6 +222,7 @@ fn exchange(s: &mut Session, d: FdId) -> Verdict {
 }
 
 fn exchange_of_trees(s: &mut Session, d: FdId) -> Verdict {
+    s.needs_message(Mid::RENAME_AT2)?;
     let a = s.mkdir(d, b"a")?.control_fd;
     let b = s.mkdir(d, b"b")?.control_fd;
     let in_a = s.mkdir(a, b"in_a")?.control_fd;
@@ -230,6 +235,7 @@ fn exchange_of_trees(s: &mut Session, d: FdId) -> Verdict {
 }
 
 fn bad_flags(s: &mut Session, d: FdId) -> Verdict {
+    s.needs_message(Mid::RENAME_AT2)?;
     s.file(d, b"f", b"")?;
     s.file(d, b"g", b"")?;
     for flags in [NOREPLACE | EXCHANGE, 8, 0x8000_0000, u32::MAX] {
