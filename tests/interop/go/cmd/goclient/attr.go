@@ -173,7 +173,9 @@ func (c *check) needRoot() {
 func (c *check) setStat(fd *lisafs.ClientFD, stat *linux.Statx) {
 	mask, failure, err := fd.SetStat(c.ctx, stat)
 	c.ok(err, "setstat")
-	c.that(mask == 0 && failure == nil, "setstat %#x: failure mask %#x, %s", stat.Mask, mask, outcome(failure))
+	// The client of 2022 hands out an error number of 0 where nothing failed.
+	nothing := failure == nil || failure == unix.Errno(0)
+	c.that(mask == 0 && nothing, "setstat %#x: failure mask %#x, %s", stat.Mask, mask, outcome(failure))
 }
 
 func (c *check) setMode(fd *lisafs.ClientFD, mode uint16) {

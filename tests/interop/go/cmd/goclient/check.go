@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/abi/linux"
 	"gvisor.dev/gvisor/pkg/lisafs"
+	"lisafs.test/interop/internal/release"
 )
 
 // check is a check or probe while it runs: the session, a way to give up, and
@@ -82,6 +83,13 @@ func (c *check) cleanup() {
 func (c *check) needHost() {
 	if c.hostDir == "" {
 		c.skip("needs --host-dir")
+	}
+}
+
+// hasCall skips the check if the client could not ask at all.
+func (c *check) hasCall(err error) {
+	if errors.Is(err, release.ErrNoCall) {
+		c.skip(err.Error())
 	}
 }
 
@@ -188,8 +196,8 @@ func (c *check) rmdir(d *dir, name string) {
 	c.ok(d.UnlinkAt(c.ctx, name, unix.AT_REMOVEDIR), "rmdir "+name)
 }
 
-func (c *check) stat(fd *lisafs.ClientFD) lisafs.Statx {
-	var stat lisafs.Statx
+func (c *check) stat(fd *lisafs.ClientFD) release.Statx {
+	var stat release.Statx
 	c.ok(fd.StatTo(c.ctx, &stat), "stat")
 	return stat
 }

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"math/rand/v2"
+	"math/rand"
 	"os"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/lisafs"
+	"lisafs.test/interop/internal/release"
 )
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) }
@@ -102,7 +103,7 @@ func ioChecks() []entry {
 			d := c.scratch()
 			f, open := c.create(d, "f")
 			want := make([]byte, 5<<20)
-			_, _ = rand.NewChaCha8([32]byte{1}).Read(want)
+			_, _ = rand.New(rand.NewSource(1)).Read(want)
 			n, err := open.Write(c.ctx, want, 0)
 			c.ok(err, "write")
 			c.that(n == uint64(len(want)), "wrote %d bytes", n)
@@ -232,7 +233,7 @@ func lifetimeChecks() []entry {
 			fd.Close(c.ctx, true)
 			c.that(!fd.Ok(), "the closed handle is still valid")
 			closed := c.client.NewFD(id)
-			var stat lisafs.Statx
+			var stat release.Statx
 			c.errno(closed.StatTo(c.ctx, &stat), unix.EBADF, "stat of the closed handle")
 			_, err = open.Write(c.ctx, []byte("x"), 0)
 			c.ok(err, "write to a file whose control handle is closed")
@@ -256,7 +257,7 @@ func lifetimeChecks() []entry {
 				c.client.CloseFD(c.ctx, id, i == len(ids)-1)
 			}
 			for _, id := range ids {
-				var stat lisafs.Statx
+				var stat release.Statx
 				fd := c.client.NewFD(id)
 				c.errno(fd.StatTo(c.ctx, &stat), unix.EBADF, "stat of a closed handle")
 			}

@@ -46,7 +46,7 @@ func listChecks() []entry {
 		{"getdents/3000-entries", func(c *check) {
 			const n = 3000
 			d := c.scratch()
-			for i := range n {
+			for i := 0; i < n; i++ {
 				inode, err := d.MknodAt(c.ctx, fmt.Sprintf("entry-%04d-%0*d", i, i%200+1, 0), linux.S_IFREG|0o644, noUID, noGID, 0, 0)
 				c.ok(err, "mknod")
 				c.control(inode)
@@ -71,7 +71,7 @@ func listChecks() []entry {
 		}},
 		{"getdents/two-positions", func(c *check) {
 			d := c.scratch()
-			for i := range 100 {
+			for i := 0; i < 100; i++ {
 				c.symlink(d, fmt.Sprintf("l%d", i), "x")
 			}
 			first, second := c.open(&d.ClientFD, unix.O_RDONLY), c.open(&d.ClientFD, unix.O_RDONLY)

@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/lisafs"
+	"lisafs.test/interop/internal/release"
 )
 
 // Goroutines outnumber the channels, so that the socket is in use as well.
@@ -17,7 +17,7 @@ func parallelChecks() []entry {
 		{"parallel/own-files", func(c *check) {
 			d := c.scratch()
 			c.together(func(g int) error {
-				for i := range 100 {
+				for i := 0; i < 100; i++ {
 					if err := c.lifeOfAFile(d, fmt.Sprintf("f%d-%d", g, i)); err != nil {
 						return err
 					}
@@ -29,7 +29,7 @@ func parallelChecks() []entry {
 		}},
 		{"parallel/one-wins", func(c *check) {
 			d := c.scratch()
-			for i := range 50 {
+			for i := 0; i < 50; i++ {
 				var won sync.Map
 				c.together(func(g int) error {
 					inode, err := d.MkdirAt(c.ctx, fmt.Sprintf("d%d", i), 0o755, noUID, noGID)
@@ -58,7 +58,7 @@ func parallelChecks() []entry {
 			c.ok(err, "write")
 			c.together(func(g int) error {
 				buf := make([]byte, 4096)
-				for i := range size / 4096 {
+				for i := 0; i < size/4096; i++ {
 					page := (i + g*7) % (size / 4096)
 					if _, err := open.Read(c.ctx, buf, uint64(page*4096)); err != nil {
 						return err
@@ -75,7 +75,7 @@ func parallelChecks() []entry {
 			a, b := c.mkdir(d, "a"), c.mkdir(d, "b")
 			c.named(c.mkdir(a, "sub"), "f")
 			c.together(func(g int) error {
-				for range 100 {
+				for i := 0; i < 100; i++ {
 					if err := c.renameOrWalk(d, a, b, g); err != nil {
 						return err
 					}
@@ -93,8 +93,12 @@ func parallelChecks() []entry {
 func (c *check) together(run func(g int) error) {
 	errs := make([]error, goroutines)
 	var wg sync.WaitGroup
-	for g := range goroutines {
-		wg.Go(func() { errs[g] = run(g) })
+	wg.Add(goroutines)
+	for g := range errs {
+		go func(g int) {
+			defer wg.Done()
+			errs[g] = run(g)
+		}(g)
 	}
 	wg.Wait()
 	for g, err := range errs {
@@ -117,7 +121,7 @@ func (c *check) lifeOfAFile(d *dir, name string) error {
 	if _, err := open.Read(c.ctx, buf, 0); err != nil || string(buf) != name {
 		return fmt.Errorf("read %q: %w", buf, err)
 	}
-	var stat lisafs.Statx
+	var stat release.Statx
 	if err := control.StatTo(c.ctx, &stat); err != nil || stat.Size != uint64(len(name)) || stat.Ino != inode.Stat.Ino {
 		return fmt.Errorf("stat %s: %w", &stat, err)
 	}
@@ -137,7 +141,7 @@ func (c *check) renameOrWalk(d, a, b *dir, g int) error {
 		if g%4 == 0 {
 			from, to = b, a
 		}
-		err := from.RenameAt(c.ctx, "sub", to.ID(), "sub", 0)
+		err := release.RenameAt(c.ctx, &from.ClientFD, "sub", to.ID(), "sub", 0)
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("rename: %w", err)
 		}

@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
-	"slices"
+	"sort"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -247,6 +247,6 @@ func (c *check) names(d *dir) string {
 	for _, e := range c.entries(&open) {
 		all = append(all, string(e.Name))
 	}
-	slices.Sort(all)
+	sort.Strings(all)
 	return strings.Join(all, " ")
 }

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/abi/linux"
 	"gvisor.dev/gvisor/pkg/lisafs"
+	"lisafs.test/interop/internal/release"
 )
 
 // socketProbes asks about Unix sockets. A connect to a full backlog is not
@@ -27,7 +28,7 @@ func socketProbes() []probe {
 			d := c.scratch()
 			resp := c.rawBind(d, "s")
 			bound := c.client.NewFD(resp.BoundSocketFD)
-			var stat lisafs.Statx
+			var stat release.Statx
 			return outcome(bound.StatTo(c.ctx, &stat))
 		}},
 		{"socket/stat-of-control-id", func(c *check) string {
@@ -77,7 +78,7 @@ func socketProbes() []probe {
 			d := c.scratch()
 			s, bound := c.bind(d, "s", unix.SOCK_STREAM)
 			c.ok(bound.Listen(c.ctx, 1), "listen")
-			fd, err := s.Connect(c.ctx, 0, noUID, noGID)
+			fd, err := c.connect(&s, 0, noUID, noGID)
 			return donation(fd, err)
 		}},
 		{"socket/connect-donation", func(c *check) string {
@@ -85,7 +86,7 @@ func socketProbes() []probe {
 			d := c.scratch()
 			s, bound := c.bind(d, "s", unix.SOCK_STREAM)
 			c.ok(bound.Listen(c.ctx, 1), "listen")
-			fd, err := s.Connect(c.ctx, unix.SOCK_STREAM, noUID, noGID)
+			fd, err := c.connect(&s, unix.SOCK_STREAM, noUID, noGID)
 			connected := donation(fd, err)
 			fd, err = bound.Accept(c.ctx)
 			return fmt.Sprintf("connect %s, accept %s", connected, donation(fd, err))
@@ -106,7 +107,7 @@ func socketProbes() []probe {
 			s, bound := c.bind(d, "s", unix.SOCK_STREAM)
 			c.setMode(&s, 0o777)
 			c.ok(bound.Listen(c.ctx, 1), "listen")
-			fd, err := s.Connect(c.ctx, unix.SOCK_STREAM, 1234, 1234)
+			fd, err := c.connect(&s, unix.SOCK_STREAM, 1234, 1234)
 			return donation(fd, err)
 		}},
 		{"socket/long-path", func(c *check) string {

@@ -15,7 +15,7 @@ func treeProbes() []probe {
 	return []probe{
 		{"getdents/small-counts", func(c *check) string {
 			d := c.scratch()
-			for i := range 4 {
+			for i := 0; i < 4; i++ {
 				c.named(d, fmt.Sprintf("file-%d", i))
 			}
 			var got []string
@@ -29,7 +29,7 @@ func treeProbes() []probe {
 		}},
 		{"getdents/small-count-loses-nothing", func(c *check) string {
 			d := c.scratch()
-			for i := range 4 {
+			for i := 0; i < 4; i++ {
 				c.named(d, fmt.Sprintf("file-%d", i))
 			}
 			open := c.open(&d.ClientFD, unix.O_RDONLY)
@@ -43,7 +43,7 @@ func treeProbes() []probe {
 			// 12,000 names of 200 bytes are more than one reply can hold.
 			const n = 12_000
 			d := c.scratch()
-			for i := range n {
+			for i := 0; i < n; i++ {
 				inode, err := d.MknodAt(c.ctx, fmt.Sprintf("%0200d", i), linux.S_IFREG|0o644, noUID, noGID, 0, 0)
 				c.ok(err, "mknod")
 				c.client.CloseFD(c.ctx, inode.ControlFD, false)
@@ -63,19 +63,19 @@ func treeProbes() []probe {
 		}},
 		{"rename/missing-onto-itself", func(c *check) string {
 			d := c.scratch()
-			return outcome(d.RenameAt(c.ctx, "nope", d.ID(), "nope", 0))
+			return outcome(c.renameAt(&d.ClientFD, "nope", d.ID(), "nope", 0))
 		}},
 		{"rename/onto-itself-no-replace", func(c *check) string {
 			d := c.scratch()
 			c.named(d, "f")
-			return outcome(d.RenameAt(c.ctx, "f", d.ID(), "f", unix.RENAME_NOREPLACE))
+			return outcome(c.renameAt(&d.ClientFD, "f", d.ID(), "f", unix.RENAME_NOREPLACE))
 		}},
 		{"rename/flags", func(c *check) string {
 			var got []string
 			for _, flags := range []uint32{3, unix.RENAME_WHITEOUT, 5, 8, 1 << 31} {
 				d := c.scratch()
 				c.named(d, "f")
-				err := d.RenameAt(c.ctx, "f", d.ID(), "g", flags)
+				err := c.renameAt(&d.ClientFD, "f", d.ID(), "g", flags)
 				got = append(got, fmt.Sprintf("%#x: %s, leaving %s", flags, outcome(err), c.names(d)))
 			}
 			return strings.Join(got, "; ")
@@ -86,7 +86,7 @@ func treeProbes() []probe {
 			inode, err := d.LinkAt(c.ctx, f.ID(), "g")
 			c.ok(err, "link")
 			g := c.control(inode)
-			err = d.RenameAt(c.ctx, "f", d.ID(), "g", 0)
+			err = c.renameAt(&d.ClientFD, "f", d.ID(), "g", 0)
 			_, linkErr := d.LinkAt(c.ctx, g.ID(), "h")
 			return fmt.Sprintf("%s, then link from the target %s, leaving %s", outcome(err), outcome(linkErr), c.names(d))
 		}},
@@ -127,7 +127,7 @@ func treeProbes() []probe {
 // getdents lists three files with one request of this count.
 func (c *check) getdents(count int32) string {
 	d := c.scratch()
-	for i := range 3 {
+	for i := 0; i < 3; i++ {
 		c.named(d, fmt.Sprintf("file-%d", i))
 	}
 	open := c.open(&d.ClientFD, unix.O_RDONLY)

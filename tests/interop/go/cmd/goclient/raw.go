@@ -8,6 +8,13 @@ import (
 	"gvisor.dev/gvisor/pkg/abi/linux"
 	"gvisor.dev/gvisor/pkg/lisafs"
 	"gvisor.dev/gvisor/pkg/marshal/primitive"
+	"lisafs.test/interop/internal/release"
+)
+
+// The messages that have come since December 2022.
+const (
+	connectWithCreds lisafs.MID = 32
+	renameAt2        lisafs.MID = 33
 )
 
 // call makes one RPC from a payload that is already encoded, for requests that
@@ -107,8 +114,8 @@ func messages() []message {
 		{lisafs.BindAt, encoded(&bind), true},
 		{lisafs.Listen, encoded(&lisafs.ListenReq{FD: unknown}), false},
 		{lisafs.Accept, encoded(&lisafs.AcceptReq{FD: unknown}), false},
-		{lisafs.ConnectWithCreds, encoded(&lisafs.ConnectWithCredsReq{ConnectReq: connect}), false},
-		{lisafs.RenameAt2, encoded(&lisafs.RenameAt2Req{RenameAtReq: rename, Flags: 1}), true},
+		{connectWithCreds, append(encoded(&connect), make([]byte, 8)...), false},
+		{renameAt2, append(encoded(&rename), 1, 0, 0, 0), true},
 	}
 }
 
@@ -139,7 +146,7 @@ func malformedChecks() []entry {
 					c.send(m, m.payload[:n], unix.EIO, "cut to "+strconv.Itoa(n)+" bytes")
 				}
 			}
-			for n := range 10 {
+			for n := 0; n < 10; n++ {
 				err := c.call(lisafs.Close, encoded(&lisafs.CloseReq{FDs: []lisafs.FDID{1 << 40}})[:n], ignored, nil)
 				c.errno(err, unix.EIO, "Close cut short")
 			}
@@ -148,7 +155,7 @@ func malformedChecks() []entry {
 			for _, m := range messages() {
 				c.send(m, append(m.payload, strings.Repeat("\xff", 13)...), unix.EBADF, "with bytes behind it")
 			}
-			var resp lisafs.Statx
+			var resp release.Statx
 			req := append(encoded(&lisafs.StatReq{FD: c.root.ID()}), 1, 2, 3)
 			c.ok(c.call(lisafs.FStat, req, resp.CheckedUnmarshal, nil), "FStat with bytes behind it")
 			c.sameFile(resp, c.stat(&c.root), "its reply")

@@ -21,8 +21,7 @@ func readonlyChecks() []entry {
 			_, _, err := root.BindAt(c.ctx, unix.SOCK_STREAM, "x", 0o755, noUID, noGID)
 			c.errno(err, unix.EROFS, "bind")
 			c.errno(root.UnlinkAt(c.ctx, "x", 0), unix.EROFS, "unlink")
-			c.errno(root.RenameAt(c.ctx, "x", root.ID(), "y", 0), unix.EROFS, "rename")
-			c.errno(root.RenameAt(c.ctx, "x", root.ID(), "y", unix.RENAME_NOREPLACE), unix.EROFS, "renameat2")
+			c.errno(c.renameAt(root, "x", root.ID(), "y", 0), unix.EROFS, "rename")
 			_, _, err = root.SetStat(c.ctx, &linux.Statx{})
 			c.errno(err, unix.EROFS, "setstat")
 			c.errno(root.SetXattr(c.ctx, "user.x", "x", 0), unix.EROFS, "setxattr")
@@ -31,6 +30,10 @@ func readonlyChecks() []entry {
 				_, _, err = root.OpenAt(c.ctx, flags)
 				c.errno(err, unix.EROFS, "open")
 			}
+		}},
+		{"readonly/renameat2-refused", func(c *check) {
+			root := &c.root
+			c.errno(c.renameAt(root, "x", root.ID(), "y", unix.RENAME_NOREPLACE), unix.EROFS, "renameat2")
 		}},
 		{"readonly/wins-over-everything", func(c *check) {
 			// The refusal comes before the body is looked at.

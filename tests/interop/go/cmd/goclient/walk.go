@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/abi/linux"
 	"gvisor.dev/gvisor/pkg/lisafs"
+	"lisafs.test/interop/internal/release"
 )
 
 func mountChecks() []entry {
@@ -27,7 +28,7 @@ func mountChecks() []entry {
 				want := mid != lisafs.Flush
 				c.that(c.client.IsSupported(mid) == want, "message %d: supported %t, want %t", mid, !want, want)
 			}
-			c.that(c.client.IsSupported(lisafs.RenameAt2), "RenameAt2 is not supported")
+			c.that(c.client.IsSupported(renameAt2), "RenameAt2 is not supported")
 			c.that(!c.client.IsSupported(lisafs.Error), "Error is advertised as a request")
 		}},
 		{"mount/channels", func(c *check) {
@@ -37,7 +38,7 @@ func mountChecks() []entry {
 }
 
 // sameFile fails unless both stats describe the same file.
-func (c *check) sameFile(got, want lisafs.Statx, what string) {
+func (c *check) sameFile(got, want release.Statx, what string) {
 	same := got.Ino == want.Ino && got.DevMajor == want.DevMajor && got.DevMinor == want.DevMinor && got.Mode == want.Mode
 	c.that(same, "%s: got %s, want %s", what, &got, &want)
 }
@@ -231,7 +232,7 @@ func (c *check) walked(from *lisafs.ClientFD, path []string, status lisafs.WalkS
 	return inodes
 }
 
-func (c *check) walkStat(from *lisafs.ClientFD, path []string, n int) []lisafs.Statx {
+func (c *check) walkStat(from *lisafs.ClientFD, path []string, n int) []release.Statx {
 	stats, err := from.WalkStat(c.ctx, path)
 	c.ok(err, "walkstat")
 	c.that(len(stats) == n, "walkstat %q: %d stats, want %d", path, len(stats), n)

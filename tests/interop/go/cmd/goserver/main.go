@@ -22,12 +22,17 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/lisafs"
 	"gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/unet"
 	"gvisor.dev/gvisor/runsc/config"
-	"gvisor.dev/gvisor/runsc/fsgofer"
 )
+
+// policy is what the command line allows.
+type policy struct {
+	readonly bool
+	uds      config.HostUDS
+	fifo     config.HostFifo
+}
 
 func main() {
 	log.SetLevel(log.Warning)
@@ -38,13 +43,12 @@ func main() {
 }
 
 func run() error {
-	var uds config.HostUDS
-	var fifo config.HostFifo
+	var policy policy
 	listen := flag.String("listen", "", "path of the Unix `socket` to listen on")
 	fd := flag.Int("fd", -1, "inherited `descriptor` of one connected stream socket")
-	readonly := flag.Bool("readonly", false, "refuse everything that changes the tree")
-	flag.Var(&uds, "host-uds", "Unix sockets: none, open, create or all")
-	flag.Var(&fifo, "host-fifo", "FIFOs: none or open")
+	flag.BoolVar(&policy.readonly, "readonly", false, "refuse everything that changes the tree")
+	flag.Var(&policy.uds, "host-uds", "Unix sockets: none, open, create or all")
+	flag.Var(&policy.fifo, "host-fifo", "FIFOs: none or open")
 	flag.Parse()
 	if flag.NArg() != 1 || (*listen == "") == (*fd < 0) {
 		return errors.New("usage: goserver (--listen SOCKET | --fd N) [options] DIR")
@@ -59,48 +63,16 @@ func run() error {
 		return err
 	}
 
-	// The gofer expects both of its process: modes are used as the client sent
-	// them, and handles are upgraded by reopening them through procfs.
+	// The gofer expects it of its process: modes are used as the client sent them.
 	unix.Umask(0)
-	if err := fsgofer.OpenProcSelfFD("/proc/self/fd"); err != nil {
+	export, err := newExport(dir, policy)
+	if err != nil {
 		return err
-	}
-
-	export := &export{
-		server: lisafs.NewServer(),
-		dir:    dir,
-		opts:   fsgofer.ConnectionOpts(*readonly),
-		config: fsgofer.Config{
-			HostUDS:  uds,
-			HostFifo: fifo,
-			RUID:     os.Getuid(),
-			EUID:     os.Geteuid(),
-			RGID:     os.Getgid(),
-			EGID:     os.Getegid(),
-		},
 	}
 	if *listen != "" {
 		return export.listen(*listen)
 	}
 	return export.single(*fd)
-}
-
-// export is one served directory: the node tree shared by all connections, and
-// what each new connection is given.
-type export struct {
-	server *lisafs.Server
-	dir    string
-	opts   lisafs.ConnectionOpts
-	config fsgofer.Config
-}
-
-func (e *export) start(sock *unet.Socket) error {
-	conn, err := e.server.CreateConnection(sock, e.dir, e.opts, fsgofer.NewConnectionImpl(&e.config))
-	if err != nil {
-		return err
-	}
-	e.server.StartConnection(conn)
-	return nil
 }
 
 func (e *export) single(fd int) error {

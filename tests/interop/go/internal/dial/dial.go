@@ -5,12 +5,12 @@ package dial
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/lisafs"
 	"gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/unet"
+	"lisafs.test/interop/internal/release"
 )
 
 // Target says where the server is: exactly one of the two flags must be given.
@@ -65,13 +65,9 @@ func (t *Target) Mount() (*Mount, error) {
 }
 
 func mount(sock *unet.Socket) (*Mount, error) {
-	client, root, hostFD, err := lisafs.NewClient(sock)
+	client, root, hostFD, err := release.Mount(sock)
 	if err != nil {
-		return nil, fmt.Errorf("mount: %w", err)
-	}
-	if err := client.StartChannels(); err != nil {
-		client.Close()
-		return nil, fmt.Errorf("start channels: %w", err)
+		return nil, err
 	}
 	return &Mount{Client: client, Root: root, HostFD: hostFD}, nil
 }
