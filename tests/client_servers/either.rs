@@ -10,13 +10,13 @@ use lisafs::host::{HostFifo, HostFs, HostOptions, HostUds};
 use lisafs::server::ConnectionOpts;
 use tempfile::TempDir;
 
-use crate::gvisor;
+use crate::gvisor::Release;
 
 /// Whose server.
 #[derive(Clone, Copy)]
 pub(crate) enum Which {
     Ours,
-    Gvisors,
+    Gvisors(&'static Release),
 }
 
 /// A server over a directory of its own.
@@ -42,7 +42,7 @@ impl Server {
             Which::Ours => Running::Ours {
                 _server: start_ours(dir.path(), theirs),
             },
-            Which::Gvisors => Running::Gvisors(start_gvisors(dir.path(), theirs)),
+            Which::Gvisors(release) => Running::Gvisors(start_gvisors(release, dir.path(), theirs)),
         };
         Server {
             dir,
@@ -82,9 +82,11 @@ fn start_ours(dir: &Path, stream: UnixStream) -> lisafs::server::Server<HostFs> 
     server
 }
 
-fn start_gvisors(dir: &Path, stream: UnixStream) -> Child {
+fn start_gvisors(release: &Release, dir: &Path, stream: UnixStream) -> Child {
     let options = ["--host-uds", "all", "--host-fifo", "open"];
-    let command = gvisor::server_command(dir, &options).expect("its tests run only if it is built");
+    let command = release
+        .server_command(dir, &options)
+        .expect("its tests run only if it is built");
     Command::new(&command[0])
         .args(&command[1..])
         .stdin(OwnedFd::from(stream))

@@ -1,4 +1,4 @@
-//! The conformance suite against gVisor's server, which differs in the ways that are listed.
+//! The conformance suite against gVisor's servers, which differ in the ways that are listed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,41 +8,38 @@ use lisafs_conformance::harness::{self, Subject};
 use lisafs_conformance::{Need, Spawned};
 use tempfile::TempDir;
 
-use crate::{POLICY, gvisor, scratch};
+use crate::gvisor::Release;
+use crate::{POLICY, scratch};
 
 /// The cases, and the directory that they need for as long as they run.
-pub(crate) fn trials() -> (Vec<Trial>, Option<TempDir>) {
-    match subject() {
+pub(crate) fn trials(release: &'static Release) -> (Vec<Trial>, Option<TempDir>) {
+    match subject(release) {
         Ok((subject, dir)) => (harness::trials(subject), Some(dir)),
         // Shown as a case that cannot be run for want of Go, or as what else went wrong.
-        Err(why) => (
-            vec![gvisor::trial("gvisor::conformance", || Err(why))],
-            None,
-        ),
+        Err(why) => (vec![release.trial("::conformance", || Err(why))], None),
     }
 }
 
 /// A server of its own for each connection: the sockets of one can harm others in its process.
-fn subject() -> Result<(Subject, TempDir), String> {
-    gvisor::programs()?;
+fn subject(release: &Release) -> Result<(Subject, TempDir), String> {
+    release.programs()?;
     let dir = scratch(Path::new("/var/tmp"))?;
     let path = dir.path();
     let readonly = [&POLICY[..], &["--readonly"]].concat();
-    let mut offered = vec![
-        Need::UnixBind,
-        Need::UnixConnect,
-        Need::Fifo,
-        Need::UserXattr,
-    ];
+    let mut offered = vec![Need::UnixBind, Need::UnixConnect, Need::Fifo];
+    if release.xattr {
+        offered.push(Need::UserXattr);
+    }
     if nix::unistd::geteuid().is_root() {
         offered.push(Need::Privileged);
     }
-    let target = Spawned::new("gvisor", gvisor::server_command(path, &POLICY)?)
-        .readonly(gvisor::server_command(path, &readonly)?)
+    let target = Spawned::new(release.name, release.server_command(path, &POLICY)?)
+        .readonly(release.server_command(path, &readonly)?)
         .host_dir(path.to_owned())
         .offering(&offered);
-    let known = include_str!("differences.txt")
+    let known = release
+        .differences
         .parse()
-        .map_err(|error| format!("differences.txt: {error}"))?;
+        .map_err(|error| format!("the differences of {}: {error}", release.name))?;
     Ok((Subject::new(Arc::new(target)).knowing(known), dir))
 }

@@ -10,35 +10,44 @@ mod conformance;
 mod gvisor;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use libtest_mimic::Arguments;
+use libtest_mimic::{Arguments, Trial};
 use lisafs::host::{HostFifo, HostFs, HostOptions, HostUds};
 use lisafs::server::{ConnectionOpts, Server};
 use serde_json::Value;
 
+use crate::gvisor::{RELEASES, Release};
+
 fn main() -> ExitCode {
-    let mut trials = vec![
-        gvisor::trial("gvisor_client::on_disk", || {
-            our_server_passes(Path::new("/var/tmp"), false)
-        }),
-        gvisor::trial("gvisor_client::in_memory", || {
-            our_server_passes(Path::new("/dev/shm"), false)
-        }),
-        gvisor::trial("gvisor_client::readonly", || {
-            our_server_passes(Path::new("/var/tmp"), true)
-        }),
-        gvisor::trial(
-            "observed_differences_are_listed",
-            observed_differences_are_listed,
-        ),
-    ];
-    let (cases, _dir) = conformance::trials();
-    trials.extend(cases);
+    let mut trials = Vec::new();
+    let mut dirs = Vec::new();
+    for release in &RELEASES {
+        trials.extend(client_trials(release));
+        let (cases, dir) = conformance::trials(release);
+        trials.extend(cases);
+        dirs.extend(dir);
+    }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// What the client of a release sees of our server.
+fn client_trials(release: &'static Release) -> [Trial; 4] {
+    let passes = |what, parent: &'static str, readonly| {
+        release.trial(what, move || {
+            our_server_passes(release, Path::new(parent), readonly)
+        })
+    };
+    [
+        passes("_client::on_disk", "/var/tmp", false),
+        passes("_client::in_memory", "/dev/shm", false),
+        passes("_client::readonly", "/var/tmp", true),
+        release.trial("_client::observed_differences_are_listed", || {
+            observed_differences_are_listed(release)
+        }),
+    ]
 }
 
 /// A directory of its own to serve. gVisor's server cannot bind sockets below long paths.
@@ -71,7 +80,7 @@ fn our_server(dir: &Path, readonly: bool) -> Result<(Server<HostFs>, UnixStream)
 
 const POLICY: [&str; 4] = ["--host-uds", "all", "--host-fifo", "open"];
 
-fn our_server_passes(parent: &Path, readonly: bool) -> Result<(), String> {
+fn our_server_passes(release: &Release, parent: &Path, readonly: bool) -> Result<(), String> {
     let dir = scratch(parent)?;
     let (server, stream) = our_server(dir.path(), readonly)?;
     let host_dir = dir.path().to_string_lossy().into_owned();
@@ -80,7 +89,7 @@ fn our_server_passes(parent: &Path, readonly: bool) -> Result<(), String> {
     if readonly {
         options.push("--readonly");
     }
-    let (lines, content) = gvisor::run_client(stream, &options)?;
+    let (lines, content) = release.run_client(stream, &options)?;
     server.wait();
     let failed: Vec<String> = lines
         .iter()
@@ -99,11 +108,15 @@ fn our_server_passes(parent: &Path, readonly: bool) -> Result<(), String> {
 }
 
 /// What each of gVisor's probes sees of a server.
-fn observe(stream: UnixStream, dir: &Path) -> Result<BTreeMap<String, String>, String> {
+fn observe(
+    release: &Release,
+    stream: UnixStream,
+    dir: &Path,
+) -> Result<BTreeMap<String, String>, String> {
     let host_dir = dir.to_string_lossy().into_owned();
     let mut options = vec!["--observe", "--host-dir", &host_dir];
     options.extend(POLICY);
-    let (lines, _) = gvisor::run_client(stream, &options)?;
+    let (lines, _) = release.run_client(stream, &options)?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     Ok(lines
         .iter()
@@ -111,15 +124,15 @@ fn observe(stream: UnixStream, dir: &Path) -> Result<BTreeMap<String, String>, S
         .collect())
 }
 
-fn observed_differences_are_listed() -> Result<(), String> {
+fn observed_differences_are_listed(release: &Release) -> Result<(), String> {
     let dir = scratch(Path::new("/var/tmp"))?;
     let (server, stream) = our_server(dir.path(), false)?;
-    let ours = observe(stream, dir.path())?;
+    let ours = observe(release, stream, dir.path())?;
     server.wait();
 
     let dir = scratch(Path::new("/var/tmp"))?;
     let (stream, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
-    let command = gvisor::server_command(dir.path(), &POLICY)?;
+    let command = release.server_command(dir.path(), &POLICY)?;
     let mut gofer = Command::new(&command[0])
         .args(&command[1..])
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
@@ -127,13 +140,13 @@ fn observed_differences_are_listed() -> Result<(), String> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| error.to_string())?;
-    let gvisors = observe(stream, dir.path());
+    let gvisors = observe(release, stream, dir.path());
     // It ends by itself when its client hangs up, unless it does not.
     let _ = gofer.kill();
     let _ = gofer.wait();
     let gvisors = gvisors?;
 
-    let listed = listed_differences()?;
+    let listed = listed_differences(release)?;
     let mut wrong = Vec::new();
     for (name, gvisors) in &gvisors {
         let ours = ours.get(name).map_or("nothing", String::as_str);
@@ -157,13 +170,11 @@ fn observed_differences_are_listed() -> Result<(), String> {
 }
 
 /// The probes that see our server answer otherwise than gVisor's, each with the reason.
-fn listed_differences() -> Result<BTreeMap<String, String>, String> {
-    let path: PathBuf =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/observed-differences.txt");
-    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+fn listed_differences(release: &Release) -> Result<BTreeMap<String, String>, String> {
     let privileged = nix::unistd::geteuid().is_root();
     let mut listed = BTreeMap::new();
-    for line in text
+    for line in release
+        .observed
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
     {
@@ -177,7 +188,7 @@ fn listed_differences() -> Result<BTreeMap<String, String>, String> {
                     listed.insert(name.to_owned(), reason.trim().to_owned());
                 }
             }
-            _ => return Err(format!("{}: no reason in {line:?}", path.display())),
+            _ => return Err(format!("{}: no reason in {line:?}", release.name)),
         }
     }
     Ok(listed)
