@@ -180,9 +180,10 @@ fn listed_differences(release: &Release) -> Result<BTreeMap<String, String>, Str
     {
         match line.split_once('\t') {
             Some((name, reason)) if !reason.trim().is_empty() => {
-                let (name, applies) = match name.strip_prefix("unprivileged:") {
-                    Some(name) => (name, !privileged),
-                    None => (name, true),
+                let (name, applies) = match name.split_once(':') {
+                    Some(("unprivileged", name)) => (name, !privileged),
+                    Some(("privileged", name)) => (name, privileged),
+                    _ => (name, true),
                 };
                 if applies {
                     listed.insert(name.to_owned(), reason.trim().to_owned());
