@@ -7,7 +7,10 @@
 )] // a test may panic
 
 mod conformance;
+mod differential;
 mod gvisor;
+mod player;
+mod step;
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
     let mut dirs = Vec::new();
     for release in &RELEASES {
         trials.extend(client_trials(release));
+        trials.extend(differential::trials(release));
         let (cases, dir) = conformance::trials(release);
         trials.extend(cases);
         dirs.extend(dir);

@@ -132,7 +132,7 @@ impl Caller {
     }
 
     /// The descriptors of the last reply.
-    pub(crate) fn take_fds(&mut self) -> Vec<OwnedFd> {
+    pub fn take_fds(&mut self) -> Vec<OwnedFd> {
         self.reply.take_fds()
     }
 
@@ -155,12 +155,20 @@ impl Caller {
         self.raw(R::MID, &encoded(request)?)
     }
 
-    pub(crate) fn pread(&mut self, fd: FdId, offset: u64, buf: &mut [u8]) -> Result<usize, Error> {
+    /// One PRead into `buf`; returns how many bytes came.
+    ///
+    /// # Errors
+    /// As for [`Communicator::pread`].
+    pub fn pread(&mut self, fd: FdId, offset: u64, buf: &mut [u8]) -> Result<usize, Error> {
         let _running = self.watchdog.running(&self.clock);
         self.line.pread(fd, offset, buf, &mut self.reply)
     }
 
-    pub(crate) fn pwrite(&mut self, fd: FdId, offset: u64, data: &[u8]) -> Result<usize, Error> {
+    /// One PWrite of `data`; returns how many bytes were written.
+    ///
+    /// # Errors
+    /// As for [`Communicator::pwrite`].
+    pub fn pwrite(&mut self, fd: FdId, offset: u64, data: &[u8]) -> Result<usize, Error> {
         let _running = self.watchdog.running(&self.clock);
         self.line.pwrite(fd, offset, data, &mut self.reply)
     }

@@ -104,7 +104,10 @@ impl DerefMut for Mount {
 
 impl Session {
     /// Connects and makes the directory.
-    pub(crate) fn open(target: &Arc<dyn Target>, via: Via) -> Result<Session, Stop> {
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or makes no directory.
+    pub fn open(target: &Arc<dyn Target>, via: Via) -> Result<Session, Stop> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let mut mount = Mount::new(&**target, via, false)?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -185,7 +188,10 @@ impl Session {
     }
 
     /// Removes the directory, over another connection: the case may have ended its own.
-    pub(crate) fn clean(self) -> Verdict {
+    ///
+    /// # Errors
+    /// If something of it is left.
+    pub fn clean(self) -> Verdict {
         let Session {
             mount,
             target,
