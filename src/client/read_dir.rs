@@ -89,6 +89,12 @@ impl ReadDir {
         self.place = Place::Start;
     }
 
+    /// The open directory. Its position is that of these entries.
+    #[must_use]
+    pub fn get_ref(&self) -> &OpenFile {
+        &self.dir
+    }
+
     /// The open directory.
     #[must_use]
     pub fn into_inner(self) -> OpenFile {
