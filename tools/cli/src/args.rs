@@ -8,7 +8,7 @@ use flipcall::WaitPolicy;
 
 use crate::failure::Stop;
 use crate::verb::Verb;
-use crate::{conform, manual, shell, top};
+use crate::{conform, manual, mount, shell, top};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -129,6 +129,7 @@ pub(crate) enum Command {
     #[command(flatten)]
     Verb(Verb),
     Shell(shell::Shell),
+    Mount(mount::Mount),
     Conform(conform::Conform),
     Top(top::Top),
     Completions(manual::Completions),

@@ -118,6 +118,12 @@ impl Console {
         Ok(())
     }
 
+    /// Says how something goes that takes its time.
+    pub(crate) fn note(&self, message: &str) {
+        // It goes on if nobody reads this.
+        let _ = writeln!(io::stderr(), "lisafs: {message}");
+    }
+
     /// Complains if `result` is an error; the value otherwise.
     pub(crate) fn or_complain<T>(
         &mut self,

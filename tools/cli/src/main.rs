@@ -6,6 +6,7 @@
 //! | `session` | the connection, and the private gofer of `--serve` |
 //! | `verb` | the verbs; `list`, `tree`, `show`, `read`, `get`, `put`, `change`, `link`, `touch`, `chown`, `statfs`, `xattr`, `mknod`, `ping`, `rpc` |
 //! | `shell` | one verb after the other |
+//! | `mount` | the tree as a directory of this machine, over FUSE |
 //! | `top` | what a gofer is doing, by its metrics |
 //! | `conform` | the conformance suite |
 //! | `manual` | completions and man pages |
@@ -29,6 +30,7 @@ mod local;
 mod manual;
 mod mknod;
 mod mode;
+mod mount;
 mod partial;
 mod ping;
 mod policy;
@@ -61,6 +63,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use self::args::{Args, Command};
 use self::console::Console;
 use self::failure::Stop;
+use self::mount::Signals;
 use self::partial::Unfinished;
 use self::session::Session;
 
@@ -106,7 +109,7 @@ fn run(args: &Args, console: &mut Console) -> Result<(), Stop> {
         Command::Top(verb) => return verb.run(console),
         Command::Completions(verb) => return verb.run(console),
         Command::Man(verb) => return verb.run(console),
-        Command::Verb(_) | Command::Shell(_) | Command::Conform(_) => {}
+        Command::Verb(_) | Command::Shell(_) | Command::Mount(_) | Command::Conform(_) => {}
     }
     // Recursion keeps a descriptor open on each level. Less is enough for most.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
@@ -118,11 +121,18 @@ fn run(args: &Args, console: &mut Console) -> Result<(), Stop> {
         Command::Verb(_) | Command::Shell(_) => Some(Unfinished::watch()?),
         _ => None,
     };
+    let signals = match &args.command {
+        Command::Mount(_) => Some(Signals::block()?),
+        _ => None,
+    };
     let session = Session::new(args, inherited)?;
-    match &args.command {
-        Command::Verb(verb) => verb.run(&session, console, unfinished.as_ref()),
-        Command::Shell(shell) => shell.run(&session, console, unfinished.as_ref()),
-        Command::Conform(verb) => verb.run(&session, console),
-        Command::Top(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+    match (&args.command, signals) {
+        (Command::Verb(verb), _) => verb.run(&session, console, unfinished.as_ref()),
+        (Command::Shell(shell), _) => shell.run(&session, console, unfinished.as_ref()),
+        (Command::Mount(verb), Some(signals)) => verb.run(&session, console, signals),
+        (Command::Conform(verb), _) => verb.run(&session, console),
+        (Command::Mount(_) | Command::Top(_) | Command::Completions(_) | Command::Man(_), _) => {
+            Ok(())
+        }
     }
 }

@@ -16,7 +16,7 @@ use lisafs::client::{Client, ClientOptions, Socket};
 use lisafs::observe::{Observer, Tracer};
 use lisafs_gofer::Embedded;
 
-use crate::args::Args;
+use crate::args::{Args, Command};
 use crate::failure::Stop;
 
 /// A server to talk to.
@@ -41,8 +41,17 @@ pub(crate) enum Origin {
     Inherited(RefCell<Option<UnixStream>>),
     /// It listens there.
     Listening(PathBuf),
-    /// It is started for each connection, and serves this directory.
-    Private(PathBuf),
+    /// It is started for each connection.
+    Private(Private),
+}
+
+/// A server of our own.
+#[derive(Debug)]
+pub(crate) struct Private {
+    pub(crate) dir: PathBuf,
+    wait: WaitPolicy,
+    channels: usize,
+    host_uds: &'static str,
 }
 
 impl Session {
@@ -59,7 +68,17 @@ impl Session {
             }
             (None, None, Some(dir)) => {
                 let name = dir.display().to_string();
-                (name, Origin::Private(dir.clone()))
+                let private = Private {
+                    dir: dir.clone(),
+                    wait: args.wait,
+                    channels: args.channels,
+                    // Programs that use a mount bind sockets there, and expect files.
+                    host_uds: match args.command {
+                        Command::Mount(_) => "create",
+                        _ => "none",
+                    },
+                };
+                (name, Origin::Private(private))
             }
             (None, None, None) => {
                 let why = "which server? Use --connect SOCKET, --fd N or --serve DIR";
@@ -85,17 +104,35 @@ impl Session {
 
     /// The connection, which is made when it is first asked for.
     pub(crate) fn client(&self) -> Result<&Client, Stop> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
+        match self.client.get() {
+            Some(client) => Ok(client),
+            None => self.mount(self.stream()?),
         }
+    }
+
+    /// The same, of which nothing has been used yet, and its socket: to watch it, and to end it.
+    pub(crate) fn client_and_socket(&self) -> Result<(&Client, UnixStream), Stop> {
+        let stream = self.stream()?;
+        let socket = stream
+            .try_clone()
+            .map_err(|why| Stop::Trouble(format!("{}: {}", self.name, Errno::from(why))))?;
+        Ok((self.mount(stream)?, socket))
+    }
+
+    fn mount(&self, stream: UnixStream) -> Result<&Client, Stop> {
         let mut options = ClientOptions::new().channels(self.channels).wait(self.wait);
         if let Some(trace) = &self.trace {
             options = options.observer(Arc::clone(trace));
         }
         let client = options
-            .from_stream(self.stream()?)
+            .from_stream(stream)
             .map_err(|why| self.no_mount(why.errno()))?;
         Ok(self.client.get_or_init(|| client))
+    }
+
+    /// How many channels there can be.
+    pub(crate) fn channels(&self) -> usize {
+        self.channels
     }
 
     /// How it waits for answers on channels.
@@ -152,8 +189,9 @@ impl Session {
             }),
             Origin::Listening(path) => UnixStream::connect(path)
                 .map_err(|why| Stop::Trouble(format!("{name}: {}", no_server(&why)))),
-            Origin::Private(dir) => {
-                let (stream, gofer) = Gofer::start(dir, self.wait, self.channels)
+            Origin::Private(private) => {
+                let (stream, gofer) = private
+                    .start()
                     .map_err(|why| Stop::Trouble(format!("{name}: cannot serve it: {why}")))?;
                 self.gofers.borrow_mut().push(gofer);
                 Ok(stream)
@@ -192,18 +230,19 @@ struct Gofer {
     child: Child,
 }
 
-impl Gofer {
-    fn start(dir: &Path, wait: WaitPolicy, channels: usize) -> io::Result<(UnixStream, Gofer)> {
+impl Private {
+    fn start(&self) -> io::Result<(UnixStream, Gofer)> {
         let (ours, theirs) = UnixStream::pair()?;
         // Its socket is its stdin, which is the one descriptor that needs no unsafe code to pass
         // on. A group of its own keeps a ^C away from it, so that this process can still clean up.
         let child = Embedded::command(THIS_PROGRAM)
             .arg0(env::args_os().next().unwrap_or_default())
             .args(["--fd", "0"])
-            .args(["--wait", &wait.to_string()])
-            .args(["--max-channels", &channels.max(1).to_string()])
+            .args(["--wait", &self.wait.to_string()])
+            .args(["--max-channels", &self.channels.max(1).to_string()])
+            .args(["--host-uds", self.host_uds])
             .arg("--")
-            .arg(dir)
+            .arg(&self.dir)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .process_group(0)
