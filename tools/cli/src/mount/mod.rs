@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use fuser::{Config, Session as FuseSession, SessionACL};
@@ -43,6 +44,11 @@ use crate::json::Object;
 use crate::session::Session;
 
 pub(crate) use self::ending::Signals;
+
+/// How often to try to unmount, and how long to wait in between: the kernel lets go of a file a moment
+/// after it was closed.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// How long those who use a mount have to come to an end when it ends.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -281,7 +287,18 @@ impl Ending<'_> {
     /// can take long.
     fn unmount(&self) {
         let (point, sender) = (Arc::clone(self.point), self.sender.clone());
-        let unmount = move || drop(sender.send(Event::Unmounted(point.unmount())));
+        let unmount = move || {
+            let mut unmounted = point.unmount();
+            for _ in 1..ATTEMPTS {
+                if unmounted != Err(Errno::EBUSY) {
+                    break;
+                }
+                thread::sleep(PAUSE);
+                unmounted = point.unmount();
+            }
+            // Nobody waits for it any more if that fails.
+            let _ = sender.send(Event::Unmounted(unmounted));
+        };
         if ending::spawn("unmount", unmount).is_err() {
             self.detach();
         }

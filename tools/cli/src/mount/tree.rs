@@ -7,7 +7,7 @@ use fuser::{FileAttr, FileHandle, InitFlags, KernelConfig, TimeOrNow};
 use lisafs::Errno;
 use lisafs::client::{Client, SetAttributes};
 use lisafs::wire::{Gid, Mid, StatFs, Statx, Uid};
-use nix::unistd::ftruncate;
+use nix::unistd::{ftruncate, geteuid};
 use parking_lot::Mutex;
 
 use super::attributes::{attributes, time_to_set};
@@ -76,7 +76,8 @@ impl Tree {
             | InitFlags::FUSE_NO_EXPORT_SUPPORT;
         if self.policy.writeback {
             wanted |= InitFlags::FUSE_WRITEBACK_CACHE;
-        } else if self.policy.io == Io::Passthrough {
+        } else if self.policy.io == Io::Passthrough && geteuid().is_root() {
+            // Nobody else can register a descriptor.
             wanted |= InitFlags::FUSE_PASSTHROUGH;
         }
         let offered = wanted & config.capabilities();

@@ -1,6 +1,6 @@
 //! A directory, the tool that mounts it, and what cleans up after both.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why nothing can be mounted here, if so.
 pub(crate) fn obstacle() -> Option<&'static str> {
-    if !Path::new("/dev/fuse").exists() {
+    if File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .is_err()
+    {
         return Some("needs /dev/fuse");
     }
     let helped = || Command::new("fusermount3").arg("-V").output().is_ok();
