@@ -1,10 +1,15 @@
 //! One communicator with what it takes to call over it.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use flipcall::{Active, ClientEndpoint, PacketWindow, Spinners, WaitPolicy, WindowDescriptor};
+use flipcall::{
+    Active, ClientEndpoint, PacketWindow, SharedBytes, Spinners, WaitPolicy, WindowDescriptor,
+};
 use lisafs::Errno;
 use lisafs::client::{Communicator, Error, MountReply, Reply, Socket};
 use lisafs::wire::{ChannelReq, Decode, Encode, ErrorResp, FdId, Mid, Request};
@@ -65,8 +70,27 @@ impl Answer {
 
 impl Caller {
     /// The socket of a connection that has not mounted.
-    pub(crate) fn new(stream: UnixStream) -> Result<Caller, Stop> {
-        let watchdog = Watchdog::new(&stream)?;
+    ///
+    /// # Errors
+    /// Whatever keeps a thread from being started that cuts the connection when a call takes too
+    /// long.
+    pub fn new(stream: UnixStream) -> Result<Caller, Stop> {
+        Caller::watched(stream, Watchdog::new)
+    }
+
+    /// As [`new`](Self::new), with a limit to how long a call may take that is not the usual one.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn with_limit(stream: UnixStream, limit: Duration) -> Result<Caller, Stop> {
+        Caller::watched(stream, |stream| Watchdog::with_limit(stream, limit))
+    }
+
+    fn watched(
+        stream: UnixStream,
+        watch: impl FnOnce(&UnixStream) -> io::Result<Arc<Watchdog>>,
+    ) -> Result<Caller, Stop> {
+        let watchdog = watch(&stream)?;
         Ok(Caller {
             line: Line::Socket(Socket::from(stream)),
             reply: Reply::new(),
@@ -76,7 +100,10 @@ impl Caller {
     }
 
     /// Opens a channel over this communicator.
-    pub(crate) fn channel(&mut self) -> Result<Caller, Error> {
+    ///
+    /// # Errors
+    /// As for [`Communicator::open_channel`].
+    pub fn channel(&mut self) -> Result<Caller, Error> {
         let _running = self.watchdog.running(&self.clock);
         let pending = self
             .line
@@ -100,6 +127,14 @@ impl Caller {
         };
         let window = PacketWindow::from_peer(memory, descriptor)?;
         let endpoint = ClientEndpoint::new(window, WaitPolicy::Park, &Spinners::new());
+        Ok(self.adopt(endpoint)?)
+    }
+
+    /// Connects `endpoint`, which is of this connection, as a channel that speaks without messages.
+    ///
+    /// # Errors
+    /// As for [`ClientEndpoint::connect`].
+    pub fn adopt(&self, endpoint: ClientEndpoint) -> Result<RawChannel, flipcall::Error> {
         self.watchdog.watch_channel(endpoint.closer());
         let clock = self.watchdog.clock();
         let watchdog = Arc::clone(&self.watchdog);
@@ -114,7 +149,10 @@ impl Caller {
     }
 
     /// Mounts over a socket.
-    pub(crate) fn mount(&mut self) -> Result<MountReply, Error> {
+    ///
+    /// # Errors
+    /// As for [`Socket::mount`]; EINVAL over a channel.
+    pub fn mount(&mut self) -> Result<MountReply, Error> {
         let _running = self.watchdog.running(&self.clock);
         match &mut self.line {
             Line::Socket(socket) => socket.mount(),
@@ -151,7 +189,10 @@ impl Caller {
     }
 
     /// As [`raw`](Self::raw), with the bytes of a request.
-    pub(crate) fn send<R: Request>(&mut self, request: &R) -> Result<Answer, Error> {
+    ///
+    /// # Errors
+    /// As for [`raw`](Self::raw).
+    pub fn send<R: Request>(&mut self, request: &R) -> Result<Answer, Error> {
         self.raw(R::MID, &encoded(request)?)
     }
 
@@ -179,23 +220,40 @@ impl Caller {
         self.line.max_message_size()
     }
 
+    /// How many calls have been made over this connection, all its communicators taken together,
+    /// however they ended. The counter outlives the connection.
+    #[must_use]
+    pub fn calls(&self) -> Arc<AtomicU64> {
+        self.watchdog.calls()
+    }
+
     /// Whether the connection was cut because a call took too long.
-    pub(crate) fn timed_out(&self) -> bool {
+    #[must_use]
+    pub fn timed_out(&self) -> bool {
         self.watchdog.has_cut()
     }
 }
 
 /// A channel whose datagrams need not be messages.
 #[derive(Debug)]
-pub(crate) struct RawChannel {
+pub struct RawChannel {
     active: Active,
     clock: Arc<Clock>,
     watchdog: Arc<Watchdog>,
 }
 
 impl RawChannel {
-    /// Sends `len` bytes of zeros and waits for an answer.
-    pub(crate) fn send_recv(&mut self, len: usize) -> Result<usize, flipcall::Error> {
+    /// Where the next datagram is put, and the last one is.
+    #[must_use]
+    pub fn payload(&self) -> SharedBytes<'_> {
+        self.active.payload()
+    }
+
+    /// Sends `len` bytes, whatever is there, and waits for an answer, whose length it returns.
+    ///
+    /// # Errors
+    /// As for [`Active::send_recv`]; a channel that is cut for taking too long is shut down.
+    pub fn send_recv(&mut self, len: usize) -> Result<usize, flipcall::Error> {
         let _running = self.watchdog.running(&self.clock);
         self.active.send_recv(len)
     }

@@ -28,45 +28,60 @@ pub(crate) const MANY: i32 = 64 << 10;
 
 /// How far a walk came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Walked {
-    pub(crate) status: u8,
-    pub(crate) inodes: Vec<Inode>,
+pub struct Walked {
+    /// 0 to the end, 1 a name does not exist, 2 a symlink.
+    pub status: u8,
+    /// What was walked to.
+    pub inodes: Vec<Inode>,
 }
 
 /// A file that was opened.
 #[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) id: FdId,
-    pub(crate) donated: Vec<OwnedFd>,
+pub struct Opened {
+    /// Its OpenFd.
+    pub id: FdId,
+    /// The descriptors that came along.
+    pub donated: Vec<OwnedFd>,
 }
 
 /// A file that was created and opened.
 #[derive(Debug)]
-pub(crate) struct Created {
-    pub(crate) inode: Inode,
-    pub(crate) open: FdId,
-    pub(crate) donated: Vec<OwnedFd>,
+pub struct Created {
+    /// The new file.
+    pub inode: Inode,
+    /// Its OpenFd.
+    pub open: FdId,
+    /// The descriptors that came along.
+    pub donated: Vec<OwnedFd>,
 }
 
 /// A socket that was bound.
 #[derive(Debug)]
-pub(crate) struct Bound {
-    pub(crate) inode: Inode,
-    pub(crate) id: FdId,
-    pub(crate) socket: OwnedFd,
+pub struct Bound {
+    /// The new file.
+    pub inode: Inode,
+    /// Its BoundSocketFd.
+    pub id: FdId,
+    /// The socket itself.
+    pub socket: OwnedFd,
 }
 
 /// A directory entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) name: Vec<u8>,
-    pub(crate) ino: u64,
-    pub(crate) d_type: u8,
-    pub(crate) dev: (u32, u32),
+pub struct Entry {
+    /// The name.
+    pub name: Vec<u8>,
+    /// The inode number.
+    pub ino: u64,
+    /// The type, as readdir(3) has it.
+    pub d_type: u8,
+    /// The device, major and minor.
+    pub dev: (u32, u32),
 }
 
 /// Where and how, with the owner left alone.
-pub(crate) fn at(dir_fd: FdId, mode: u16) -> CreateCommon {
+#[must_use]
+pub fn at(dir_fd: FdId, mode: u16) -> CreateCommon {
     CreateCommon {
         dir_fd,
         uid: Uid::NONE,
@@ -83,12 +98,16 @@ fn only(mut fds: Vec<OwnedFd>) -> Result<OwnedFd, Error> {
     }
 }
 
+/// All of these fail as [`Communicator::call`](lisafs::client::Communicator::call) does.
+#[allow(clippy::missing_errors_doc)] // said once, above
 impl Caller {
-    pub(crate) fn stat(&mut self, fd: FdId) -> Result<Statx, Error> {
+    /// FStat.
+    pub fn stat(&mut self, fd: FdId) -> Result<Statx, Error> {
         self.call(&StatReq { fd })
     }
 
-    pub(crate) fn walk(&mut self, dir_fd: FdId, path: &[&[u8]]) -> Result<Walked, Error> {
+    /// Walk.
+    pub fn walk(&mut self, dir_fd: FdId, path: &[&[u8]]) -> Result<Walked, Error> {
         let path = StringArrayBuf::collect(path.iter().copied())?;
         let reply = self.call(&WalkReq {
             dir_fd,
@@ -101,7 +120,7 @@ impl Caller {
     }
 
     /// Walks to one name, which must exist.
-    pub(crate) fn find(&mut self, dir_fd: FdId, name: &[u8]) -> Result<Inode, Error> {
+    pub fn find(&mut self, dir_fd: FdId, name: &[u8]) -> Result<Inode, Error> {
         let walked = self.walk(dir_fd, &[name])?;
         match walked.inodes.as_slice() {
             [inode] => Ok(*inode),
@@ -110,11 +129,12 @@ impl Caller {
     }
 
     /// Whether the name exists.
-    pub(crate) fn exists(&mut self, dir_fd: FdId, name: &[u8]) -> Result<bool, Error> {
+    pub fn exists(&mut self, dir_fd: FdId, name: &[u8]) -> Result<bool, Error> {
         Ok(self.walk_stat(dir_fd, &[name])?.len() == 1)
     }
 
-    pub(crate) fn walk_stat(&mut self, dir_fd: FdId, path: &[&[u8]]) -> Result<Vec<Statx>, Error> {
+    /// WalkStat.
+    pub fn walk_stat(&mut self, dir_fd: FdId, path: &[&[u8]]) -> Result<Vec<Statx>, Error> {
         let path = StringArrayBuf::collect(path.iter().copied())?;
         let reply = self.call(&WalkStatReq {
             dir_fd,
@@ -123,12 +143,14 @@ impl Caller {
         Ok(reply.stats.iter().collect())
     }
 
-    pub(crate) fn mkdir(&mut self, dir_fd: FdId, name: &[u8]) -> Result<Inode, Error> {
+    /// MkdirAt with mode 0755.
+    pub fn mkdir(&mut self, dir_fd: FdId, name: &[u8]) -> Result<Inode, Error> {
         let create = at(dir_fd, 0o755);
         Ok(self.call(&MkdirAtReq { create, name })?.child)
     }
 
-    pub(crate) fn mknod(&mut self, dir_fd: FdId, name: &[u8], mode: u32) -> Result<Inode, Error> {
+    /// MknodAt of device 0:0.
+    pub fn mknod(&mut self, dir_fd: FdId, name: &[u8], mode: u32) -> Result<Inode, Error> {
         let mode = u16::try_from(mode).map_err(|_| Error::Local(Errno::EINVAL))?;
         let request = MknodAtReq {
             create: at(dir_fd, mode),
@@ -140,16 +162,12 @@ impl Caller {
     }
 
     /// Creates a file with mode 0644.
-    pub(crate) fn create(
-        &mut self,
-        dir_fd: FdId,
-        name: &[u8],
-        flags: u32,
-    ) -> Result<Created, Error> {
+    pub fn create(&mut self, dir_fd: FdId, name: &[u8], flags: u32) -> Result<Created, Error> {
         self.create_as(at(dir_fd, 0o644), name, flags)
     }
 
-    pub(crate) fn create_as(
+    /// OpenCreateAt.
+    pub fn create_as(
         &mut self,
         create: CreateCommon,
         name: &[u8],
@@ -168,12 +186,7 @@ impl Caller {
     }
 
     /// Creates a file with `content` and returns its ControlFd.
-    pub(crate) fn file(
-        &mut self,
-        dir_fd: FdId,
-        name: &[u8],
-        content: &[u8],
-    ) -> Result<FdId, Error> {
+    pub fn file(&mut self, dir_fd: FdId, name: &[u8], content: &[u8]) -> Result<FdId, Error> {
         let created = self.create(dir_fd, name, O_RDWR)?;
         if !content.is_empty() {
             self.write(created.open, 0, content)?;
@@ -182,7 +195,8 @@ impl Caller {
         Ok(created.inode.control_fd)
     }
 
-    pub(crate) fn open(&mut self, fd: FdId, flags: u32) -> Result<Opened, Error> {
+    /// OpenAt.
+    pub fn open(&mut self, fd: FdId, flags: u32) -> Result<Opened, Error> {
         let reply = self.call(&OpenAtReq { fd, flags })?;
         Ok(Opened {
             id: reply.open_fd,
@@ -190,12 +204,8 @@ impl Caller {
         })
     }
 
-    pub(crate) fn symlink(
-        &mut self,
-        dir_fd: FdId,
-        name: &[u8],
-        target: &[u8],
-    ) -> Result<Inode, Error> {
+    /// SymlinkAt.
+    pub fn symlink(&mut self, dir_fd: FdId, name: &[u8], target: &[u8]) -> Result<Inode, Error> {
         let request = SymlinkAtReq {
             dir_fd,
             uid: Uid::NONE,
@@ -206,16 +216,13 @@ impl Caller {
         Ok(self.call(&request)?.child)
     }
 
-    pub(crate) fn readlink(&mut self, fd: FdId) -> Result<Vec<u8>, Error> {
+    /// ReadLinkAt.
+    pub fn readlink(&mut self, fd: FdId) -> Result<Vec<u8>, Error> {
         Ok(self.call(&ReadLinkAtReq { fd })?.target.to_vec())
     }
 
-    pub(crate) fn link(
-        &mut self,
-        dir_fd: FdId,
-        target_fd: FdId,
-        name: &[u8],
-    ) -> Result<Inode, Error> {
+    /// LinkAt.
+    pub fn link(&mut self, dir_fd: FdId, target_fd: FdId, name: &[u8]) -> Result<Inode, Error> {
         let request = LinkAtReq {
             dir_fd,
             target_fd,
@@ -224,20 +231,18 @@ impl Caller {
         Ok(self.call(&request)?.child)
     }
 
-    pub(crate) fn unlink(&mut self, dir_fd: FdId, name: &[u8]) -> Result<(), Error> {
+    /// UnlinkAt of what is no directory.
+    pub fn unlink(&mut self, dir_fd: FdId, name: &[u8]) -> Result<(), Error> {
         self.unlink_with(dir_fd, name, 0)
     }
 
-    pub(crate) fn rmdir(&mut self, dir_fd: FdId, name: &[u8]) -> Result<(), Error> {
+    /// UnlinkAt of a directory.
+    pub fn rmdir(&mut self, dir_fd: FdId, name: &[u8]) -> Result<(), Error> {
         self.unlink_with(dir_fd, name, REMOVE_DIRECTORY)
     }
 
-    pub(crate) fn unlink_with(
-        &mut self,
-        dir_fd: FdId,
-        name: &[u8],
-        flags: u32,
-    ) -> Result<(), Error> {
+    /// UnlinkAt.
+    pub fn unlink_with(&mut self, dir_fd: FdId, name: &[u8], flags: u32) -> Result<(), Error> {
         self.call(&UnlinkAtReq {
             dir_fd,
             flags,
@@ -245,7 +250,8 @@ impl Caller {
         })
     }
 
-    pub(crate) fn rename(&mut self, old: (FdId, &[u8]), new: (FdId, &[u8])) -> Result<(), Error> {
+    /// RenameAt.
+    pub fn rename(&mut self, old: (FdId, &[u8]), new: (FdId, &[u8])) -> Result<(), Error> {
         self.call(&RenameAtReq {
             old_dir: old.0,
             new_dir: new.0,
@@ -254,7 +260,8 @@ impl Caller {
         })
     }
 
-    pub(crate) fn rename_with(
+    /// RenameAt2.
+    pub fn rename_with(
         &mut self,
         old: (FdId, &[u8]),
         new: (FdId, &[u8]),
@@ -269,12 +276,13 @@ impl Caller {
         })
     }
 
-    pub(crate) fn set_stat(&mut self, request: &SetStatReq) -> Result<SetStatResp, Error> {
+    /// SetStat.
+    pub fn set_stat(&mut self, request: &SetStatReq) -> Result<SetStatResp, Error> {
         self.call(request)
     }
 
     /// One PRead of up to `count` bytes.
-    pub(crate) fn read(&mut self, fd: FdId, offset: u64, count: usize) -> Result<Vec<u8>, Error> {
+    pub fn read(&mut self, fd: FdId, offset: u64, count: usize) -> Result<Vec<u8>, Error> {
         let mut buffer = vec![0; count];
         let read = self.pread(fd, offset, &mut buffer)?;
         buffer.truncate(read);
@@ -282,25 +290,27 @@ impl Caller {
     }
 
     /// One PWrite, which must be complete.
-    pub(crate) fn write(&mut self, fd: FdId, offset: u64, data: &[u8]) -> Result<(), Error> {
+    pub fn write(&mut self, fd: FdId, offset: u64, data: &[u8]) -> Result<(), Error> {
         match self.pwrite(fd, offset, data)? {
             written if written == data.len() => Ok(()),
             _ => Err(Error::Local(Errno::EIO)),
         }
     }
 
-    pub(crate) fn close(&mut self, fds: &[FdId]) -> Result<(), Error> {
+    /// Close.
+    pub fn close(&mut self, fds: &[FdId]) -> Result<(), Error> {
         let fds = Array::new(fds);
         self.call(&CloseReq { fds })
     }
 
-    pub(crate) fn sync(&mut self, fds: &[FdId]) -> Result<(), Error> {
+    /// FSync.
+    pub fn sync(&mut self, fds: &[FdId]) -> Result<(), Error> {
         let fds = Array::new(fds);
         self.call(&FSyncReq { fds })
     }
 
     /// One Getdents64.
-    pub(crate) fn entries(&mut self, dir_fd: FdId, count: i32) -> Result<Vec<Entry>, Error> {
+    pub fn entries(&mut self, dir_fd: FdId, count: i32) -> Result<Vec<Entry>, Error> {
         let reply = self.call(&Getdents64Req { dir_fd, count })?;
         let entries = reply.dirents.iter().map(|entry| Entry {
             name: entry.name.to_vec(),
@@ -312,7 +322,7 @@ impl Caller {
     }
 
     /// All entries of an open directory, from the first.
-    pub(crate) fn list(&mut self, dir_fd: FdId, count: i32) -> Result<Vec<Entry>, Error> {
+    pub fn list(&mut self, dir_fd: FdId, count: i32) -> Result<Vec<Entry>, Error> {
         let mut all = self.entries(dir_fd, count.saturating_neg())?;
         if all.is_empty() {
             return Ok(all);
@@ -327,7 +337,7 @@ impl Caller {
     }
 
     /// The names in a directory, sorted.
-    pub(crate) fn names(&mut self, directory: FdId) -> Result<Vec<Vec<u8>>, Error> {
+    pub fn names(&mut self, directory: FdId) -> Result<Vec<Vec<u8>>, Error> {
         let open = self.open(directory, O_RDONLY)?;
         let entries = self.list(open.id, MANY)?;
         self.close(&[open.id])?;
@@ -336,16 +346,13 @@ impl Caller {
         Ok(names)
     }
 
-    pub(crate) fn bind(
-        &mut self,
-        dir_fd: FdId,
-        name: &[u8],
-        sock_type: u32,
-    ) -> Result<Bound, Error> {
+    /// BindAt with mode 0755.
+    pub fn bind(&mut self, dir_fd: FdId, name: &[u8], sock_type: u32) -> Result<Bound, Error> {
         self.bind_as(at(dir_fd, 0o755), name, sock_type)
     }
 
-    pub(crate) fn bind_as(
+    /// BindAt.
+    pub fn bind_as(
         &mut self,
         create: CreateCommon,
         name: &[u8],
@@ -363,31 +370,31 @@ impl Caller {
         })
     }
 
-    pub(crate) fn listen(&mut self, fd: FdId, backlog: i32) -> Result<(), Error> {
+    /// Listen.
+    pub fn listen(&mut self, fd: FdId, backlog: i32) -> Result<(), Error> {
         self.call(&ListenReq { fd, backlog })
     }
 
-    pub(crate) fn accept(&mut self, fd: FdId) -> Result<OwnedFd, Error> {
+    /// Accept.
+    pub fn accept(&mut self, fd: FdId) -> Result<OwnedFd, Error> {
         self.call(&AcceptReq { fd })?;
         only(self.take_fds())
     }
 
-    pub(crate) fn connect(&mut self, fd: FdId, sock_type: u32) -> Result<OwnedFd, Error> {
+    /// Connect.
+    pub fn connect(&mut self, fd: FdId, sock_type: u32) -> Result<OwnedFd, Error> {
         self.call(&ConnectReq { fd, sock_type })?;
         only(self.take_fds())
     }
 
-    pub(crate) fn get_xattr(
-        &mut self,
-        fd: FdId,
-        name: &[u8],
-        buf_size: u32,
-    ) -> Result<Vec<u8>, Error> {
+    /// FGetXattr.
+    pub fn get_xattr(&mut self, fd: FdId, name: &[u8], buf_size: u32) -> Result<Vec<u8>, Error> {
         let reply = self.call(&FGetXattrReq { fd, buf_size, name })?;
         Ok(reply.value.to_vec())
     }
 
-    pub(crate) fn set_xattr(
+    /// FSetXattr.
+    pub fn set_xattr(
         &mut self,
         fd: FdId,
         name: &[u8],
@@ -403,14 +410,15 @@ impl Caller {
     }
 
     /// The names of the attributes, sorted.
-    pub(crate) fn list_xattr(&mut self, fd: FdId, size: u64) -> Result<Vec<Vec<u8>>, Error> {
+    pub fn list_xattr(&mut self, fd: FdId, size: u64) -> Result<Vec<Vec<u8>>, Error> {
         let reply = self.call(&FListXattrReq { fd, size })?;
         let mut names: Vec<_> = reply.names.iter().map(<[u8]>::to_vec).collect();
         names.sort_unstable();
         Ok(names)
     }
 
-    pub(crate) fn remove_xattr(&mut self, fd: FdId, name: &[u8]) -> Result<(), Error> {
+    /// FRemoveXattr.
+    pub fn remove_xattr(&mut self, fd: FdId, name: &[u8]) -> Result<(), Error> {
         self.call(&FRemoveXattrReq { fd, name })
     }
 }

@@ -35,7 +35,8 @@ mod target;
 mod verdict;
 mod watchdog;
 
-pub use caller::{Answer, Caller};
+pub use caller::{Answer, Caller, RawChannel};
+pub use calls::{Bound, Created, Entry, Opened, Walked, at};
 pub use case::{Case, cases};
 pub use differences::{Differences, ParseDifferencesError};
 pub use line::Via;
@@ -43,4 +44,4 @@ pub use probed::Probed;
 pub use run::{Outcome, Report, run, run_case};
 pub use session::{Mount, Session};
 pub use target::{Need, Spawned, Target};
-pub use verdict::{Stop, Verdict};
+pub use verdict::{Stop, Verdict, refused};

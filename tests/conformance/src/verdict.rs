@@ -23,14 +23,17 @@ pub enum Stop {
 
 impl Stop {
     /// A failure at the place of the caller.
+    #[must_use]
     #[track_caller]
-    pub(crate) fn failed(why: impl fmt::Display) -> Stop {
+    pub fn failed(why: impl fmt::Display) -> Stop {
         let place = Location::caller();
         let file = place.file().rsplit('/').next().unwrap_or_default();
         Stop::Failed(format!("{file}:{}: {why}", place.line()))
     }
 
-    pub(crate) fn skipped(why: impl Into<String>) -> Stop {
+    /// A question that cannot be asked, and why.
+    #[must_use]
+    pub fn skipped(why: impl Into<String>) -> Stop {
         Stop::Skipped(why.into())
     }
 }
@@ -52,8 +55,11 @@ macro_rules! failures {
 failures! { Error Errno Malformed Overflow SchemaError io::Error nix::Error flipcall::Error }
 
 /// Fails the case unless the server refused with `errno`.
+///
+/// # Errors
+/// Says what the server did instead.
 #[track_caller]
-pub(crate) fn refused<T: fmt::Debug>(result: Result<T, Error>, errno: Errno) -> Verdict {
+pub fn refused<T: fmt::Debug>(result: Result<T, Error>, errno: Errno) -> Verdict {
     match result {
         Err(Error::Remote(got)) if got == errno => Ok(()),
         Err(Error::Remote(got)) => Err(Stop::failed(format_args!("{got:?}, not {errno:?}"))),
@@ -68,22 +74,24 @@ pub(crate) fn refused<T: fmt::Debug>(result: Result<T, Error>, errno: Errno) -> 
     }
 }
 
-/// Fails the case unless the condition holds.
+/// Fails the case, a function that returns a [`Verdict`](crate::Verdict), unless the condition holds.
+#[macro_export]
 macro_rules! ensure {
     ($condition:expr, $($why:tt)+) => {
         if !$condition {
-            return Err($crate::verdict::Stop::failed(format_args!($($why)+)));
+            return Err($crate::Stop::failed(format_args!($($why)+)));
         }
     };
 }
 
-/// Fails the case unless both are equal.
+/// Fails the case, a function that returns a [`Verdict`](crate::Verdict), unless both are equal.
+#[macro_export]
 macro_rules! same {
     ($got:expr, $wanted:expr, $($what:tt)+) => {
         match (&$got, &$wanted) {
             (got, wanted) => {
                 if *got != *wanted {
-                    return Err($crate::verdict::Stop::failed(format_args!(
+                    return Err($crate::Stop::failed(format_args!(
                         "{}: {got:?}, not {wanted:?}",
                         format_args!($($what)+),
                     )));

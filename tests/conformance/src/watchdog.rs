@@ -23,6 +23,7 @@ struct Watched {
     stream: UnixStream,
     limit: Duration,
     started: Instant,
+    calls: Arc<AtomicU64>,
     state: Mutex<State>,
     ended: Condvar,
 }
@@ -54,11 +55,12 @@ impl Watchdog {
         Watchdog::with_limit(stream, LIMIT)
     }
 
-    fn with_limit(stream: &UnixStream, limit: Duration) -> io::Result<Arc<Watchdog>> {
+    pub(crate) fn with_limit(stream: &UnixStream, limit: Duration) -> io::Result<Arc<Watchdog>> {
         let watched = Arc::new(Watched {
             stream: stream.try_clone()?,
             limit,
             started: Instant::now(),
+            calls: Arc::default(),
             state: Mutex::default(),
             ended: Condvar::new(),
         });
@@ -81,8 +83,14 @@ impl Watchdog {
         self.watched.state().closers.push(closer);
     }
 
+    /// How often a clock was started.
+    pub(crate) fn calls(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.watched.calls)
+    }
+
     /// Starts `clock`.
     pub(crate) fn running(&self, clock: &Arc<Clock>) -> Running {
+        self.watched.calls.fetch_add(1, Ordering::Relaxed);
         clock.0.store(self.watched.now(), Ordering::Relaxed);
         Running(Arc::clone(clock))
     }

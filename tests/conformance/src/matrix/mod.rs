@@ -27,15 +27,21 @@ enum State {
     WrongKind,
     /// There is none.
     UnknownId,
+    /// There was one.
+    ClosedId,
+    /// It is a bound socket, which few messages are for.
+    BoundSocket,
 }
 
 impl State {
-    const ALL: [State; 5] = [
+    const ALL: [State; 7] = [
         State::Ok,
         State::Deleted,
         State::ReadOnly,
         State::WrongKind,
         State::UnknownId,
+        State::ClosedId,
+        State::BoundSocket,
     ];
 
     fn name(self) -> &'static str {
@@ -45,6 +51,8 @@ impl State {
             State::ReadOnly => "read_only",
             State::WrongKind => "wrong_kind",
             State::UnknownId => "unknown_id",
+            State::ClosedId => "closed_id",
+            State::BoundSocket => "bound_socket",
         }
     }
 }
@@ -114,7 +122,13 @@ impl Row {
             State::Deleted => self.deleted,
             State::ReadOnly => self.read_only,
             State::WrongKind => self.wrong_kind,
-            State::UnknownId => self.unknown_id,
+            // An id means nothing after its end, and is not used again.
+            State::UnknownId | State::ClosedId => self.unknown_id,
+            State::BoundSocket => match self.subject {
+                Subject::BoundSocket => Expected::NotApplicable("it is what the message is for"),
+                Subject::FileOrOpenFile => Expected::NotApplicable("it is the wrong kind here"),
+                _ => self.wrong_kind,
+            },
         }
     }
 }
@@ -168,7 +182,9 @@ impl Cell {
         if self.state == State::ReadOnly {
             needs.push(Need::ReadOnly);
         }
-        if self.state == State::WrongKind && self.row.subject == Subject::FileOrOpenFile {
+        let binds = self.state == State::BoundSocket
+            || (self.state == State::WrongKind && self.row.subject == Subject::FileOrOpenFile);
+        if binds {
             needs.push(Need::UnixBind);
         }
         needs

@@ -36,6 +36,11 @@ pub(super) fn set(
             made
         }
         (State::UnknownId, _) => UNKNOWN,
+        (State::ClosedId, _) => {
+            session.close(&[made])?;
+            made
+        }
+        (State::BoundSocket, _) => session.bind(scratch, b"bound", STREAM)?.id,
         (State::WrongKind, _) => of_wrong_kind(session, subject, ids.file)?,
         (State::ReadOnly, Some(readonly)) => {
             ids.directory = readonly.scratch;
