@@ -52,9 +52,15 @@ impl Gofer {
     }
 
     fn start(dir: TempDir, root: PathBuf, options: &[&str]) -> Gofer {
+        let mut command = command();
+        command.args(options);
+        Gofer::spawn(command, dir, root)
+    }
+
+    /// Serves `root` with any program that is told where to listen, and what to serve, in these words.
+    pub(crate) fn spawn(mut command: Command, dir: TempDir, root: PathBuf) -> Gofer {
         let socket = dir.path().join("socket");
-        let child = command()
-            .args(options)
+        let child = command
             .arg("--listen")
             .args([&socket, &root])
             .stdin(Stdio::null())
@@ -88,6 +94,11 @@ impl Gofer {
         wait(&mut self.child)
     }
 
+    /// How it has ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Ends it without a chance to clean up.
     pub(crate) fn kill(mut self) -> TempDir {
         self.signal(Signal::SIGKILL);
@@ -113,10 +124,18 @@ pub(crate) fn wait(child: &mut Child) -> ExitStatus {
 }
 
 /// Waits for what happens in another process.
-pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, happened: impl FnMut() -> bool) {
+    assert!(within(PATIENCE, happened), "it did not happen: {what}");
+}
+
+/// Waits so long at the most, and says whether it has happened.
+pub(crate) fn within(limit: Duration, mut happened: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     while !happened() {
-        assert!(start.elapsed() < PATIENCE, "it did not happen: {what}");
+        if start.elapsed() >= limit {
+            return false;
+        }
         thread::sleep(Duration::from_millis(2));
     }
+    true
 }

@@ -1,0 +1,217 @@
+//! Descriptors: those that a client sends, those that it does not take, and too many of them.
+
+use std::io::{IoSlice, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use lisafs::Errno;
+use lisafs::wire::{Mid, Request, StatReq};
+use lisafs_conformance::{Stop, Verdict, ensure, same};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+use super::sweep::request_with;
+use crate::case::Case;
+use crate::stage::Stage;
+use crate::window::{Window, datagram, exchange, mid_of};
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("descriptors_sent_with_frames", &["A9"], sent_with_frames),
+    Case::new(
+        "descriptors_sent_over_the_descriptor_channel",
+        &["A9"],
+        sent_sideways,
+    ),
+    Case::new("requests_that_announce_descriptors", &["A9"], announced),
+    Case::new("donations_that_nobody_takes", &["A6", "A2-15"], not_taken)
+        .options(&["--host-fifo", "open"]),
+    Case::new("more_files_than_descriptors", &["A7", "A2-15"], exhausted)
+        .options(&["--max-fds", "100"])
+        .ours_only("it has no such limit: it would be this machine's"),
+];
+
+/// Whether nobody has the reader of a pipe any more.
+fn is_unread(writer: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(writer.as_fd(), PollFlags::empty())];
+    let timeout = PollTimeout::from(5000_u16);
+    let ready = poll(&mut polled, timeout).unwrap_or(0);
+    ready == 1
+        && polled[0]
+            .revents()
+            .is_some_and(|events| events.contains(PollFlags::POLLERR))
+}
+
+/// Descriptors that come with a frame are refused by the kernel or closed, however many there are.
+fn sent_with_frames(stage: &mut Stage) -> Verdict {
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let stream = stage.stream()?;
+    let (reader, writer) = nix::unistd::pipe()?;
+    let frame = [
+        &8_u32.to_le_bytes()[..],
+        &Mid::FSTAT.0.to_le_bytes(),
+        &[0, 0],
+        &[0xff; 8],
+    ]
+    .concat();
+    for count in [1, 2, 253] {
+        let fds: Vec<RawFd> = vec![reader.as_raw_fd(); count];
+        for _ in 0..20 {
+            let gift = [ControlMessage::ScmRights(&fds)];
+            let iov = [IoSlice::new(&frame)];
+            match sendmsg::<()>(stream.as_raw_fd(), &iov, &gift, MsgFlags::empty(), None) {
+                Ok(_) | Err(nix::Error::EPERM) => {}
+                Err(other) => return Err(other.into()),
+            }
+            stage.count_tries(1);
+        }
+    }
+    // The server is done with what was sent when it has answered what came behind it.
+    (&stream).write_all(&frame)?;
+    let mut answer = [0; 12];
+    std::io::Read::read_exact(&mut &stream, &mut answer)?;
+    client.stat(root)?;
+    drop(reader);
+    // In a queue it would be held, too: the connection is over when it has ended.
+    drop(stream);
+    ensure!(
+        is_unread(&writer),
+        "somebody still has a descriptor that was sent"
+    );
+    Ok(())
+}
+
+fn sent_sideways(stage: &mut Stage) -> Verdict {
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let window = Window::open(&mut client)?;
+    let mut channel = window.connect(&client)?;
+    let (reader, writer) = nix::unistd::pipe()?;
+    let mut sent = 0;
+    for _ in 0..100 {
+        let fds = [reader.as_raw_fd()];
+        let gift = [ControlMessage::ScmRights(&fds)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let number = window.gifts().as_raw_fd();
+        match sendmsg::<()>(number, &[IoSlice::new(b"x")], &gift, flags, None) {
+            Ok(_) => sent += 1,
+            Err(_) => break,
+        }
+    }
+    if stage.is_ours() {
+        same!(sent, 0, "messages that the server's end has taken");
+    }
+    let stat = StatReq { fd: root };
+    let mut body = Vec::new();
+    lisafs::wire::Encode::encode(&stat, &mut body)?;
+    // Such as would fetch them, in gVisor's server.
+    let reply = exchange(&mut channel, &datagram(StatReq::MID, 4, &body))?;
+    same!(mid_of(&reply), Some(Mid::FSTAT), "the reply");
+    drop(reader);
+    drop(channel);
+    drop(window);
+    drop(client);
+    ensure!(
+        is_unread(&writer),
+        "somebody still has a descriptor that was sent"
+    );
+    Ok(())
+}
+
+/// What a header says about descriptors of a request is nothing to the server.
+fn announced(stage: &mut Stage) -> Verdict {
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let file = client.file(root, b"file", b"content")?;
+    let window = Window::open(&mut client)?;
+    let mut channel = window.connect(&client)?;
+    let mut body = Vec::new();
+    lisafs::wire::Encode::encode(&lisafs::wire::OpenAtReq { fd: file, flags: 0 }, &mut body)?;
+    for num_fds in [0, 1, 2, 255] {
+        let reply = exchange(&mut channel, &datagram(Mid::OPEN_AT, num_fds, &body))?;
+        same!(
+            mid_of(&reply),
+            Some(Mid::OPEN_AT),
+            "OpenAt that announces {num_fds}"
+        );
+        let donated = window.take_gift();
+        ensure!(donated.is_some(), "no descriptor came");
+        ensure!(window.take_gift().is_none(), "more than one came");
+        stage.count_tries(1);
+    }
+    Ok(())
+}
+
+/// A client that takes no descriptor keeps nobody waiting, and gets its answers: without those that
+/// can be done without, and an errno for the others.
+fn not_taken(stage: &mut Stage) -> Verdict {
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let file = client.file(root, b"file", b"content")?;
+    nix::unistd::mkfifo(&stage.root.join("fifo"), nix::sys::stat::Mode::S_IRWXU)?;
+    let fifo = client.find(root, b"fifo")?.control_fd;
+    let window = Window::open(&mut client)?;
+    let mut channel = window.connect(&client)?;
+    let open = |fd, flags| {
+        let mut body = Vec::new();
+        lisafs::wire::Encode::encode(&lisafs::wire::OpenAtReq { fd, flags }, &mut body)?;
+        Ok::<_, Stop>(datagram(Mid::OPEN_AT, 0, &body))
+    };
+    let (of_file, of_fifo) = (open(file, 0)?, open(fifo, libc::O_RDWR.cast_unsigned())?);
+    let mut refused = 0;
+    for _ in 0..500 {
+        let reply = exchange(&mut channel, &of_file)?;
+        same!(
+            mid_of(&reply),
+            Some(Mid::OPEN_AT),
+            "a file without its descriptor"
+        );
+        let reply = exchange(&mut channel, &of_fifo)?;
+        refused += u32::from(mid_of(&reply) == Some(Mid::ERROR));
+        stage.count_rpcs(2);
+    }
+    ensure!(
+        refused > 400,
+        "FIFOs without the descriptor that is all they are: {refused} refused"
+    );
+    // Over the socket all is as before.
+    same!(
+        client.open(file, 0)?.donated.len(),
+        1,
+        "descriptors of a file"
+    );
+    // With the channel still full, the connection ends.
+    Ok(())
+}
+
+/// What a client can have open is bounded, and its end gives all of it back.
+fn exhausted(stage: &mut Stage) -> Verdict {
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let file = client.file(root, b"file", b"content")?;
+    let mut open = Vec::new();
+    let errno = loop {
+        match client.open(file, 0) {
+            Ok(opened) => open.push(opened.id),
+            Err(error) => break error.errno(),
+        }
+        ensure!(open.len() <= 100, "more than there may be");
+    };
+    same!(errno, Errno::EMFILE, "the errno");
+    // Every message that needs another one says so, and leaves nothing half done.
+    for message in lisafs::wire::messages() {
+        let needs_none = [Mid::ERROR, Mid::MOUNT, Mid::CHANNEL, Mid::CLOSE];
+        if !needs_none.contains(&message.mid) {
+            client.raw(message.mid, &request_with(message, root, None)?)?;
+            stage.count_tries(1);
+        }
+    }
+    let one = open.pop().into_iter().collect::<Vec<_>>();
+    client.close(&one)?;
+    open.push(client.open(file, 0)?.id);
+    // Others have their own.
+    let mut other = stage.client()?;
+    let root = other.root.control_fd;
+    let theirs = other.find(root, b"file")?.control_fd;
+    other.open(theirs, 0)?;
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! The attacks.
+
+mod depth;
+mod descriptors;
+mod frames;
+mod ids;
+mod limits;
+mod liveness;
+mod numbers;
+mod races;
+mod sweep;
+mod windows;
+
+use crate::case::Case;
+
+/// All of them.
+pub(crate) fn all() -> impl Iterator<Item = Case> {
+    [
+        frames::CASES,
+        windows::CASES,
+        numbers::CASES,
+        descriptors::CASES,
+        ids::CASES,
+        depth::CASES,
+        races::CASES,
+        liveness::CASES,
+        limits::CASES,
+        sweep::CASES,
+    ]
+    .into_iter()
+    .flatten()
+    .cloned()
+}

@@ -1,0 +1,453 @@
+//! Shared memory that changes under the server, and words that make no sense.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lisafs::wire::{Encode, FdId, Mid, StatReq};
+use lisafs_conformance::{Caller, RawChannel, Stop, Verdict, ensure, same};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::unistd::ftruncate;
+
+use super::sweep::Requests;
+use crate::case::Case;
+use crate::chance::Chance;
+use crate::observed::cpu_time;
+use crate::process::within;
+use crate::stage::Stage;
+use crate::window::{
+    CHANNEL_HEADER, HEADER, SERVER_ACTIVE, SHUT_DOWN, Window, datagram, exchange, mid_of,
+};
+
+const GO_KEEPS: &str = "channels that have died are never given back, so there are only two";
+
+pub(super) const CASES: &[Case] = &[
+    Case::new(
+        "scribbling_over_requests_and_replies",
+        &["A2", "A3-4", "A2-10"],
+        scribble_payload,
+    ),
+    Case::new(
+        "scribbling_over_the_whole_window",
+        &["A2", "A3", "A3-4"],
+        scribble_all,
+    )
+    .ours_only(GO_KEEPS),
+    Case::new("state_words_that_make_no_sense", &["A3", "A5"], state_words).ours_only(GO_KEEPS),
+    Case::new(
+        "datagram_lengths_that_make_no_sense",
+        &["A3", "A5"],
+        datagram_lengths,
+    )
+    .ours_only(GO_KEEPS),
+    Case::new("handshakes_that_are_none", &["A5", "A2-15"], handshakes).ours_only(GO_KEEPS),
+    Case::new("a_crowd_on_the_futex_word", &["A3"], crowd),
+    Case::new("holes_in_the_window", &["A4"], holes),
+    Case::new("channels_that_nobody_connects", &["A5"], unconnected),
+    Case::new(
+        "buying_cpu_time_with_well_timed_requests",
+        &["A18"],
+        buying_spin_time,
+    )
+    .ours_only("it does not spin"),
+];
+
+/// A client takes no longer than this for lost what it may have garbled itself.
+const OWN_FAULT: Duration = Duration::from_millis(100);
+
+/// How long the server gets to notice.
+const NOTICE: Duration = Duration::from_secs(10);
+
+/// Writes to random places of a window until told to stop. Some writes are a word, some all there
+/// is.
+fn scribble(window: &Window, from: u64, mut chance: Chance, over: &AtomicBool) {
+    while !over.load(Relaxed) {
+        // Where something is read: the first bytes, most of the time.
+        let (range, len) = match chance.below(4) {
+            0 => (window.len() - from, chance.below(4096)),
+            1 => (from.max(HEADER) + 256 - from, 8),
+            _ => (64, 1 + chance.below(8)),
+        };
+        let at = from + chance.below(range);
+        let len = len.min(window.len() - at);
+        let bytes = match chance.below(3) {
+            0 => vec![0; usize::try_from(len).unwrap()],
+            1 => vec![0xff; usize::try_from(len).unwrap()],
+            _ => chance.bytes(usize::try_from(len).unwrap()),
+        };
+        // A memfd that is full of its window takes any of it.
+        window.write(at, &bytes).unwrap();
+    }
+}
+
+/// Sends requests while a window is scribbled over from the offset `from` on.
+fn under_scribbling(stage: &mut Stage, from: u64, count: u64) -> Verdict {
+    let mut chance = stage.chance.clone();
+    let mut done = 0;
+    let mut broken = 0;
+    while done < count {
+        let mut caller = Caller::with_limit(stage.stream()?, OWN_FAULT)?;
+        let root = caller.mount()?.root.control_fd;
+        let requests = Requests::prepare(&mut caller, root)?;
+        let window = Window::open_again(&mut caller)?;
+        let mut channel = window.connect(&caller)?;
+        let over = AtomicBool::new(false);
+        let seed = Chance::new(chance.next(), "scribbler");
+        thread::scope(|scope| {
+            scope.spawn(|| scribble(&window, from, seed, &over));
+            // A new one before there are so many ids and files that they are what is measured.
+            for _ in 0..5000.min(count - done) {
+                done += 1;
+                let (mid, body) = requests.any(&mut chance);
+                // Whatever comes back, if something comes back.
+                if exchange(&mut channel, &datagram(mid, 0, &body)).is_err() {
+                    broken += 1;
+                    break;
+                }
+                while window.take_gift().is_some() {}
+            }
+            over.store(true, Relaxed);
+        });
+    }
+    stage.count_rpcs(done);
+    if from == 0 {
+        ensure!(broken > 0, "the header was never hit");
+    }
+    Ok(())
+}
+
+fn scribble_payload(stage: &mut Stage) -> Verdict {
+    let count = stage.count(10_000, 900_000);
+    under_scribbling(stage, HEADER, count)
+}
+
+fn scribble_all(stage: &mut Stage) -> Verdict {
+    let count = stage.count(2000, 100_000);
+    under_scribbling(stage, 0, count)
+}
+
+/// A channel that is connected, and its window.
+fn connected(caller: &mut Caller) -> Result<(Window, RawChannel), Stop> {
+    let window = Window::open_again(caller)?;
+    let channel = window.connect(caller)?;
+    Ok((window, channel))
+}
+
+/// Whether the server has ended the channel.
+fn ends(stage: &Stage, window: &Window) -> bool {
+    within(NOTICE, || {
+        stage.jolt();
+        window.state().is_ok_and(|state| state == SHUT_DOWN)
+    })
+}
+
+/// The socket, and channels yet to come, are as they were.
+fn others_live(caller: &mut Caller, root: FdId) -> Verdict {
+    caller.stat(root)?;
+    Ok(())
+}
+
+/// A word that no rule allows ends its channel, and nothing else. There are more rounds than
+/// channels: each gives its place back.
+fn state_words(stage: &mut Stage) -> Verdict {
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let words = [SHUT_DOWN, 3, 7, 0x100, 0x0100_0000, 0x8000_0000, u32::MAX];
+    for round in 0..3 {
+        for word in words {
+            // Before the handshake, after it, and after a request.
+            let window = Window::open_again(&mut client)?;
+            let channel = match round {
+                0 => None,
+                _ => Some(window.connect(&client)?),
+            };
+            if let Some(mut channel) = channel {
+                if round == 2 {
+                    let stat = StatReq { fd: root };
+                    exchange(&mut channel, &request(Mid::FSTAT, &stat)?)?;
+                }
+                window.set_state(word)?;
+                ensure!(ends(stage, &window), "{word:#x} is still there");
+            } else {
+                window.set_state(word)?;
+                ensure!(ends(stage, &window), "{word:#x} is still there");
+            }
+            others_live(&mut client, root)?;
+            stage.count_tries(1);
+        }
+    }
+    // The word says that it is the server's turn before anything was said.
+    for _ in 0..8 {
+        let window = Window::open_again(&mut client)?;
+        window.set_state(SERVER_ACTIVE)?;
+        ensure!(ends(stage, &window), "a turn without a handshake");
+        stage.count_tries(1);
+    }
+    Ok(())
+}
+
+fn request(mid: Mid, request: &impl Encode) -> Result<Vec<u8>, Stop> {
+    let mut body = Vec::new();
+    request.encode(&mut body)?;
+    Ok(datagram(mid, 0, &body))
+}
+
+fn datagram_lengths(stage: &mut Stage) -> Verdict {
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let stat = request(Mid::FSTAT, &StatReq { fd: root })?;
+    let capacity = u32::try_from(Window::open_again(&mut client)?.len() - HEADER).unwrap();
+    let lengths = [0, 1, 2, 3, capacity + 1, 0x7fff_ffff, 0x8000_0000, u32::MAX];
+    for len in lengths {
+        let (window, _channel) = connected(&mut client)?;
+        window.hand_over(&stat, len)?;
+        ensure!(
+            ends(stage, &window),
+            "a datagram of {len} bytes was believed"
+        );
+        others_live(&mut client, root)?;
+        stage.count_tries(1);
+    }
+    // What fits in the window, but not in a message, is refused, and the channel goes on.
+    let (_, mut channel) = connected(&mut client)?;
+    let long = vec![0; capacity as usize];
+    let reply = exchange(
+        &mut channel,
+        &datagram(Mid::CLOSE, 0, &long[CHANNEL_HEADER..]),
+    )?;
+    ensure!(
+        reply.len() >= CHANNEL_HEADER,
+        "no reply to the longest datagram"
+    );
+    let reply = exchange(&mut channel, &stat)?;
+    same!(mid_of(&reply), Some(Mid::FSTAT), "FStat afterwards");
+    Ok(())
+}
+
+fn handshakes(stage: &mut Stage) -> Verdict {
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let deep = "[".repeat(2000);
+    let deeper = format!("{{\"parking\":{}", "{\"a\":".repeat(600));
+    let long = vec![b' '; 5000];
+    let garbage: [&[u8]; 12] = [
+        b"",
+        b"{",
+        b"[]",
+        b"0",
+        b"\"{}\"",
+        b"\0\0\0\0",
+        b"{\"parking\":}",
+        b"{\"parking\":1,\"parking\":",
+        b"\xff\xfe{}",
+        deep.as_bytes(),
+        deeper.as_bytes(),
+        &long,
+    ];
+    for bytes in garbage {
+        let window = Window::open_again(&mut client)?;
+        window.hand_over(bytes, u32::try_from(bytes.len()).unwrap())?;
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(20)]).into_owned();
+        ensure!(ends(stage, &window), "{shown:?} is a handshake");
+        others_live(&mut client, root)?;
+        stage.count_tries(1);
+    }
+    // Lengths beyond what is there, and beyond what a handshake may have.
+    for len in [4097, 1 << 20, u32::MAX] {
+        let window = Window::open_again(&mut client)?;
+        window.hand_over(b"{}\n", len)?;
+        ensure!(ends(stage, &window), "a handshake of {len} bytes");
+        stage.count_tries(1);
+    }
+    // Numbers that no version will have are no reason to end: the server says what it knows.
+    for offer in [
+        "-1",
+        "1e999",
+        "18446744073709551616",
+        "\"1\"",
+        "null",
+        "[1]",
+    ] {
+        let window = Window::open_again(&mut client)?;
+        let bytes = format!("{{\"parking\":{offer}}}");
+        window.hand_over(bytes.as_bytes(), u32::try_from(bytes.len()).unwrap())?;
+        let answered = within(NOTICE, || {
+            stage.jolt();
+            window.state().is_ok_and(|state| state != SERVER_ACTIVE)
+        });
+        ensure!(answered, "no answer to {bytes}");
+        // It may or may not have been a handshake; the channel goes with it.
+        window.set_state(SHUT_DOWN)?;
+        ensure!(ends(stage, &window), "it does not end");
+        stage.count_tries(1);
+    }
+    others_live(&mut client, root)
+}
+
+/// Threads that sleep on the word and come back as often as they are woken, while another one
+/// rewrites it, cannot keep the end of a connection from coming.
+fn crowd(stage: &mut Stage) -> Verdict {
+    const CROWD: usize = 32;
+    let rounds = stage.count(2, 100);
+    for _ in 0..rounds {
+        let mut client = stage.client()?;
+        let (window, channel) = connected(&mut client)?;
+        let over = AtomicBool::new(false);
+        let arrived = AtomicU64::new(0);
+        let (window, over, arrived) = (&window, &over, &arrived);
+        let quiet = thread::scope(|scope| {
+            for _ in 0..CROWD {
+                scope.spawn(move || {
+                    while !over.load(Relaxed) {
+                        arrived.fetch_add(1, Relaxed);
+                        // Woken by whoever ends the channel, or by the end of this.
+                        let _ = window.impostor().unwrap().recv_first();
+                    }
+                });
+            }
+            scope.spawn(move || {
+                while !over.load(Relaxed) {
+                    window.set_state(0).unwrap();
+                    thread::yield_now();
+                }
+            });
+            while arrived.load(Relaxed) < CROWD as u64 {
+                thread::yield_now();
+            }
+            // The client is gone for the server, but not its memory.
+            drop(channel);
+            drop(client);
+            let quiet = stage.is_idle_within(NOTICE);
+            over.store(true, Relaxed);
+            // Those who sleep now sleep on a word that nobody will change.
+            for _ in 0..1000 {
+                drop(window.endpoint());
+                thread::sleep(Duration::from_millis(1));
+                let _ = window.set_state(SHUT_DOWN);
+            }
+            quiet
+        });
+        ensure!(quiet, "the connection did not end");
+        stage.count_tries(1);
+    }
+    Ok(())
+}
+
+/// The file of a window can neither shrink nor grow, and holes in it are zeros.
+fn holes(stage: &mut Stage) -> Verdict {
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let (window, mut channel) = connected(&mut client)?;
+    let memory = window.memory();
+    let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    let len = i64::try_from(window.len()).unwrap();
+    let stat = request(Mid::FSTAT, &StatReq { fd: root })?;
+    for _ in 0..100 {
+        // All but the header.
+        fallocate(memory, punch, 4096, len - 4096)?;
+        let reply = exchange(&mut channel, &stat)?;
+        same!(
+            mid_of(&reply),
+            Some(Mid::FSTAT),
+            "the reply from a window of holes"
+        );
+        stage.count_rpcs(1);
+    }
+    if stage.is_ours() {
+        for size in [0, 1, 4096, len - 1, len + 1, 1 << 40] {
+            same!(
+                ftruncate(memory, size),
+                Err(Errno::EPERM),
+                "a window of {size} bytes"
+            );
+        }
+        for seal in [SealFlag::F_SEAL_WRITE, SealFlag::F_SEAL_FUTURE_WRITE] {
+            let sealed = fcntl(memory, FcntlArg::F_ADD_SEALS(seal));
+            same!(sealed, Err(Errno::EPERM), "{seal:?}");
+        }
+    } else {
+        same!(
+            ftruncate(memory, 0),
+            Err(Errno::EPERM),
+            "a window without bytes"
+        );
+    }
+    let reply = exchange(&mut channel, &stat)?;
+    same!(mid_of(&reply), Some(Mid::FSTAT), "the last reply");
+    Ok(())
+}
+
+fn unconnected(stage: &mut Stage) -> Verdict {
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let mut held = Vec::new();
+    let refused = loop {
+        match Window::open(&mut client) {
+            Ok(window) => held.push(window),
+            Err(why) => break why,
+        }
+        ensure!(held.len() <= 64, "no end of channels");
+    };
+    ensure!(format!("{refused:?}").contains("ENOMEM"), "{refused:?}");
+    client.stat(root)?;
+    stage.count_tries(held.len() as u64);
+    Ok(())
+}
+
+/// How much CPU time a server uses for each of `count` requests that come `gap` apart.
+fn cost(
+    stage: &Stage,
+    channel: &mut RawChannel,
+    stat: &[u8],
+    gap: Duration,
+    count: u32,
+) -> Result<Duration, Stop> {
+    let before = cpu_time(stage.pid());
+    let mut next = Instant::now();
+    for _ in 0..count {
+        exchange(channel, stat)?;
+        next = next.max(Instant::now()) + gap;
+        while Instant::now() < next {
+            std::hint::spin_loop();
+        }
+    }
+    stage.count_rpcs(u64::from(count));
+    Ok(cpu_time(stage.pid()).saturating_sub(before) / count)
+}
+
+/// Requests that come just before a spinning server gives up make it spin as long as possible. What
+/// it spends so on one request is bounded by what a sleep and a wake would have cost it, so no gap
+/// is much dearer than a long one, after which it has slept.
+fn buying_spin_time(stage: &mut Stage) -> Verdict {
+    const BOUND: Duration = Duration::from_micros(200);
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let stat = request(Mid::FSTAT, &StatReq { fd: root })?;
+    let (_, mut channel) = connected(&mut client)?;
+    let slept = cost(stage, &mut channel, &stat, Duration::from_millis(5), 100)?;
+    for gap in [2, 5, 10, 20, 30, 50, 80, 120, 200, 500] {
+        let count = u32::try_from(stage.count(1000, 20_000)).unwrap();
+        let spent = cost(
+            stage,
+            &mut channel,
+            &stat,
+            Duration::from_micros(gap),
+            count,
+        )?;
+        ensure!(
+            spent < slept * 3 + BOUND,
+            "{spent:?} a request that comes after {gap} us, {slept:?} after a sleep"
+        );
+        stage.count_tries(1);
+    }
+    // And nothing for none.
+    let before = cpu_time(stage.pid());
+    thread::sleep(Duration::from_millis(300));
+    let idle = cpu_time(stage.pid()).saturating_sub(before);
+    ensure!(
+        idle < Duration::from_millis(30),
+        "{idle:?} in 300 ms without a request"
+    );
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! A process as `/proc` shows it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a process holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holdings {
+    /// What its descriptors lead to, sorted.
+    pub(crate) descriptors: Vec<String>,
+    pub(crate) threads: usize,
+}
+
+fn proc(process: u32, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{process}/{name}"))
+}
+
+/// What `process` holds now; nothing when it is gone.
+pub(crate) fn holdings(process: u32) -> Holdings {
+    let entries = fs::read_dir(proc(process, "fd")).into_iter().flatten();
+    let mut descriptors: Vec<_> = entries
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .map(|target| target.display().to_string())
+        .collect();
+    descriptors.sort();
+    Holdings {
+        descriptors,
+        threads: fs::read_dir(proc(process, "task")).map_or(0, Iterator::count),
+    }
+}
+
+/// The most memory that the process ever had resident, in bytes, shared windows included.
+pub(crate) fn peak_memory(process: u32) -> u64 {
+    let status = fs::read_to_string(proc(process, "status")).unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| rest.split_whitespace().next());
+    line.and_then(|kib| kib.parse().ok())
+        .map_or(0, |kib: u64| kib << 10)
+}
+
+/// The CPU time of the threads that are running, to the nanosecond.
+pub(crate) fn cpu_time(process: u32) -> Duration {
+    let threads = fs::read_dir(proc(process, "task")).into_iter().flatten();
+    threads
+        .filter_map(|thread| {
+            let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            let nanos = text.split_whitespace().next()?.parse().ok()?;
+            Some(Duration::from_nanos(nanos))
+        })
+        .sum()
+}

@@ -1,0 +1,407 @@
+//! A server in a process of its own, and what it looks like from outside.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lisafs::wire::Inode;
+use lisafs_conformance::{Caller, Need, Outcome, Stop, Target, Verdict};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::case::{Fault, Scale, Sort};
+use crate::chance::Chance;
+use crate::observed::{Holdings, holdings, peak_memory};
+use crate::outside::Outside;
+use crate::process::{Gofer, within};
+
+pub(crate) const OURS: &str = "ours";
+pub(crate) const GVISOR: &str = "gVisor's";
+
+/// How long a server gets to answer another client, and to give back what the last one held. Far
+/// more than either takes, for machines that do ten other things.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much memory clients can make a server use, in bytes: the windows, private copies and reply
+/// buffers of a few connections with four channels each, and many ids.
+const MEMORY: u64 = 192 << 20;
+
+/// Files of a server cannot become longer, in 512-byte blocks: what a client makes of scribbled
+/// lengths must not fill the disk. That SIGXFSZ does not kill is part of every case this way.
+const LONGEST_FILE: &str = "131072";
+
+/// A server that can be attacked.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    name: &'static str,
+    words: Vec<PathBuf>,
+}
+
+impl Program {
+    pub(crate) fn ours(sandbox: String) -> Program {
+        let gofer = env!("CARGO_BIN_EXE_lisafs-gofer");
+        let words = [gofer, "serve", "--sandbox", &sandbox];
+        Program {
+            name: OURS,
+            words: words.map(PathBuf::from).to_vec(),
+        }
+    }
+
+    pub(crate) fn gvisors(goserver: PathBuf) -> Program {
+        Program {
+            name: GVISOR,
+            words: vec![goserver],
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+/// A server, what it serves, and what it does not.
+pub(crate) struct Stage {
+    /// Before the directories, so that it ends before they do.
+    gofer: Gofer,
+    /// Another one that serves the same read-only, for the conformance suite.
+    readonly: Option<Gofer>,
+    dir: TempDir,
+    ours: bool,
+    words: Vec<PathBuf>,
+    options: &'static [&'static str],
+    pub(crate) root: PathBuf,
+    pub(crate) outside: Outside,
+    pub(crate) chance: Chance,
+    pub(crate) scale: Scale,
+    /// What it holds when nobody is connected.
+    idle: Holdings,
+    /// What it has needed by then.
+    memory: u64,
+    /// The counters of all connections that were made.
+    calls: Arc<Mutex<Vec<Arc<AtomicU64>>>>,
+    tries: AtomicU64,
+}
+
+/// A connection that has mounted.
+pub(crate) struct Client {
+    pub(crate) caller: Caller,
+    pub(crate) root: Inode,
+}
+
+impl Deref for Client {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Caller {
+        &mut self.caller
+    }
+}
+
+impl Stage {
+    /// Starts the server.
+    pub(crate) fn set(
+        program: &Program,
+        case: &str,
+        options: &'static [&'static str],
+        scale: Scale,
+        seed: u64,
+    ) -> Result<Stage, String> {
+        let failed = |error: io::Error| format!("no stage: {error}");
+        // Not in memory as a rule, where older kernels have no extended attributes.
+        let dir = tempfile::Builder::new()
+            .prefix("hostile")
+            .tempdir_in("/var/tmp");
+        let dir = dir.map_err(failed)?;
+        let root = dir.path().join("root");
+        fs::create_dir(&root).map_err(failed)?;
+        let outside = Outside::make(&dir.path().join("outside")).map_err(failed)?;
+        let log = File::create(dir.path().join("log")).map_err(failed)?;
+        let gofer = start(&program.words, options, log, &root).map_err(failed)?;
+        let mut stage = Stage {
+            gofer,
+            readonly: None,
+            words: program.words.clone(),
+            ours: program.name == OURS,
+            options,
+            root,
+            outside,
+            chance: Chance::new(seed, case),
+            scale,
+            idle: Holdings::default(),
+            memory: 0,
+            calls: Arc::default(),
+            tries: AtomicU64::new(0),
+            dir,
+        };
+        // What is only opened for the first client is no leak.
+        drop(stage.client().map_err(|stop| format!("{stop:?}"))?);
+        stage.idle = stage.when_quiet();
+        stage.memory = peak_memory(stage.pid());
+        Ok(stage)
+    }
+
+    /// What the server holds when nobody is connected any more. Ours then has one thread, and the
+    /// socket that it listens on; for Go there is no other sign than that nothing changes.
+    fn when_quiet(&self) -> Holdings {
+        let mut last = Holdings::default();
+        let mut since = Instant::now();
+        within(PATIENCE, || {
+            let now = holdings(self.pid());
+            let is_socket = |target: &&String| target.starts_with("socket:");
+            let sockets = now.descriptors.iter().filter(is_socket).count();
+            let alone = !self.ours || (sockets, now.threads) == (1, 1);
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            alone && since.elapsed() > Duration::from_millis(30)
+        });
+        last
+    }
+
+    /// Whether the server holds no more than when nobody is connected, or soon does.
+    pub(crate) fn is_idle_within(&self, limit: Duration) -> bool {
+        within(limit, || {
+            let now = holdings(self.pid());
+            // Go keeps threads, and opens what it likes for itself.
+            now == self.idle || (!self.ours && now.descriptors.len() <= self.idle.descriptors.len())
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.gofer.pid()
+    }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        self.ours
+    }
+
+    /// The socket that the server listens on.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.gofer.socket
+    }
+
+    /// A connection on which nothing has been said.
+    pub(crate) fn stream(&self) -> Result<UnixStream, Stop> {
+        Ok(UnixStream::connect(self.socket())?)
+    }
+
+    /// A connection that has not mounted.
+    pub(crate) fn caller(&self) -> Result<Caller, Stop> {
+        let caller = Caller::new(self.stream()?)?;
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.push(caller.calls());
+        Ok(caller)
+    }
+
+    /// A connection that has mounted.
+    pub(crate) fn client(&self) -> Result<Client, Stop> {
+        let mut caller = self.caller()?;
+        let root = caller.mount()?.root;
+        Ok(Client { caller, root })
+    }
+
+    /// Counts requests that were not made through a [`Caller`].
+    pub(crate) fn count_rpcs(&self, count: u64) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.push(Arc::new(AtomicU64::new(count)));
+    }
+
+    /// Counts attempts.
+    pub(crate) fn count_tries(&self, count: u64) {
+        self.tries.fetch_add(count, Relaxed);
+    }
+
+    pub(crate) fn rpcs(&self) -> u64 {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.iter().map(|calls| calls.load(Relaxed)).sum()
+    }
+
+    pub(crate) fn tries(&self) -> u64 {
+        self.tries.load(Relaxed)
+    }
+
+    /// One number or the other.
+    pub(crate) fn count(&self, short: u64, long: u64) -> u64 {
+        match self.scale {
+            Scale::Short => short,
+            Scale::Long => long,
+        }
+    }
+
+    /// Has every thread of the server that sleeps on a futex look at it again, as a FUTEX_WAKE would:
+    /// a wait that a stop has interrupted begins anew, with a look.
+    pub(crate) fn jolt(&self) {
+        self.gofer.signal(Signal::SIGSTOP);
+        self.gofer.signal(Signal::SIGCONT);
+    }
+
+    /// Runs all cases of the conformance suite whose name begins so, and says which have failed.
+    pub(crate) fn conformance(&mut self, prefix: &str) -> Verdict {
+        let options = [self.options, &["--readonly"]].concat();
+        let log = File::create(self.dir.path().join("log of the read-only one"))?;
+        let readonly = start(&self.words, &options, log, &self.root)?;
+        let target: Arc<dyn Target> = Arc::new(Listening {
+            socket: self.socket().to_owned(),
+            readonly: readonly.socket.clone(),
+            root: self.root.clone(),
+            ours: self.ours,
+        });
+        self.readonly = Some(readonly);
+        let cases = lisafs_conformance::cases();
+        let cases: Vec<_> = cases
+            .iter()
+            .filter(|case| case.name().starts_with(prefix))
+            .collect();
+        if cases.is_empty() {
+            return Err(Stop::failed("there is no such case"));
+        }
+        let mut failed = Vec::new();
+        let mut passed = 0_u64;
+        for case in &cases {
+            for &via in case.vias() {
+                match lisafs_conformance::run_case(&target, case, via) {
+                    Outcome::Passed => passed += 1,
+                    Outcome::Skipped(_) => {}
+                    Outcome::Failed(why) => failed.push(format!("{} ({via}): {why}", case.name())),
+                }
+            }
+        }
+        self.count_tries(passed);
+        match (failed.is_empty(), passed) {
+            (true, 0) => Err(Stop::skipped("nothing of it can be asked of this server")),
+            (true, _) => Ok(()),
+            (false, _) => Err(Stop::failed(failed.join("\n"))),
+        }
+    }
+
+    /// What is wrong with the server now that the attack is over and all its clients are gone.
+    pub(crate) fn settle(&mut self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for trace in self.outside.traces() {
+            faults.push(Fault::new(Sort::Escape, trace));
+        }
+        if let Some(status) = self.readonly.as_mut().and_then(Gofer::ended) {
+            faults.push(Fault::new(
+                Sort::Crash,
+                format!("the read-only one: {status}"),
+            ));
+        }
+        if let Some(status) = self.gofer.ended() {
+            let last = self.log().lines().next().unwrap_or_default().to_owned();
+            faults.push(Fault::new(Sort::Crash, format!("{status}: {last}")));
+            return faults;
+        }
+        if let Err(why) = self.serves_others() {
+            faults.push(Fault::new(Sort::Hang, why));
+        }
+        if !self.is_idle_within(PATIENCE) {
+            let (was, is) = (&self.idle, holdings(self.pid()));
+            let what = format!("it held {was:?}, and holds {is:?}");
+            faults.push(Fault::new(Sort::Leak, what));
+        }
+        let more = peak_memory(self.pid()).saturating_sub(self.memory);
+        if more > MEMORY {
+            faults.push(Fault::new(Sort::Leak, format!("{} MiB more", more >> 20)));
+        }
+        let log = self.log();
+        let bugs = log
+            .lines()
+            .filter(|line| line.contains("this is a bug") || line.contains("panic"));
+        faults.extend(bugs.map(|line| Fault::new(Sort::Panic, line)));
+        faults
+    }
+
+    /// How many bytes the server has logged.
+    pub(crate) fn logged(&self) -> usize {
+        self.log().len()
+    }
+
+    fn log(&self) -> String {
+        let log = fs::read(self.dir.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Whether a client that has done nothing wrong is served.
+    fn serves_others(&self) -> Result<(), String> {
+        let ask = || -> Verdict {
+            // There may have been as many as there can be; they are on their way out.
+            let start = Instant::now();
+            let mut other = loop {
+                match self.client() {
+                    Ok(client) => break client,
+                    Err(_) if start.elapsed() < PATIENCE => {
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                    Err(why) => return Err(why),
+                }
+            };
+            let root = other.root.control_fd;
+            let mut channel = other.channel()?;
+            channel.stat(root)?;
+            let made = channel.mkdir(root, b"other client's")?.control_fd;
+            channel.rename((root, b"other client's"), (root, b"moved"))?;
+            channel.stat(made)?;
+            channel.rmdir(root, b"moved")?;
+            Ok(())
+        };
+        ask().map_err(|stop| format!("another client is not served: {stop:?}"))
+    }
+}
+
+/// Starts a server with the words `program`.
+fn start(program: &[PathBuf], options: &[&str], log: File, root: &Path) -> io::Result<Gofer> {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -f \"$0\" && exec \"$@\"", LONGEST_FILE])
+        .args(program)
+        .args(options)
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(log));
+    let own = TempDir::new_in("/var/tmp")?;
+    Ok(Gofer::spawn(command, own, root.to_owned()))
+}
+
+/// The server, for the conformance suite.
+struct Listening {
+    socket: PathBuf,
+    readonly: PathBuf,
+    root: PathBuf,
+    ours: bool,
+}
+
+impl Target for Listening {
+    fn name(&self) -> &str {
+        if self.ours { OURS } else { GVISOR }
+    }
+
+    fn connect(&self, readonly: bool) -> io::Result<UnixStream> {
+        UnixStream::connect(if readonly {
+            &self.readonly
+        } else {
+            &self.socket
+        })
+    }
+
+    fn host_dir(&self) -> Option<&Path> {
+        Some(&self.root)
+    }
+
+    fn offers(&self, need: Need) -> bool {
+        match need {
+            Need::Privileged => nix::unistd::geteuid().is_root(),
+            _ => true,
+        }
+    }
+}
