@@ -4,12 +4,24 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
 /// What a process holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Holdings {
     /// What its descriptors lead to, sorted.
     pub(crate) descriptors: Vec<String>,
     pub(crate) threads: usize,
+}
+
+/// How a child of this process has ended, if it has. It can be waited for all the same.
+pub(crate) fn end(process: u32) -> Option<WaitStatus> {
+    let id = Id::Pid(Pid::from_raw(process.try_into().ok()?));
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(id, flags)
+        .ok()
+        .filter(|status| *status != WaitStatus::StillAlive)
 }
 
 fn proc(process: u32, name: &str) -> PathBuf {

@@ -6,8 +6,10 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use lisafs::wire::Statx;
+use lisafs_conformance::Stop;
 
 /// What the marker holds.
 pub(crate) const SECRET: &[u8] = b"nobody may read this";
@@ -36,6 +38,8 @@ struct Entry {
 pub(crate) struct Outside {
     dir: PathBuf,
     listener: UnixListener,
+    /// What attempts have seen of it.
+    seen: Mutex<Vec<String>>,
     before: BTreeMap<PathBuf, Entry>,
 }
 
@@ -50,6 +54,7 @@ impl Outside {
         Ok(Outside {
             dir: dir.to_owned(),
             listener,
+            seen: Mutex::default(),
             before: look(dir)?,
         })
     }
@@ -74,9 +79,17 @@ impl Outside {
         })
     }
 
-    /// What has been done to it: a line for each entry.
+    /// Notes that something of it was seen through the server, and fails the case.
+    pub(crate) fn seen(&self, what: &str) -> Stop {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.push(format!("{what} was seen"));
+        Stop::failed(what)
+    }
+
+    /// What has been seen of it, and done to it: a line for each entry.
     pub(crate) fn traces(&self) -> Vec<String> {
-        let mut traces = Vec::new();
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut traces = seen.clone();
         let after = look(&self.dir).unwrap_or_default();
         for (path, entry) in &self.before {
             match after.get(path) {

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::case::{Fault, Scale, Sort};
 use crate::chance::Chance;
-use crate::observed::{Holdings, holdings, peak_memory};
+use crate::observed::{Holdings, end, holdings, peak_memory};
 use crate::outside::Outside;
 use crate::process::{Gofer, within};
 
@@ -247,11 +247,16 @@ impl Stage {
         self.gofer.signal(Signal::SIGCONT);
     }
 
+    /// Another server for the same directory, with some more words.
+    pub(crate) fn another(&self, more: &[&str]) -> io::Result<Gofer> {
+        let options = [self.options, more].concat();
+        let log = File::create(self.dir.path().join("log of another"))?;
+        start(&self.words, &options, log, &self.root)
+    }
+
     /// Runs all cases of the conformance suite whose name begins so, and says which have failed.
     pub(crate) fn conformance(&mut self, prefix: &str) -> Verdict {
-        let options = [self.options, &["--readonly"]].concat();
-        let log = File::create(self.dir.path().join("log of the read-only one"))?;
-        let readonly = start(&self.words, &options, log, &self.root)?;
+        let readonly = self.another(&["--readonly"])?;
         let target: Arc<dyn Target> = Arc::new(Listening {
             socket: self.socket().to_owned(),
             readonly: readonly.socket.clone(),
@@ -292,15 +297,19 @@ impl Stage {
         for trace in self.outside.traces() {
             faults.push(Fault::new(Sort::Escape, trace));
         }
-        if let Some(status) = self.readonly.as_mut().and_then(Gofer::ended) {
+        if let Some(status) = self
+            .readonly
+            .as_ref()
+            .and_then(|readonly| end(readonly.pid()))
+        {
             faults.push(Fault::new(
                 Sort::Crash,
-                format!("the read-only one: {status}"),
+                format!("the read-only one: {status:?}"),
             ));
         }
-        if let Some(status) = self.gofer.ended() {
+        if let Some(status) = end(self.pid()) {
             let last = self.log().lines().next().unwrap_or_default().to_owned();
-            faults.push(Fault::new(Sort::Crash, format!("{status}: {last}")));
+            faults.push(Fault::new(Sort::Crash, format!("{status:?}: {last}")));
             return faults;
         }
         if let Err(why) = self.serves_others() {
@@ -360,7 +369,7 @@ impl Stage {
     }
 }
 
-/// Starts a server with the words `program`.
+/// Starts a server with the words `program`. It logs to `log`, and serves `root`.
 fn start(program: &[PathBuf], options: &[&str], log: File, root: &Path) -> io::Result<Gofer> {
     let mut command = Command::new("sh");
     command

@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lisafs::Errno;
-use lisafs::client::Error;
-use lisafs_conformance::{Stop, Verdict, ensure, refused};
+use lisafs::client::{ClientOptions, Error};
+use lisafs_conformance::{Stop, Verdict, ensure, refused, same};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -34,6 +34,7 @@ pub(super) const CASES: &[Case] = &[
     .options(POLICY),
     Case::new("renames_in_a_loop", &["A18"], renames),
     Case::new("clients_killed_at_any_moment", &["A3-7", "A3-3"], killed),
+    Case::new("servers_killed_at_any_moment", &["A3-7"], server_killed),
     Case::new("a_file_that_may_not_grow", &["A20", "A29"], too_long),
 ];
 
@@ -181,6 +182,46 @@ fn killed(stage: &mut Stage) -> Verdict {
         for entry in std::fs::read_dir(&stage.root)? {
             std::fs::remove_dir_all(entry?.path())?;
         }
+        stage.count_tries(1);
+    }
+    Ok(())
+}
+
+/// A client whose server is killed is told, at once and by every call. What is worst is a read of
+/// nothing, which is the end of a file.
+fn server_killed(stage: &mut Stage) -> Verdict {
+    let content = vec![7; 50_000];
+    std::fs::write(stage.root.join("file"), &content)?;
+    for channels in (0..stage.count(20, 10_000)).map(|round| usize::from(round % 3 != 0)) {
+        let server = stage.another(&[])?;
+        let client = ClientOptions::new()
+            .channels(channels)
+            .connect(&server.socket)?;
+        let file = client.root().walk_one("file")?.open(libc::O_RDONLY)?;
+        let file = file.without_donation();
+        let pause = Duration::from_micros(stage.chance.below(2000));
+        let (served, told) = thread::scope(|scope| {
+            let reading = scope.spawn(|| -> Result<(u64, Instant), Stop> {
+                let mut buffer = vec![0; content.len()];
+                for served in 0.. {
+                    match file.read_at(&mut buffer, 0) {
+                        Ok(read) => same!(read, content.len(), "bytes read"),
+                        Err(error) => {
+                            same!(error.errno(), Errno::EIO, "the errno of a dead server");
+                            return Ok((served, Instant::now()));
+                        }
+                    }
+                }
+                Err(Stop::failed("it never ends"))
+            });
+            thread::sleep(pause);
+            let since = Instant::now();
+            drop(server);
+            let (served, told) = reading.join().map_err(|_| Stop::failed("it panicked"))??;
+            Ok::<_, Stop>((served, told.saturating_duration_since(since)))
+        })?;
+        ensure!(told < AT_ONCE, "the client was told after {told:?}");
+        stage.count_rpcs(served + 4);
         stage.count_tries(1);
     }
     Ok(())

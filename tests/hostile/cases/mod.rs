@@ -8,6 +8,7 @@ mod limits;
 mod liveness;
 mod numbers;
 mod races;
+mod scribbling;
 mod sweep;
 mod windows;
 
@@ -17,6 +18,7 @@ use crate::case::Case;
 pub(crate) fn all() -> impl Iterator<Item = Case> {
     [
         frames::CASES,
+        scribbling::CASES,
         windows::CASES,
         numbers::CASES,
         descriptors::CASES,

@@ -142,17 +142,12 @@ fn race(stage: &mut Stage, attempts: &[Attempt]) -> Verdict {
     Ok(())
 }
 
-/// An escape that the looks afterwards could miss.
-fn escaped(what: &str) -> Stop {
-    Stop::failed(format_args!("escape: {what}"))
-}
-
 impl Try<'_> {
     /// Remembers to close it, and sees that it is inside.
     fn check(&mut self, inode: Inode) -> Result<FdId, Stop> {
         self.made.push(inode.control_fd);
         if self.outside.holds(&inode.stat) {
-            return Err(escaped("an inode outside"));
+            return Err(self.outside.seen("an inode outside"));
         }
         Ok(inode.control_fd)
     }
@@ -208,7 +203,7 @@ fn walk_stat(a: &mut Try<'_>) -> Verdict {
     for path in [&[DOOR, FILE.as_bytes()][..], &[DOOR], &[LEAF], &[PLUG]] {
         let stats = refused(a.caller.walk_stat(a.root, path))?.unwrap_or_default();
         if stats.iter().any(|stat| a.outside.holds(stat)) {
-            return Err(escaped("attributes from outside"));
+            return Err(a.outside.seen("attributes from outside"));
         }
         if stats.len() == 2 {
             a.seen.0 += 1;
@@ -231,15 +226,15 @@ fn open(a: &mut Try<'_>) -> Verdict {
                 let mut donated = File::from(donated);
                 let mut content = Vec::new();
                 if a.outside.is_open_as(&donated) {
-                    return Err(escaped("a descriptor of a file outside"));
+                    return Err(a.outside.seen("a descriptor of a file outside"));
                 }
                 donated.read_to_end(&mut content)?;
                 if content == SECRET {
-                    return Err(escaped("the secret, through a descriptor"));
+                    return Err(a.outside.seen("the secret, through a descriptor"));
                 }
             }
             if refused(a.caller.read(opened.id, 0, 100))?.is_some_and(|read| read == SECRET) {
-                return Err(escaped("the secret"));
+                return Err(a.outside.seen("the secret"));
             }
             if flags != 0 {
                 refused(a.caller.write(opened.id, 0, b"harmless"))?;
@@ -259,7 +254,7 @@ fn list(a: &mut Try<'_>) -> Verdict {
     a.made.push(opened.id);
     let entries = refused(a.caller.entries(opened.id, 4096))?.unwrap_or_default();
     if entries.iter().any(|entry| entry.name == b"empty") {
-        return Err(escaped("the entries of the directory outside"));
+        return Err(a.outside.seen("the entries of the directory outside"));
     }
     Ok(())
 }

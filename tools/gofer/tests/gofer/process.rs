@@ -94,11 +94,6 @@ impl Gofer {
         wait(&mut self.child)
     }
 
-    /// How it has ended, if it has.
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
-    }
-
     /// Ends it without a chance to clean up.
     pub(crate) fn kill(mut self) -> TempDir {
         self.signal(Signal::SIGKILL);
