@@ -1,14 +1,13 @@
 //! One communicator with what it takes to call over it.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use flipcall::{
-    Active, ClientEndpoint, PacketWindow, SharedBytes, Spinners, WaitPolicy, WindowDescriptor,
+    Active, ClientEndpoint, Closer, PacketWindow, SharedBytes, Spinners, WaitPolicy,
+    WindowDescriptor,
 };
 use lisafs::Errno;
 use lisafs::client::{Communicator, Error, MountReply, Reply, Socket};
@@ -75,22 +74,7 @@ impl Caller {
     /// Whatever keeps a thread from being started that cuts the connection when a call takes too
     /// long.
     pub fn new(stream: UnixStream) -> Result<Caller, Stop> {
-        Caller::watched(stream, Watchdog::new)
-    }
-
-    /// As [`new`](Self::new), with a limit to how long a call may take that is not the usual one.
-    ///
-    /// # Errors
-    /// As for [`new`](Self::new).
-    pub fn with_limit(stream: UnixStream, limit: Duration) -> Result<Caller, Stop> {
-        Caller::watched(stream, |stream| Watchdog::with_limit(stream, limit))
-    }
-
-    fn watched(
-        stream: UnixStream,
-        watch: impl FnOnce(&UnixStream) -> io::Result<Arc<Watchdog>>,
-    ) -> Result<Caller, Stop> {
-        let watchdog = watch(&stream)?;
+        let watchdog = Watchdog::new(&stream)?;
         Ok(Caller {
             line: Line::Socket(Socket::from(stream)),
             reply: Reply::new(),
@@ -247,6 +231,12 @@ impl RawChannel {
     #[must_use]
     pub fn payload(&self) -> SharedBytes<'_> {
         self.active.payload()
+    }
+
+    /// A handle that can end the channel while it waits.
+    #[must_use]
+    pub fn closer(&self) -> Closer {
+        self.active.closer()
     }
 
     /// Sends `len` bytes, whatever is there, and waits for an answer, whose length it returns.

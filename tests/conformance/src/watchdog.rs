@@ -4,13 +4,16 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{io, thread};
 
 use flipcall::Closer;
 
 /// How long a call may take: far more than any needs, and short enough to wait for.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// How often the thread looks within that time.
+const LOOKS: u32 = 4;
 
 /// A thread that watches the calls of one connection, and ends with it.
 #[derive(Debug)]
@@ -22,7 +25,9 @@ pub(crate) struct Watchdog {
 struct Watched {
     stream: UnixStream,
     limit: Duration,
-    started: Instant,
+    /// How often the thread has looked. Time is counted in looks, so that a process that is stopped for
+    /// a while takes nobody's call for one that hangs.
+    looks: AtomicU64,
     calls: Arc<AtomicU64>,
     state: Mutex<State>,
     ended: Condvar,
@@ -36,7 +41,7 @@ struct State {
     cut: bool,
 }
 
-/// When the running call of one communicator began, in milliseconds and one; 0 when there is none.
+/// When the running call of one communicator began, in looks and one; 0 when there is none.
 #[derive(Debug, Default)]
 pub(crate) struct Clock(AtomicU64);
 
@@ -55,11 +60,11 @@ impl Watchdog {
         Watchdog::with_limit(stream, LIMIT)
     }
 
-    pub(crate) fn with_limit(stream: &UnixStream, limit: Duration) -> io::Result<Arc<Watchdog>> {
+    fn with_limit(stream: &UnixStream, limit: Duration) -> io::Result<Arc<Watchdog>> {
         let watched = Arc::new(Watched {
             stream: stream.try_clone()?,
             limit,
-            started: Instant::now(),
+            looks: AtomicU64::new(0),
             calls: Arc::default(),
             state: Mutex::default(),
             ended: Condvar::new(),
@@ -91,7 +96,8 @@ impl Watchdog {
     /// Starts `clock`.
     pub(crate) fn running(&self, clock: &Arc<Clock>) -> Running {
         self.watched.calls.fetch_add(1, Ordering::Relaxed);
-        clock.0.store(self.watched.now(), Ordering::Relaxed);
+        let looks = self.watched.looks.load(Ordering::Relaxed);
+        clock.0.store(looks + 1, Ordering::Relaxed);
         Running(Arc::clone(clock))
     }
 
@@ -113,24 +119,19 @@ impl Watched {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis())
-            .unwrap_or(u64::MAX)
-            .saturating_add(1)
-    }
-
-    /// Looks four times per limit rather than being told of every call.
+    /// Looks rather than being told of every call.
     fn watch(&self) {
         let mut state = self.state();
         while !state.over && !state.cut {
-            state = match self.ended.wait_timeout(state, self.limit / 4) {
+            state = match self.ended.wait_timeout(state, self.limit / LOOKS) {
                 Ok((state, _)) => state,
                 Err(poisoned) => poisoned.into_inner().0,
             };
-            let now = self.now();
+            let looks = self.looks.fetch_add(1, Ordering::Relaxed) + 1;
             let overdue = state.clocks.iter().any(|clock| {
                 let began = clock.0.load(Ordering::Relaxed);
-                began != 0 && u128::from(now.saturating_sub(began)) >= self.limit.as_millis()
+                // The call began within a look, which does not count.
+                began != 0 && looks.saturating_sub(began) >= u64::from(LOOKS)
             });
             if overdue {
                 state.cut = true;
