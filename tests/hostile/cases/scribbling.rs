@@ -136,13 +136,14 @@ fn under_scribbling(stage: &mut Stage, part: Part, short: u64, long: u64) -> Ver
         answered += progress.answered.into_inner();
     }
     stage.count_rpcs(done);
-    if part == MESSAGES {
-        ensure!(
+    // A lie about sleeping may or may not come in time to be believed.
+    match part {
+        MESSAGES => ensure!(
             answered > count / 2,
             "only {answered} answers to {count} requests"
-        );
-    } else {
-        ensure!(answered < count, "what was written did nothing");
+        ),
+        ALL => ensure!(answered < count, "what was written did nothing"),
+        _ => {}
     }
     Ok(())
 }

@@ -123,14 +123,18 @@ pub(crate) fn eventually(what: &str, happened: impl FnMut() -> bool) {
     assert!(within(PATIENCE, happened), "it did not happen: {what}");
 }
 
-/// Waits so long at the most, and says whether it has happened.
+/// Waits so long at the most, and says whether it has happened. A process that is stopped meanwhile
+/// has not waited.
 pub(crate) fn within(limit: Duration, mut happened: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
+    const TURN: Duration = Duration::from_millis(50);
+    let mut left = limit;
     while !happened() {
-        if start.elapsed() >= limit {
+        if left.is_zero() {
             return false;
         }
+        let since = Instant::now();
         thread::sleep(Duration::from_millis(2));
+        left = left.saturating_sub(since.elapsed().min(TURN));
     }
     true
 }
