@@ -74,7 +74,7 @@ pub fn refused<T: fmt::Debug>(result: Result<T, Error>, errno: Errno) -> Verdict
     }
 }
 
-/// Fails the case, a function that returns a [`Verdict`](crate::Verdict), unless the condition holds.
+/// Fails the case, a function that returns a [`Verdict`], unless the condition holds.
 #[macro_export]
 macro_rules! ensure {
     ($condition:expr, $($why:tt)+) => {
@@ -84,7 +84,7 @@ macro_rules! ensure {
     };
 }
 
-/// Fails the case, a function that returns a [`Verdict`](crate::Verdict), unless both are equal.
+/// Fails the case, a function that returns a [`Verdict`], unless both are equal.
 #[macro_export]
 macro_rules! same {
     ($got:expr, $wanted:expr, $($what:tt)+) => {
