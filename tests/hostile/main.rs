@@ -41,6 +41,9 @@ use self::stage::Program;
 
 /// Attacks a server, and looks at what is left of it.
 #[derive(Parser)]
+#[command(
+    help_template = "{about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}\n"
+)]
 struct Args {
     /// Run the full counts: a million requests under scribbling, a million swaps, 100,000 levels,
     /// 10,000 kills. Takes an hour or so

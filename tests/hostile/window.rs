@@ -15,8 +15,8 @@ use flipcall::{
     ClientEndpoint, PacketWindow, ServerEndpoint, Spinners, WaitPolicy, WindowDescriptor,
 };
 use lisafs::Errno;
-use lisafs::wire::{ChannelReq, Mid};
-use lisafs_conformance::{Caller, RawChannel, Stop};
+use lisafs::wire::{ChannelReq, Mid, Request};
+use lisafs_conformance::{Caller, RawChannel, Stop, encoded};
 
 use crate::process::within;
 
@@ -144,6 +144,11 @@ pub(crate) fn datagram(mid: Mid, num_fds: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![low, high, num_fds, 0];
     bytes.extend_from_slice(payload);
     bytes
+}
+
+/// An honest request as it lies in the window.
+pub(crate) fn request<R: Request>(request: &R) -> Result<Vec<u8>, Stop> {
+    Ok(datagram(R::MID, 0, &encoded(request)?))
 }
 
 /// Sends a datagram as it is, and returns the one that comes back.

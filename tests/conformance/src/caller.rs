@@ -250,7 +250,10 @@ impl RawChannel {
 }
 
 /// The bytes of a request or of a part of one.
-pub(crate) fn encoded(message: &impl Encode) -> Result<Vec<u8>, Error> {
+///
+/// # Errors
+/// [`Error::Local`] if it is longer than any message.
+pub fn encoded(message: &impl Encode) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     message.encode(&mut bytes)?;
     Ok(bytes)

@@ -35,7 +35,7 @@ mod target;
 mod verdict;
 mod watchdog;
 
-pub use caller::{Answer, Caller, RawChannel};
+pub use caller::{Answer, Caller, RawChannel, encoded};
 pub use calls::{Bound, Created, Entry, Opened, Walked, at};
 pub use case::{Case, cases};
 pub use differences::{Differences, ParseDifferencesError};

@@ -3,16 +3,16 @@
 use std::io::{IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use lisafs::Errno;
-use lisafs::wire::{Mid, Request, StatReq};
-use lisafs_conformance::{Stop, Verdict, ensure, same};
+use lisafs::wire::{Mid, OpenAtReq, Request, StatReq};
+use lisafs_conformance::{Verdict, encoded, ensure, same};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
+use super::limits::open_all;
 use super::sweep::request_with;
 use crate::case::Case;
 use crate::stage::Stage;
-use crate::window::{Window, datagram, exchange, mid_of};
+use crate::window::{Window, datagram, exchange, mid_of, request};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("descriptors_sent_with_frames", &["A9"], sent_with_frames),
@@ -100,9 +100,7 @@ fn sent_sideways(stage: &mut Stage) -> Verdict {
     if stage.is_ours() {
         same!(sent, 0, "messages that the server's end has taken");
     }
-    let stat = StatReq { fd: root };
-    let mut body = Vec::new();
-    lisafs::wire::Encode::encode(&stat, &mut body)?;
+    let body = encoded(&StatReq { fd: root })?;
     // Such as would fetch them, in gVisor's server.
     let reply = exchange(&mut channel, &datagram(StatReq::MID, 4, &body))?;
     same!(mid_of(&reply), Some(Mid::FSTAT), "the reply");
@@ -124,8 +122,7 @@ fn announced(stage: &mut Stage) -> Verdict {
     let file = client.file(root, b"file", b"content")?;
     let window = Window::open(&mut client)?;
     let mut channel = window.connect(&client)?;
-    let mut body = Vec::new();
-    lisafs::wire::Encode::encode(&lisafs::wire::OpenAtReq { fd: file, flags: 0 }, &mut body)?;
+    let body = encoded(&OpenAtReq { fd: file, flags: 0 })?;
     for num_fds in [0, 1, 2, 255] {
         let reply = exchange(&mut channel, &datagram(Mid::OPEN_AT, num_fds, &body))?;
         same!(
@@ -151,12 +148,11 @@ fn not_taken(stage: &mut Stage) -> Verdict {
     let fifo = client.find(root, b"fifo")?.control_fd;
     let window = Window::open(&mut client)?;
     let mut channel = window.connect(&client)?;
-    let open = |fd, flags| {
-        let mut body = Vec::new();
-        lisafs::wire::Encode::encode(&lisafs::wire::OpenAtReq { fd, flags }, &mut body)?;
-        Ok::<_, Stop>(datagram(Mid::OPEN_AT, 0, &body))
-    };
-    let (of_file, of_fifo) = (open(file, 0)?, open(fifo, libc::O_RDWR.cast_unsigned())?);
+    let of_file = request(&OpenAtReq { fd: file, flags: 0 })?;
+    let of_fifo = request(&OpenAtReq {
+        fd: fifo,
+        flags: libc::O_RDWR.cast_unsigned(),
+    })?;
     let mut refused = 0;
     for _ in 0..500 {
         let reply = exchange(&mut channel, &of_file)?;
@@ -188,15 +184,7 @@ fn exhausted(stage: &mut Stage) -> Verdict {
     let mut client = stage.client()?;
     let root = client.root.control_fd;
     let file = client.file(root, b"file", b"content")?;
-    let mut open = Vec::new();
-    let errno = loop {
-        match client.open(file, 0) {
-            Ok(opened) => open.push(opened.id),
-            Err(error) => break error.errno(),
-        }
-        ensure!(open.len() <= 100, "more than there may be");
-    };
-    same!(errno, Errno::EMFILE, "the errno");
+    let mut open = open_all(&mut client, file, 100)?;
     // Every message that needs another one says so, and leaves nothing half done.
     for message in lisafs::wire::messages() {
         let needs_none = [Mid::ERROR, Mid::MOUNT, Mid::CHANNEL, Mid::CLOSE];

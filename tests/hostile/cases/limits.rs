@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use lisafs::Errno;
 use lisafs::client::Error;
-use lisafs::wire::{ChannelReq, CloseReq, Request};
-use lisafs_conformance::{Verdict, ensure, refused, same};
+use lisafs::wire::{ChannelReq, CloseReq, FdId, Request};
+use lisafs_conformance::{Caller, Stop, Verdict, ensure, refused, same};
 
 use crate::case::Case;
 use crate::process::within;
@@ -74,20 +74,30 @@ fn ids(stage: &mut Stage) -> Verdict {
     Ok(())
 }
 
+/// Opens a file until the server refuses, which it has to do when there are `most` at the latest.
+pub(super) fn open_all(caller: &mut Caller, file: FdId, most: usize) -> Result<Vec<FdId>, Stop> {
+    let mut open = Vec::new();
+    let errno = loop {
+        match caller.open(file, 0) {
+            Ok(opened) => open.push(opened.id),
+            Err(error) => break error.errno(),
+        }
+        if open.len() > most {
+            return Err(Stop::failed(format_args!("{} open files", open.len())));
+        }
+    };
+    match errno {
+        Errno::EMFILE => Ok(open),
+        other => Err(Stop::failed(format_args!("{other:?} for too many"))),
+    }
+}
+
 /// An open file has one, and the root.
 fn descriptors(stage: &mut Stage) -> Verdict {
     let mut client = stage.client()?;
     let root = client.root.control_fd;
     let file = client.file(root, b"file", b"content")?;
-    let mut open = Vec::new();
-    let errno = loop {
-        match client.open(file, 0) {
-            Ok(opened) => open.push(opened.id),
-            Err(error) => break error.errno(),
-        }
-        ensure!(open.len() <= 20, "{} open files", open.len());
-    };
-    same!(errno, Errno::EMFILE, "one above");
+    let mut open = open_all(&mut client, file, 20)?;
     ensure!(open.len() >= 16, "only {} open files", open.len());
     for _ in 0..3 {
         let last: Vec<_> = open.pop().into_iter().collect();

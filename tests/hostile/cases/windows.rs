@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lisafs::wire::{Encode, FdId, Mid, StatReq};
+use lisafs::wire::{FdId, Mid, StatReq};
 use lisafs_conformance::{Caller, RawChannel, Stop, Verdict, ensure, same};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
@@ -15,7 +15,7 @@ use crate::observed::cpu_time;
 use crate::process::within;
 use crate::stage::Stage;
 use crate::window::{
-    CHANNEL_HEADER, HEADER, SERVER_ACTIVE, SHUT_DOWN, Window, datagram, exchange, mid_of,
+    CHANNEL_HEADER, HEADER, SERVER_ACTIVE, SHUT_DOWN, Window, datagram, exchange, mid_of, request,
 };
 
 /// Why gVisor's server is not attacked with more channels than it gives.
@@ -82,7 +82,7 @@ fn state_words(stage: &mut Stage) -> Verdict {
             };
             if let (2, Some(channel)) = (round, &mut channel) {
                 let stat = StatReq { fd: root };
-                exchange(channel, &request(Mid::FSTAT, &stat)?)?;
+                exchange(channel, &request(&stat)?)?;
             }
             window.set_state(word)?;
             // The client's end is still there: it is not what ends it.
@@ -101,16 +101,10 @@ fn state_words(stage: &mut Stage) -> Verdict {
     Ok(())
 }
 
-fn request(mid: Mid, request: &impl Encode) -> Result<Vec<u8>, Stop> {
-    let mut body = Vec::new();
-    request.encode(&mut body)?;
-    Ok(datagram(mid, 0, &body))
-}
-
 fn datagram_lengths(stage: &mut Stage) -> Verdict {
     let mut client = stage.client()?;
     let root = client.root.control_fd;
-    let stat = request(Mid::FSTAT, &StatReq { fd: root })?;
+    let stat = request(&StatReq { fd: root })?;
     let capacity = u32::try_from(Window::open_again(&mut client)?.len() - HEADER).unwrap();
     let lengths = [0, 1, 2, 3, capacity + 1, 0x7fff_ffff, 0x8000_0000, u32::MAX];
     for len in lengths {
@@ -257,7 +251,7 @@ fn holes(stage: &mut Stage) -> Verdict {
     let memory = window.memory();
     let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     let len = i64::try_from(window.len()).unwrap();
-    let stat = request(Mid::FSTAT, &StatReq { fd: root })?;
+    let stat = request(&StatReq { fd: root })?;
     for _ in 0..100 {
         // All but the header.
         fallocate(memory, punch, 4096, len - 4096)?;
@@ -339,7 +333,7 @@ fn buying_spin_time(stage: &mut Stage) -> Verdict {
     const BOUND: Duration = Duration::from_micros(200);
     let mut client = stage.client()?;
     let root = client.root.control_fd;
-    let stat = request(Mid::FSTAT, &StatReq { fd: root })?;
+    let stat = request(&StatReq { fd: root })?;
     let (_, mut channel) = connected(&mut client)?;
     let slept = cost(stage, &mut channel, &stat, Duration::from_millis(5), 100)?;
     for gap in [2, 5, 10, 20, 30, 50, 80, 120, 200, 500] {
