@@ -94,7 +94,7 @@ impl Caller {
             .request_channel(WaitPolicy::Park, &Spinners::new())?;
         self.watchdog.watch_channel(pending.closer());
         Ok(Caller {
-            line: Line::Channel(pending.connect()?),
+            line: Line::Channel(Box::new(pending.connect()?)),
             reply: Reply::new(),
             clock: self.watchdog.clock(),
             watchdog: Arc::clone(&self.watchdog),

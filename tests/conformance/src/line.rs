@@ -33,7 +33,7 @@ impl fmt::Display for Via {
 #[derive(Debug)]
 pub(crate) enum Line {
     Socket(Socket),
-    Channel(Channel),
+    Channel(Box<Channel>),
 }
 
 impl Communicator for Line {
