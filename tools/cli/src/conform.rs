@@ -205,8 +205,8 @@ impl Conform {
                     host_dir: self.host_dir.clone(),
                 }))
             }
-            Origin::Private(private) => {
-                let dir = &private.dir;
+            Origin::Private(server) => {
+                let dir = &server.dir;
                 if self.host_dir.is_some() || self.read_only.is_some() {
                     let why = "--host-dir and --read-only are for --connect: of a private server they \
                                are known";
