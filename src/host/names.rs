@@ -24,15 +24,17 @@ pub(super) fn unlink(
     directory: bool,
     known: Option<&NodeFiles>,
 ) -> Result<(), Errno> {
-    if let Some(known) = known {
-        known.hold_all();
-    }
+    let leaving = known.map(NodeFiles::hold_all);
     let flags = if directory {
         UnlinkatFlags::RemoveDir
     } else {
         UnlinkatFlags::NoRemoveDir
     };
-    parent.with_fd(|parent| Ok(unlinkat(parent, name.as_bytes(), flags)?))
+    parent.with_fd(|parent| Ok(unlinkat(parent, name.as_bytes(), flags)?))?;
+    if let Some(leaving) = leaving {
+        leaving.gone();
+    }
+    Ok(())
 }
 
 /// What clients know by the two names of a rename.
@@ -67,10 +69,9 @@ pub(super) fn rename(
     let handles = |known: Option<&NodeFiles>| known.map(NodeFiles::handles).unwrap_or_default();
     let moved = handles(known.moved);
     let exchanged = handles(known.replaced.filter(|_| exchange));
-    if let Some(replaced) = known.replaced.filter(|_| flags.is_empty()) {
-        replaced.hold_all();
-    }
-    old_parent.with_fd(|old_fd| {
+    let replaced = known.replaced.filter(|_| flags.is_empty());
+    let leaving = replaced.map(NodeFiles::hold_all);
+    let outcome = old_parent.with_fd(|old_fd| {
         new_parent.with_fd(|new_fd| {
             let (mut moved, mut exchanged) = (lock(&moved)?, lock(&exchanged)?);
             old_name.as_bytes().with_nix_path(|old| {
@@ -85,7 +86,11 @@ pub(super) fn rename(
             arrive(&mut exchanged, old_parent, old_name);
             Ok(RenameOutcome::Renamed)
         })
-    })
+    })?;
+    if let Some(leaving) = leaving.filter(|_| outcome == RenameOutcome::Renamed) {
+        leaving.gone();
+    }
+    Ok(outcome)
 }
 
 /// Whether a rename from `old` to `new`, which has succeeded, has done nothing: both are names of one

@@ -59,6 +59,13 @@ const WIRE_MASK: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
 /// next; who only looks has so many opened for nothing.
 const AHEAD: u8 = 16;
 
+/// It may be closed.
+const FREE: u8 = 0;
+/// It must not be closed for the time being: it may be about to lose its place.
+const LEAVING: u8 = 1;
+/// It must not be closed any more: it has no place.
+const PINNED: u8 = 2;
+
 /// A file of any type, symlinks included. Clones are the same handle.
 #[derive(Clone, Debug)]
 pub(super) struct Handle(Arc<File>);
@@ -78,8 +85,8 @@ struct File {
     is_used: AtomicBool,
     /// The descriptors know that it can be closed: a node knows the file, so its place is kept right.
     is_listed: AtomicBool,
-    /// It must not be closed: it has no place, or is about to lose it.
-    is_pinned: AtomicBool,
+    /// Whether it may be closed: [`FREE`], [`LEAVING`] or [`PINNED`].
+    stays: AtomicU8,
     /// How often it was looked at by its name.
     looks: AtomicU8,
     /// How many more files in this directory are opened as soon as they are walked to.
@@ -115,7 +122,7 @@ impl Handle {
             opened: RwLock::new(opened),
             is_used: AtomicBool::new(false),
             is_listed: AtomicBool::new(false),
-            is_pinned: AtomicBool::new(place.is_none()),
+            stays: AtomicU8::new(if place.is_none() { PINNED } else { FREE }),
             looks: AtomicU8::new(0),
             ahead: AtomicU8::new(0),
             place: RwLock::new(place),
@@ -407,7 +414,11 @@ impl Handle {
 impl File {
     /// Whether it may ever be looked for by its name.
     fn needs_place(&self) -> bool {
-        !self.is_pinned.load(Ordering::Relaxed) || self.opened.read().is_none()
+        !self.is_pinned() || self.opened.read().is_none()
+    }
+
+    fn is_pinned(&self) -> bool {
+        self.stays.load(Ordering::Relaxed) == PINNED
     }
 
     /// Whether it is the file with these attributes.

@@ -5,7 +5,7 @@
 //! operations. So:
 //!
 //! - Before a name is unlinked or replaced, the handles of its node are opened and stay so
-//!   ([`hold_all`]): from then on nobody asks for the name. A handle that cannot be opened, because an outsider was
+//!   ([`hold_all`]), for good if it succeeds: from then on nobody asks for the name. A handle that cannot be opened, because an outsider was
 //!   first or its connection has all the descriptors that it may have, is lost and answers ESTALE: what
 //!   one connection holds must not keep another from removing files, nor itself from making room.
 //! - While a name is changed, the places of its node are locked ([`lock`]), from before the host's
@@ -118,10 +118,7 @@ impl NodeFiles {
     /// Adds what a handle stands for. From now on its place is kept right, so it can be closed.
     pub(in crate::host) fn add(&self, handle: &Handle) {
         let file = &handle.0;
-        let (is_pinned, is_directory) = (
-            file.is_pinned.load(Ordering::Relaxed),
-            file.file_type == FileType::Directory,
-        );
+        let (is_pinned, is_directory) = (file.is_pinned(), file.file_type == FileType::Directory);
         if is_pinned && !is_directory {
             return;
         }
@@ -162,13 +159,35 @@ impl NodeFiles {
         handles
     }
 
-    /// Opens all handles for good, if that can be done: the name is about to go.
-    pub(in crate::host) fn hold_all(&self) {
-        for handle in self.handles() {
-            if let Err(errno) = handle.hold() {
-                tracing::debug!(%errno, "a handle is lost with its name");
+    /// Opens all handles, if that can be done: the name is about to go.
+    pub(in crate::host) fn hold_all(&self) -> Leaving {
+        let handles = self.handles();
+        for handle in &handles {
+            if let Err(errno) = handle.stay() {
+                tracing::debug!(%errno, "a handle will be lost with its name");
             }
         }
+        Leaving { handles }
+    }
+}
+
+/// Handles whose name is about to go. None of them is closed meanwhile; if the name has not gone when
+/// this is dropped, they may be again.
+#[derive(Debug)]
+pub(in crate::host) struct Leaving {
+    handles: Handles,
+}
+
+impl Leaving {
+    /// The name has gone.
+    pub(in crate::host) fn gone(self) {
+        self.handles.iter().for_each(Handle::pin);
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.handles.iter().for_each(Handle::remain);
     }
 }
 

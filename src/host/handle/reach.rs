@@ -10,7 +10,7 @@ use parking_lot::{MappedRwLockReadGuard, RwLockReadGuard};
 use smallvec::SmallVec;
 
 use super::descriptors::Closing;
-use super::{File, Handle, Opened, for_the_wire, stat};
+use super::{FREE, File, Handle, LEAVING, Opened, PINNED, for_the_wire, stat};
 use crate::Errno;
 use crate::host::identity::Tick;
 use crate::server::Share;
@@ -49,19 +49,48 @@ impl Handle {
         operation(reached.as_fd())
     }
 
-    /// Opens the file for as long as there is a handle of it: its name is about to go, or nobody will
-    /// say when it changes.
+    /// Opens the file for as long as there is a handle of it: nobody will say when its name changes.
     ///
     /// # Errors
     /// ESTALE if the file is no longer where it was walked to; EMFILE.
     pub(in crate::host) fn hold(&self) -> Result<(), Errno> {
-        self.0.is_pinned.store(true, Ordering::Relaxed);
+        self.stay()?;
+        self.pin();
+        Ok(())
+    }
+
+    /// Opens the file until its name has [gone](Self::pin) or is known to [remain](Self::remain).
+    ///
+    /// # Errors
+    /// As [`hold`](Self::hold).
+    pub(super) fn stay(&self) -> Result<(), Errno> {
+        self.change_stay(FREE, LEAVING);
         // From here on it is not closed: who closes it looks at that with the lock that is taken next.
         while let Reached::Once(_) = self.reach(|| self.reserve().map(Some))? {}
-        // So that the directory is not kept for nothing.
-        let left = self.0.place.try_write().and_then(|mut place| place.take());
-        drop(left);
         Ok(())
+    }
+
+    /// The name has gone, or is as good as gone: what is open stays open for good.
+    pub(super) fn pin(&self) {
+        self.0.stays.store(PINNED, Ordering::Relaxed);
+        if self.0.opened().is_some() {
+            // So that the directory is not kept for nothing.
+            let left = self.0.place.try_write().and_then(|mut place| place.take());
+            drop(left);
+        }
+    }
+
+    /// The name has not gone.
+    pub(super) fn remain(&self) {
+        self.change_stay(LEAVING, FREE);
+    }
+
+    fn change_stay(&self, from: u8, to: u8) {
+        // Otherwise it is pinned, and remains so.
+        let _ = self
+            .0
+            .stays
+            .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// A descriptor of the file, which is kept if `share` yields one.
@@ -225,11 +254,10 @@ impl File {
         let Some(identity) = self.identity else {
             return Closing::Never;
         };
-        if self.is_pinned.load(Ordering::Relaxed) {
-            return Closing::Never;
-        }
-        if !identity.outlasts(tick) {
-            return Closing::NotNow;
+        match self.stays.load(Ordering::Relaxed) {
+            PINNED => return Closing::Never,
+            FREE if identity.outlasts(tick) => {}
+            _ => return Closing::NotNow,
         }
         self.looks.store(0, Ordering::Relaxed);
         slot.take().map_or(Closing::Never, Closing::Done)

@@ -11,7 +11,7 @@ use crate::Errno;
 use crate::host::handle::Handle;
 use crate::host::handle::place::NodeFiles;
 use crate::host::names::{Known, rename, unlink};
-use crate::server::{Quota, RenameFlags, ServerImpl};
+use crate::server::{Quota, RenameFlags, RenameOutcome, ServerImpl};
 
 const LIMIT: usize = 8;
 
@@ -250,6 +250,54 @@ fn what_is_unlinked_or_replaced_here_is_opened_first_and_not_closed_again() {
         unlink(&root.handle, name("d0"), true, Some(&directory.node)).unwrap();
         assert!(!directory.handle.give_up());
         assert_eq!(directory.handle.stat().unwrap().nlink, 0);
+    }
+}
+
+/// What was opened lest it be lost with its name can be closed again where the name has not gone.
+#[test]
+fn what_could_not_be_unlinked_or_replaced_makes_room_as_before() {
+    for mut served in grounds() {
+        let names = served.directories(2 * LIMIT);
+        fs::write(served.path("new"), "new").unwrap();
+        fs::hard_link(served.path("new"), served.path("same")).unwrap();
+        settle(&served.path("new"));
+        let (root, quota) = served.limited(LIMIT);
+        let top = &root.handle;
+        let replace = |old: &str, replaced: &Walked, new: &str| {
+            let (moved, replaced) = (None, Some(&replaced.node));
+            let known = Known { moved, replaced };
+            let none = RenameFlags::empty();
+            rename(top, name(old), top, name(new), none, known)
+        };
+        let mut known = Vec::new();
+        for number in &names {
+            let directory = root.child(number).unwrap();
+            let node = Some(&directory.node);
+            let refused = unlink(top, name(number), false, node);
+            assert_eq!(refused.err(), Some(Errno::EISDIR));
+            let refused = unlink(top, name(number), true, node);
+            assert_eq!(refused.err(), Some(Errno::ENOTEMPTY));
+            let refused = replace("new", &directory, number);
+            assert_eq!(refused.err(), Some(Errno::EISDIR));
+            known.push(directory);
+        }
+        for _ in 0..2 * LIMIT {
+            let same = root.child("same").unwrap();
+            assert_eq!(replace("new", &same, "same"), Ok(RenameOutcome::SameFile));
+            known.push(same);
+        }
+        // All descriptors but that of the root.
+        let open: Vec<_> = (1..LIMIT)
+            .map(|_| {
+                let directory = flags(libc::O_RDONLY);
+                served.host.open_file(&known[0].handle, directory).unwrap()
+            })
+            .collect();
+        assert_eq!(quota.used(), LIMIT);
+        drop(open);
+        for walked in &known {
+            walked.handle.stat().unwrap();
+        }
     }
 }
 
