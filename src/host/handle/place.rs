@@ -132,12 +132,24 @@ impl NodeFiles {
         let placed = &mut files.placed;
         if placed.len() == placed.capacity() {
             placed.retain(|file| file.strong_count() > 0);
+            // Room for as many again, so that this is not done for each.
+            let len = placed.len();
+            if len > 0 {
+                placed.reserve(len + 1);
+            }
         }
         placed.push(Arc::downgrade(file));
         drop(files);
         if !file.is_listed.swap(true, Ordering::Relaxed) && file.opened.read().is_some() {
             file.descriptors.list(file);
         }
+    }
+
+    /// How many more are added before those that are gone are looked for.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        let files = self.files.lock();
+        files.placed.capacity() - files.placed.len()
     }
 
     /// The directory that was walked to last, if the connection with these descriptors has a handle of

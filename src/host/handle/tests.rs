@@ -99,6 +99,23 @@ fn a_handle_that_is_known_twice_is_locked_once() {
     assert_eq!(lock(&handles).unwrap().len(), 2);
 }
 
+/// However many are held: who holds them and walks to one more again and again must not have all of
+/// them looked at each time.
+#[test]
+fn those_that_are_gone_are_looked_for_rarely() {
+    let (_directory, root, attributes) = directory();
+    let node = NodeFiles::default();
+    let held = [(); 63].map(|()| root.below(&attributes));
+    held.iter().for_each(|handle| node.add(handle));
+    let full = (0..1000).filter(|_| {
+        let is_full = node.room() == 0;
+        node.add(&root.below(&attributes));
+        is_full
+    });
+    let full = full.count();
+    assert!((1..=2 * 1000 / held.len()).contains(&full), "{full}");
+}
+
 /// The handle of a directory that exists in one that is known by its identity; `None`, and a word
 /// about it, where there is no file system for that.
 fn closable() -> Option<(TempDir, Handle, Handle, Tick)> {
