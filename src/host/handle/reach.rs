@@ -140,7 +140,9 @@ impl Handle {
         };
         let mut reached = Reached::Kept(opened);
         for below in above {
-            let mut share = self.0.descriptors.keep();
+            // Of the connection in whose ring it stands: a rename over another one may have put the
+            // file into a directory of that one.
+            let mut share = below.0.descriptors.keep();
             let Some(opened) = below.open_in(directory, reached.as_fd(), &mut share)? else {
                 return Ok(None);
             };

@@ -359,6 +359,30 @@ fn a_directory_is_shared_only_by_those_who_find_it_in_the_same_place() {
     }
 }
 
+/// A descriptor is counted for the connection that can close it.
+#[test]
+fn a_directory_of_another_connection_takes_no_descriptor_of_this_one() {
+    for mut served in grounds() {
+        served.directories(2);
+        let (other, others) = served.limited(LIMIT);
+        let (root, quota) = served.limited(LIMIT);
+        let file = root.child("d0").unwrap().child("file").unwrap();
+        let (from, to) = (other.child("d0").unwrap(), other.child("d1").unwrap());
+        let (moved, replaced) = (Some(&file.node), None);
+        let known = Known { moved, replaced };
+        let none = RenameFlags::empty();
+        let (old, new) = (name("file"), name("moved"));
+        rename(&from.handle, old, &to.handle, new, none, known).unwrap();
+        assert!(to.handle.give_up());
+        file.handle.give_up();
+        let (before, others_before) = (quota.used(), others.used());
+        assert_eq!(served.content(&file.handle), Ok("d0".to_owned()));
+        assert!(!to.handle.is_named() && !file.handle.is_named());
+        assert_eq!(quota.used(), before + 1);
+        assert_eq!(others.used(), others_before + 1);
+    }
+}
+
 /// A rename in one directory, however long the machine keeps somebody who has a file in use from going on.
 fn rename_patiently(at: &Handle, old: &str, new: &str, known: Known<'_>) {
     let none = RenameFlags::empty();
