@@ -1,10 +1,10 @@
 //! From a handle to a descriptor.
 #![forbid(unsafe_code)]
 
-use std::hint;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 
 use parking_lot::{MappedRwLockReadGuard, RwLockReadGuard};
 use smallvec::SmallVec;
@@ -191,7 +191,7 @@ impl Handle {
             // Not waited for: that is whoever looks whether the file is open, or has opened it now
             // and uses it, which may take long and want a file that this thread has in use.
             let Some(mut slot) = file.opened.try_write() else {
-                hint::spin_loop();
+                thread::yield_now();
                 continue;
             };
             let opened = opened.take()?;
