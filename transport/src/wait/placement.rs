@@ -248,7 +248,7 @@ impl<T: Thread> Placement<T> {
     /// Lets the scheduler choose again.
     fn release(&mut self, cpus: [usize; 2]) {
         if self.bound {
-            self.bound = !self.thread.bind(&cpus);
+            self.bound = !self.thread.release(&cpus);
         }
     }
 }
