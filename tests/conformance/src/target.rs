@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -126,8 +127,11 @@ impl Target for Spawned {
             return Err(io::ErrorKind::Unsupported.into());
         };
         let (ours, theirs) = UnixStream::pair()?;
+        // A group of its own keeps a ^C away from it, so that what the case has made can still be
+        // removed.
         let child = Command::new(program)
             .args(arguments)
+            .process_group(0)
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use clap::ValueHint;
 use flipcall::WaitPolicy;
-use lisafs_conformance::{Differences, Need, Outcome, Probed, Spawned, Target, Via, cases, run};
+use lisafs_conformance::{
+    Differences, Need, Outcome, Probed, Spawned, Target, Via, cases, run_case,
+};
 use lisafs_gofer::Embedded;
 use serde_json::{Map, Value};
 
@@ -19,6 +21,7 @@ use crate::failure::Stop;
 use crate::json::Object;
 use crate::progress::counter;
 use crate::session::{Origin, Session, THIS_PROGRAM, no_server};
+use crate::signals::Interrupt;
 
 /// Ask the server whether it does what the protocol asks
 ///
@@ -34,7 +37,8 @@ use crate::session::{Origin, Session, THIS_PROGRAM, no_server};
 /// Shows how the cases of each area ended, why some were skipped, and what failed. With --json there
 /// is an object for each case, and at the end one with the numbers.
 ///
-/// Exits with 1 if something failed.
+/// Exits with 1 if something failed. When it is interrupted, the case that is running is still
+/// asked to its end, so that nothing of it stays; a second signal ends it at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -127,6 +131,8 @@ struct Results {
 
 impl Conform {
     pub(crate) fn run(&self, session: &Session, console: &mut Console) -> Result<(), Stop> {
+        // A case that is cut off leaves its directory behind. There are no other threads yet.
+        let interrupt = Interrupt::watch()?;
         let known = self.known()?;
         let target = self.target(session)?;
         let probed = Probed::new(target).map_err(|why| {
@@ -140,26 +146,32 @@ impl Conform {
         let known = known.of(&probed);
         let target: Arc<dyn Target> = Arc::new(probed);
         let all = cases();
-        let asked = all.iter().filter(|case| case.name().contains(&self.filter));
-        let total: usize = asked.map(|case| case.vias().len()).sum();
-        if total == 0 {
+        let asked: Vec<_> = all
+            .iter()
+            .filter(|case| case.name().contains(&self.filter))
+            .flat_map(|case| case.vias().iter().map(move |via| (case, *via)))
+            .collect();
+        if asked.is_empty() {
             let filter = &self.filter;
             return Err(Stop::Trouble(format!("no case has `{filter}` in its name")));
         }
-        let bar = counter(total as u64);
+        let bar = counter(asked.len() as u64);
         let mut results = Results::default();
-        let mut printed = Ok(());
-        run(&target, &self.filter, |case, via, outcome| {
+        for (case, via) in &asked {
             bar.set_message(case.name().to_owned());
+            let judged = judge(&known, case.name(), *via, run_case(&target, case, *via));
             bar.inc(1);
-            let judged = judge(&known, case.name(), via, outcome.clone());
-            if console.is_json() && printed.is_ok() {
-                printed = console.object(object(case.name(), via, &judged));
+            if console.is_json() {
+                console.object(object(case.name(), *via, &judged))?;
+                // It takes minutes until all are there, and nobody may be reading.
+                console.flush()?;
             }
-            results.add(case.name(), via, judged);
-        });
+            results.add(case.name(), *via, judged);
+            if interrupt.came() {
+                break;
+            }
+        }
         bar.finish_and_clear();
-        printed?;
         let strangers = known
             .strangers()
             .map(|name| format!("{name}: no such case"));
@@ -168,9 +180,22 @@ impl Conform {
             console.say_no();
         }
         if console.is_json() {
-            return console.object(results.object());
+            console.object(results.object())?;
+        } else {
+            results.print(self.known.is_some(), console)?;
         }
-        results.print(self.known.is_some(), console)
+        console.flush()?;
+        if interrupt.came() {
+            console.note(&format!(
+                "interrupted: {} of {} cases were asked",
+                results.count(),
+                asked.len()
+            ));
+        }
+        // Its gofers end with it.
+        drop(target);
+        interrupt.heed();
+        Ok(())
     }
 
     fn known(&self) -> Result<Differences, Stop> {
@@ -178,7 +203,7 @@ impl Conform {
             return Ok(Differences::default());
         };
         let parsed = fs::read_to_string(path)
-            .map_err(|why| why.to_string())
+            .map_err(|why| lisafs::Errno::from(&why).to_string())
             .and_then(|text| text.parse::<Differences>().map_err(|why| why.to_string()));
         parsed.map_err(|why| Stop::Trouble(format!("{}: {why}", path.display())))
     }
@@ -335,6 +360,18 @@ impl Results {
         areas.fold(none, |[socket, channel], [over_socket, over_channel]| {
             [socket.plus(*over_socket), channel.plus(*over_channel)]
         })
+    }
+
+    /// How many cases ended.
+    fn count(&self) -> u64 {
+        let [socket, channel] = self.total();
+        let Tally {
+            passed,
+            known,
+            failed,
+            skipped,
+        } = socket.plus(channel);
+        passed + known + failed + skipped
     }
 
     fn object(&self) -> Object {

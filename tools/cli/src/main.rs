@@ -11,6 +11,7 @@
 //! | `conform` | the conformance suite |
 //! | `manual` | completions and man pages |
 //! | `copy_tree`, `pump`, `partial`, `local`, `progress`, `survey`, `spot`, `policy` | what get and put are made of |
+//! | `signals` | what ends a program, held back |
 //! | `console`, `text`, `json`, `mode`, `time`, `failure` | how things are said |
 #![forbid(unsafe_code)]
 
@@ -42,6 +43,7 @@ mod rpc;
 mod session;
 mod shell;
 mod show;
+mod signals;
 mod spot;
 mod statfs;
 mod survey;

@@ -11,10 +11,11 @@ use std::thread;
 
 use lisafs::Errno;
 use lisafs::client::ControlFile;
-use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signal::{SigSet, raise};
 
 use crate::failure::{Stop, Why};
 use crate::local::LocalDir;
+use crate::signals::{hold_back, no_signals};
 
 /// How many names to try.
 const ATTEMPTS: u32 = 100;
@@ -49,10 +50,7 @@ impl Unfinished {
     ///
     /// To be called before there are other threads, which would get the signals otherwise.
     pub(crate) fn watch() -> Result<Unfinished, Stop> {
-        let failed = |why| Stop::Trouble(format!("cannot take over the signals: {why}"));
-        let signals = lisafs_gofer::heeded([Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM])
-            .map_err(failed)?;
-        signals.thread_block().map_err(failed)?;
+        let signals = hold_back()?;
         let unfinished = Unfinished {
             slot: Arc::default(),
         };
@@ -60,7 +58,7 @@ impl Unfinished {
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || end_by_signal(signals, &slot))
-            .map_err(|why| Stop::Trouble(format!("cannot take over the signals: {why}")))?;
+            .map_err(no_signals)?;
         Ok(unfinished)
     }
 

@@ -1,7 +1,7 @@
 //! What is left when something ends too early.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
@@ -28,12 +28,15 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 /// The tool with the signals as a shell in the foreground leaves them, or ignored: env(1) sets either.
+fn with_signals(signals: &str, command: &Command) -> Command {
+    let mut env = Command::new("env");
+    env.arg(format!("--{signals}-signal=HUP,INT,TERM"));
+    env.arg(command.get_program()).args(command.get_args());
+    env
+}
+
 fn put(at: &Fixture, signals: &str) -> Command {
-    let command = at.command(&["put", "-", "target"]);
-    let mut put = Command::new("env");
-    put.arg(format!("--{signals}-signal=HUP,INT,TERM"));
-    put.arg(command.get_program()).args(command.get_args());
-    put
+    with_signals(signals, &at.command(&["put", "-", "target"]))
 }
 
 #[test]
@@ -62,6 +65,28 @@ fn signals_that_are_ignored_interrupt_nothing() {
     drop(put.stdin.take());
     assert!(put.wait().unwrap().success());
     assert_eq!(fs::metadata(at.served("target")).unwrap().len(), 100_000);
+}
+
+/// The case that is running is asked to its end, and removes what it has made.
+#[test]
+fn an_interrupted_conform_leaves_nothing_and_says_what_it_knows() {
+    for sent in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let at = Fixture::new();
+        let mut conform = with_signals("default", &at.command(&["--json", "conform"]));
+        let conform = conform.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut conform = conform.spawn().unwrap();
+        let mut lines = BufReader::new(conform.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        assert!(first.contains("\"case\""), "{first}");
+        signal(&conform, sent);
+        let last = lines.last().unwrap().unwrap();
+        assert!(last.contains("\"areas\""), "{last}");
+        let done = conform.wait_with_output().unwrap();
+        assert_eq!(done.status.signal(), Some(sent as i32));
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(said.contains("interrupted: "), "{said}");
+        assert_eq!(fs::read_dir(at.root()).unwrap().count(), 0, "{sent}");
+    }
 }
 
 #[test]
