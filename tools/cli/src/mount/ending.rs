@@ -9,9 +9,10 @@ use std::thread;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 
 use crate::failure::Stop;
+use crate::signals::hold_back;
 
 /// What has happened.
 #[derive(Debug)]
@@ -38,12 +39,7 @@ impl Signals {
     /// # Errors
     /// That of sigprocmask(2).
     pub(crate) fn block() -> Result<Signals, Stop> {
-        let set: SigSet = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]
-            .into_iter()
-            .collect();
-        set.thread_block()
-            .map_err(|why| Stop::Trouble(format!("cannot take over the signals: {why}")))?;
-        Ok(Signals { set })
+        Ok(Signals { set: hold_back()? })
     }
 
     /// Reports each signal.

@@ -87,8 +87,11 @@ impl Fixture {
     }
 }
 
+/// The tool with the signals as a shell in the foreground leaves them.
 fn lisafs() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lisafs"));
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP,INT,TERM");
+    command.arg(env!("CARGO_BIN_EXE_lisafs"));
     command.stdin(Stdio::null());
     command
 }
