@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, ValueHint};
 use clap_complete::Shell;
+use lisafs::Errno;
 
 use crate::args::Args;
 use crate::console::Console;
@@ -65,6 +66,6 @@ impl Man {
             clap_mangen::generate_to(Args::command(), dir)?;
             clap_mangen::generate_to(lisafs_gofer::command(), dir)
         });
-        written.map_err(|why| Stop::Trouble(format!("{}: {why}", dir.display())))
+        written.map_err(|why| Stop::Trouble(format!("{}: {}", dir.display(), Errno::from(&why))))
     }
 }
