@@ -29,6 +29,24 @@ impl Sample {
         sample
     }
 
+    /// Whether anything was counted that is not in `later`: another process has begun to count in
+    /// between.
+    pub(super) fn is_ahead_of(&self, later: &Sample) -> bool {
+        let less = |before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>| {
+            let mut counts = before.iter();
+            counts.any(|(name, count)| after.get(name).is_none_or(|now| now < count))
+        };
+        // What clients hold comes and goes.
+        let bytes = |sample: &Sample| {
+            let mut bytes = sample.plain.clone();
+            bytes.retain(|name, _| name.ends_with("_total"));
+            bytes
+        };
+        less(&self.requests, &later.requests)
+            || less(&self.errors, &later.errors)
+            || less(&bytes(self), &bytes(later))
+    }
+
     fn add(&mut self, name: &str, labels: &BTreeMap<&str, &str>, value: f64) {
         let label = |key| labels.get(key).copied().unwrap_or_default();
         let mut add = |to: fn(&mut Sample) -> &mut BTreeMap<String, f64>, key: &str| {

@@ -25,6 +25,10 @@ pub(super) fn scrape(path: &Path) -> Result<String, Stop> {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ": no gofer answers there, start one with `lisafs-gofer serve --metrics`"
             }
+            // A gofer that is asked in another language hangs up.
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                ": is this the socket of --metrics?"
+            }
             _ => "",
         };
         let why = Errno::from(&why);

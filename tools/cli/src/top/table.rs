@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::sample::{Sample, quantile};
 use crate::json::Object;
+use crate::text::escaped;
 
 /// What a gofer did between two moments.
 #[derive(Debug)]
@@ -39,10 +40,7 @@ const HELD: [&str; 5] = ["connections", "channels", "ids", "objects", "descripto
 impl Table {
     /// What happened in `elapsed` seconds. A gofer that was started anew in between has begun at 0.
     pub(super) fn new(before: &Sample, after: &Sample, elapsed: f64) -> Table {
-        let anew = before
-            .requests
-            .iter()
-            .any(|(message, count)| after.requests.get(message).is_none_or(|now| now < count));
+        let anew = before.is_ahead_of(after);
         let nothing = Sample::default();
         let before = if anew { &nothing } else { before };
         let rates = |before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>| {
@@ -115,7 +113,8 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total: f64 = self.rows.iter().map(|row| row.rate).sum();
+        // The sum of nothing is -0.
+        let total = self.rows.iter().fold(0.0, |total, row| total + row.rate);
         write!(f, "{total:.0} requests/s")?;
         listed(f, " over ", &self.transports)?;
         writeln!(
@@ -150,6 +149,7 @@ impl fmt::Display for Table {
         for row in &self.rows {
             let (p50, p99) = (Took(row.p50).to_string(), Took(row.p99).to_string());
             let Row { message, rate, .. } = row;
+            let message = escaped(message.as_ref()).to_string();
             writeln!(f, "{message:<16} {rate:>10.0} {p50:>10} {p99:>10}")?;
         }
         Ok(())
@@ -158,7 +158,9 @@ impl fmt::Display for Table {
 
 /// `channel 10, socket 2`.
 fn listed(f: &mut fmt::Formatter<'_>, head: &str, rates: &[(String, f64)]) -> fmt::Result {
-    let rates = rates.iter().map(|(key, rate)| format!("{key} {rate:.0}"));
+    let rates = rates
+        .iter()
+        .map(|(key, rate)| format!("{} {rate:.0}", escaped(key.as_ref())));
     let rates: Vec<String> = rates.collect();
     if !rates.is_empty() {
         write!(f, "{head}{}", rates.join(", "))?;
@@ -222,9 +224,31 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_shown_as_nothing() {
+        let table = Table::new(&sample(5, 0), &sample(5, 0), 1.0).to_string();
+        assert!(table.starts_with("0 requests/s; 0 B/s read"), "{table}");
+    }
+
+    #[test]
+    fn a_terminal_is_told_nothing_by_whoever_answers() {
+        let answer = Sample::parse(
+            "lisafs_requests_total{message=\"\x1b[2J\",transport=\"\u{9b}A\"} 1\n\
+             lisafs_errors_total{errno=\"\x07\"} 1\n",
+        );
+        let table = Table::new(&Sample::default(), &answer, 1.0).to_string();
+        let obeyed = |character: char| character.is_control() && character != '\n';
+        assert!(!table.contains(obeyed), "{table:?}");
+        assert!(table.contains("\\x1b[2J"), "{table}");
+    }
+
+    #[test]
     fn a_gofer_that_was_started_anew_has_begun_at_nothing() {
         let table = Table::new(&sample(300, 7), &sample(50, 1), 1.0);
         assert_eq!(table.rows[0].rate, 50.0);
         assert_eq!(table.errors, [("ENOENT".to_owned(), 1.0)]);
+        // It has been asked as often by now, but it has read less.
+        let was = Sample::parse("lisafs_read_bytes_total 700\n");
+        let table = Table::new(&was, &Sample::parse("lisafs_read_bytes_total 30\n"), 1.0);
+        assert_eq!(table.read, 30.0);
     }
 }
