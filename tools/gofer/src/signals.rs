@@ -78,7 +78,8 @@ impl Signals {
             .collect();
         loop {
             match poll(&mut fds, timeout) {
-                Err(Errno::EINTR) => {}
+                // Nothing has happened to either.
+                Err(Errno::EINTR) => continue,
                 Err(why) => return Err(why),
                 Ok(0) => return Ok(Event::Timeout),
                 Ok(_) => {}
