@@ -21,7 +21,7 @@ use crate::sys;
 #[non_exhaustive]
 pub enum Unfit {
     /// It is not open.
-    #[error("there is no such descriptor: start this process with a connected socket open there")]
+    #[error("there is no such descriptor: start this process with a socket open there")]
     NotOpen,
     /// It is something else.
     #[error("this is not a Unix stream socket")]

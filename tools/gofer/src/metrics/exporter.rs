@@ -72,7 +72,6 @@ fn answer_all(
     exposition: &Exposition,
 ) -> nix::Result<()> {
     let stop = || PollFd::new(stopped.as_fd(), PollFlags::POLLIN);
-    let is_stopped = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any) == Some(true);
     loop {
         let mut fds = [stop(), PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::NONE) {
@@ -85,7 +84,8 @@ fn answer_all(
         match listener.accept() {
             Ok(None) => {}
             Ok(Some(scraper)) => {
-                if let Err(why) = answer(&scraper, exposition) {
+                let scraper = Scraper::new(scraper, stopped);
+                if let Err(why) = scraper.and_then(|scraper| answer(&scraper, exposition)) {
                     debug!(%why, "somebody who asked for metrics got none");
                 }
             }
@@ -101,10 +101,71 @@ fn answer_all(
     }
 }
 
+/// Whether the first descriptor that was waited for is what stops the thread, and has been closed.
+fn is_stopped(first: Option<&PollFd<'_>>) -> bool {
+    first.and_then(PollFd::any) == Some(true)
+}
+
+/// Somebody who asks, as long as there is time and the thread is to go on.
+struct Scraper<'s> {
+    stream: UnixStream,
+    stopped: &'s UnixStream,
+    deadline: Instant,
+}
+
+impl<'s> Scraper<'s> {
+    fn new(stream: UnixStream, stopped: &'s UnixStream) -> io::Result<Scraper<'s>> {
+        stream.set_nonblocking(true)?;
+        Ok(Scraper {
+            stream,
+            stopped,
+            deadline: Instant::now() + DEADLINE,
+        })
+    }
+
+    /// Does what a system call does that would have to wait for `event`.
+    fn when(
+        &self,
+        event: PollFlags,
+        mut attempt: impl FnMut(&UnixStream) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            match attempt(&self.stream) {
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => self.wait(event)?,
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn wait(&self, event: PollFlags) -> io::Result<()> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // One more, as what is less than a millisecond would be none.
+        let left = left + Duration::from_millis(1);
+        let mut fds = [
+            PollFd::new(self.stopped.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.stream.as_fd(), event),
+        ];
+        match poll(
+            &mut fds,
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+        ) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(why) => return Err(why.into()),
+        }
+        if is_stopped(fds.first()) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+}
+
 /// Answers one question.
-fn answer(scraper: &UnixStream, exposition: &Exposition) -> io::Result<()> {
-    let deadline = Instant::now() + DEADLINE;
-    let question = read_question(scraper, deadline)?;
+fn answer(scraper: &Scraper<'_>, exposition: &Exposition) -> io::Result<()> {
+    let question = read_question(scraper)?;
     let (status, content_type, text) = match judge(&question) {
         Ok(()) => match exposition.text() {
             Ok(text) => ("200 OK", CONTENT_TYPE, text),
@@ -122,13 +183,9 @@ fn answer(scraper: &UnixStream, exposition: &Exposition) -> io::Result<()> {
     }
     let mut rest = reply.as_bytes();
     while !rest.is_empty() {
-        scraper.set_write_timeout(Some(left(deadline)?))?;
-        let mut to = scraper;
-        match to.write(rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-            Err(why) => return Err(why),
+        match scraper.when(PollFlags::POLLOUT, |mut to| to.write(rest))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => rest = rest.get(written..).unwrap_or_default(),
         }
     }
     Ok(())
@@ -139,17 +196,13 @@ fn refusal(status: &'static str) -> (&'static str, &'static str, String) {
 }
 
 /// Reads the head of a question. What follows is not looked at.
-fn read_question(scraper: &UnixStream, deadline: Instant) -> io::Result<Vec<u8>> {
+fn read_question(scraper: &Scraper<'_>) -> io::Result<Vec<u8>> {
     let mut question = Vec::new();
     let mut piece = [0; 1024];
     while !is_complete(&question) && question.len() < QUESTION {
-        scraper.set_read_timeout(Some(left(deadline)?))?;
-        let mut from = scraper;
-        match from.read(&mut piece) {
-            Ok(0) => break,
-            Ok(count) => question.extend_from_slice(piece.get(..count).unwrap_or_default()),
-            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-            Err(why) => return Err(why),
+        match scraper.when(PollFlags::POLLIN, |mut from| from.read(&mut piece))? {
+            0 => break,
+            count => question.extend_from_slice(piece.get(..count).unwrap_or_default()),
         }
     }
     Ok(question)
@@ -184,17 +237,30 @@ fn judge(question: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// How much time is left.
-fn left(deadline: Instant) -> io::Result<Duration> {
-    match deadline.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-        left => Ok(left),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::judge;
+    use super::*;
+
+    #[test]
+    fn who_says_nothing_does_not_keep_the_thread_from_its_end() {
+        let (_silent, stream) = UnixStream::pair().unwrap();
+        let (stop, stopped) = UnixStream::pair().unwrap();
+        drop(stop);
+        let scraper = Scraper::new(stream, &stopped).unwrap();
+        let why = read_question(&scraper).unwrap_err();
+        assert_eq!(why.kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[test]
+    fn who_says_nothing_has_his_time() {
+        let (_silent, stream) = UnixStream::pair().unwrap();
+        let (_stop, stopped) = UnixStream::pair().unwrap();
+        let mut scraper = Scraper::new(stream, &stopped).unwrap();
+        scraper.deadline = Instant::now() + Duration::from_millis(5);
+        let why = read_question(&scraper).unwrap_err();
+        assert_eq!(why.kind(), io::ErrorKind::TimedOut);
+        assert!(Instant::now() >= scraper.deadline);
+    }
 
     #[test]
     fn only_the_metrics_can_be_asked_for() {
