@@ -81,7 +81,7 @@ impl Tree {
             Io::Server => open.without_donation(),
             Io::Passthrough | Io::Donated => open,
         };
-        let file = self.inodes.file(number)?;
+        let file = self.with_room(|| self.inodes.file(number))?;
         let donated = open.donated_fd().filter(|_| self.passes_through());
         let backing = self.backings.open(number, flags, donated, register)?;
         let mut how = FopenFlags::empty();

@@ -72,11 +72,12 @@ impl Filesystem for Tree {
             atime,
             mtime,
         };
-        self.attributes(self.change(ino.0, handle, changes), reply);
+        let change = || self.change(ino.0, handle, changes);
+        self.attributes(self.with_room(change), reply);
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.read_link(ino.0) {
+        match self.with_room(|| self.read_link(ino.0)) {
             Ok(target) => reply.data(&target),
             Err(why) => reply.error(why.errno()),
         }
@@ -112,12 +113,14 @@ impl Filesystem for Tree {
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(Tree::unlink(self, (parent.0, name), 0), reply);
+        let unlink = || Tree::unlink(self, (parent.0, name), 0);
+        empty(self.with_room(unlink), reply);
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let flags = libc::AT_REMOVEDIR;
-        empty(Tree::unlink(self, (parent.0, name), flags), reply);
+        let unlink = || Tree::unlink(self, (parent.0, name), flags);
+        empty(self.with_room(unlink), reply);
     }
 
     fn symlink(
@@ -143,7 +146,8 @@ impl Filesystem for Tree {
         reply: ReplyEmpty,
     ) {
         let (from, to) = ((parent.0, name), (new_parent.0, new_name));
-        empty(Tree::rename(self, from, to, flags.bits()), reply);
+        let rename = || Tree::rename(self, from, to, flags.bits());
+        empty(self.with_room(rename), reply);
     }
 
     fn link(&self, _: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -288,7 +292,7 @@ impl Filesystem for Tree {
     }
 
     fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        match self.stat_fs(ino.0) {
+        match self.with_room(|| self.stat_fs(ino.0)) {
             Ok(found) => {
                 let block = u32::try_from(found.block_size).unwrap_or(4096);
                 let longest = u32::try_from(found.name_length).unwrap_or(255);
@@ -317,22 +321,25 @@ impl Filesystem for Tree {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        empty(self.set_xattr(ino.0, name, value, flags), reply);
+        let set = || self.set_xattr(ino.0, name, value, flags);
+        empty(self.with_room(set), reply);
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         if !self.supports(Mid::FGET_XATTR) {
             return reply.error(Errno::ENOSYS);
         }
-        xattr(self.get_xattr(ino.0, name), size, reply);
+        let get = || self.get_xattr(ino.0, name);
+        xattr(self.with_room(get), size, reply);
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        xattr(self.list_xattr(ino.0), size, reply);
+        xattr(self.with_room(|| self.list_xattr(ino.0)), size, reply);
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(self.remove_xattr(ino.0, name), reply);
+        let remove = || self.remove_xattr(ino.0, name);
+        empty(self.with_room(remove), reply);
     }
 
     fn create(

@@ -36,7 +36,7 @@ pub(super) struct Tree {
 }
 
 /// What to change of a file.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Changes {
     pub(super) mode: Option<u32>,
     pub(super) uid: Option<u32>,
