@@ -129,12 +129,12 @@ fn observe(
 }
 
 fn observed_differences_are_listed(release: &Release) -> Result<(), String> {
-    let dir = scratch(Path::new("/var/tmp"))?;
+    let dir = scratch(Path::new("/dev/shm"))?;
     let (server, stream) = our_server(dir.path(), false)?;
     let ours = observe(release, stream, dir.path())?;
     server.wait();
 
-    let dir = scratch(Path::new("/var/tmp"))?;
+    let dir = scratch(Path::new("/dev/shm"))?;
     let (stream, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
     let command = release.server_command(dir.path(), &POLICY)?;
     let mut gofer = Command::new(&command[0])
