@@ -50,7 +50,11 @@ pub(crate) fn trials(release: &'static Release) -> impl Iterator<Item = Trial> {
                 differs.map_err(TestCaseError::fail)
             });
             outcome.map_err(|error| match error {
-                TestError::Fail(why, steps) => format!("{why}\nafter these steps: {steps:#?}"),
+                TestError::Fail(why, steps) => {
+                    // What depends on the steps alone is so each time.
+                    let again = compare(release, &known, via, &steps);
+                    format!("{why}\nwhen tried again: {again:?}\nafter these steps: {steps:#?}")
+                }
                 TestError::Abort(why) => why.to_string(),
             })?;
             if cases < CASES {

@@ -86,6 +86,7 @@ impl Player {
             Error::Remote(errno) => format!("{errno:?}"),
             // A reply that says so of the one attribute that was to be set.
             Error::Local(errno) => format!("{errno:?} in part"),
+            other if self.session.timed_out() => format!("no answer in time: {other:?}"),
             other => format!("no answer: {other:?}"),
         })
     }

@@ -13,7 +13,7 @@ use flipcall::Closer;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// How often the thread looks within that time.
-const LOOKS: u32 = 4;
+const LOOKS: u32 = 40;
 
 /// A thread that watches the calls of one connection, and ends with it.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ struct Watched {
     stream: UnixStream,
     limit: Duration,
     /// How often the thread has looked. Time is counted in looks, so that a process that is stopped for
-    /// a while takes nobody's call for one that hangs.
+    /// a while, or now and again, takes nobody's call for one that hangs.
     looks: AtomicU64,
     calls: Arc<AtomicU64>,
     state: Mutex<State>,
