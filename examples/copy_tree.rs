@@ -99,7 +99,9 @@ fn local_time(time: Timestamp) -> SystemTime {
     } else {
         UNIX_EPOCH.checked_add(seconds)
     };
-    whole.unwrap_or(UNIX_EPOCH) + Duration::from_nanos(time.nsec.into())
+    whole
+        .and_then(|whole| whole.checked_add(Duration::from_nanos(time.nsec.into())))
+        .unwrap_or(UNIX_EPOCH)
 }
 
 /// Copies the local directory `from` to `to` on the server.
