@@ -25,6 +25,15 @@ pub(super) const ROOT: u64 = 1;
 /// Where the numbers begin of files whose own is taken or of another device.
 const FOREIGN: u64 = 1 << 63;
 
+/// Where the numbers begin of files that are listed and cannot be had. The others never come here.
+const OUT_OF_REACH: u64 = 3 << 62;
+
+/// The number for a file that is listed with a number of the server's, and cannot be had. The kernel may
+/// ask for it, and give it back; it is not known here.
+pub(super) fn out_of_reach(listed: u64) -> u64 {
+    listed | OUT_OF_REACH
+}
+
 /// All files that the kernel knows.
 #[derive(Debug)]
 pub(super) struct Inodes {

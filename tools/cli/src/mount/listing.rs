@@ -2,14 +2,16 @@
 
 use std::ffi::OsStr;
 use std::mem;
+use std::time::Duration;
 
-use fuser::{FileAttr, FileHandle, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
+use fuser::{FileAttr, FileHandle, Generation, ReplyDirectory, ReplyDirectoryPlus};
 use lisafs::Errno;
 use lisafs::client::{DirEntry, OpenFile, ReadDir};
 use lisafs::wire::FileType;
 use parking_lot::Mutex;
 
 use super::attributes::bare;
+use super::inodes::out_of_reach;
 use super::refusal::Refusal;
 use super::tree::Tree;
 
@@ -123,11 +125,13 @@ impl Page for ReplyDirectoryPlus {
             }
             // Removed since it was listed.
             Err(why) if why.is(Errno::ENOENT) => Ok(true),
-            // The server shows the name and not the file. So does this.
+            // The server shows the name and not the file. So does this. The kernel would take 0 for a
+            // file without attributes, but programs take it for no entry.
             Err(_) => {
-                let attributes = bare(0, item.file_type);
-                let none = Generation(0);
-                let full = self.add(INodeNo(0), item.next, item.name, &time, &attributes, none);
+                let attributes = bare(out_of_reach(item.shown), item.file_type);
+                let (none, now) = (Generation(0), Duration::ZERO);
+                let ino = attributes.ino;
+                let full = self.add(ino, item.next, item.name, &now, &attributes, none);
                 Ok(!full)
             }
         }

@@ -59,6 +59,7 @@ fn main() {
     let others = cases! { fn();
         special::files_without_a_name_are_not_supported
         special::special_files_are_those_of_this_machine
+        special::what_is_out_of_reach_is_listed
         special::the_space_is_that_of_the_server
         special::nothing_changes_on_a_read_only_mount
         special::what_others_change_shows

@@ -7,9 +7,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 
 use nix::errno::Errno;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::sys::statvfs::statvfs;
-use nix::unistd::mkfifo;
+use nix::unistd::{geteuid, mkfifo};
 
 use crate::fixture::{Fixture, eventually};
 
@@ -68,6 +68,39 @@ pub(crate) fn special_files_are_those_of_this_machine() {
     assert_eq!(said, "hello");
     drop(listener);
     fs::remove_file(path("socket")).unwrap();
+    mounted.end();
+}
+
+/// A block device is out of reach of every server; for one without privileges, so is what lies in a
+/// directory that may only be read.
+pub(crate) fn what_is_out_of_reach_is_listed() {
+    let at = Fixture::new();
+    let dir = at.path("served").join("dir");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("file"), "").unwrap();
+    let mut there = vec!["file"];
+    if geteuid().is_root() {
+        mknod(&dir.join("disk"), SFlag::S_IFBLK, Mode::S_IRWXU, 0).unwrap();
+        there.insert(0, "disk");
+    }
+    fs::set_permissions(&dir, Permissions::from_mode(0o400)).unwrap();
+    let mounted = at.mount(&[]);
+    let list = || {
+        let entries = fs::read_dir(mounted.path.join("dir")).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(list(), there);
+    if geteuid().is_root() {
+        let disk = mounted.path.join("dir/disk");
+        assert_eq!(errno(disk.symlink_metadata()), Some(Errno::EPERM));
+        fs::remove_file(dir.join("disk")).unwrap();
+        fs::write(dir.join("disk"), "").unwrap();
+        assert!(disk.symlink_metadata().unwrap().is_file());
+        assert_eq!(list(), there);
+    }
+    fs::set_permissions(&dir, Permissions::from_mode(0o700)).unwrap();
     mounted.end();
 }
 
