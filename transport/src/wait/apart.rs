@@ -9,13 +9,14 @@
 //! A spin that was in vain is the sign, the flag of the client is the proof: it says on which CPU the
 //! client sleeps. If that is this one, the thread goes to another before it wakes the client. A client
 //! may lie, and have the thread moved: not more often than once in a [`CALM`], which is longer each
-//! time that the move did not last.
+//! time that the client was seldom found awake after a move.
 
 use super::thread::Thread;
 
 /// Between two moves, in nanoseconds: at first, and at most.
 const CALM: (u64, u64) = (1_000_000, 1_000_000_000);
-/// So many hand-overs a move has to last to have been worth it.
+/// So often a move has to spare the client a wake to have been worth it. One that never spins is better
+/// off where it is.
 const WORTH: u32 = 256;
 
 /// Where the thread of one endpoint is not to be.
@@ -27,8 +28,9 @@ pub(super) struct Apart<T> {
     /// When the thread was moved last, and how long that has to do.
     moved: Option<u64>,
     calm: u64,
-    /// How many hand-overs the last move has lasted; None once it has been judged.
-    lasted: Option<u32>,
+    /// How many hand-overs have found the client awake since the last move; None once it has been
+    /// judged.
+    awake: Option<u32>,
 }
 
 impl<T: Thread> Apart<T> {
@@ -39,7 +41,7 @@ impl<T: Thread> Apart<T> {
             doubt: false,
             moved: None,
             calm: CALM.0,
-            lasted: None,
+            awake: None,
         }
     }
 
@@ -51,17 +53,19 @@ impl<T: Thread> Apart<T> {
     /// The client is about to get control, and says that it sleeps on the CPU `client`, or that it
     /// does not sleep. Returns whether the thread was moved.
     pub(super) fn giving(&mut self, client: Option<usize>, now: impl FnOnce() -> u64) -> bool {
-        self.lasted = self.lasted.map(|lasted| lasted.saturating_add(1));
+        let Some(client) = client else {
+            self.awake = self.awake.map(|awake| awake.saturating_add(1));
+            return false;
+        };
         if !self.doubt {
             return false;
         }
-        let Some(client) = client else { return false };
         self.doubt = false;
         if self.thread.cpu() != Some(client) {
             return false;
         }
-        match self.lasted.take() {
-            Some(lasted) if lasted < WORTH => self.calm = self.calm.saturating_mul(2).min(CALM.1),
+        match self.awake.take() {
+            Some(awake) if awake < WORTH => self.calm = self.calm.saturating_mul(2).min(CALM.1),
             Some(_) => self.calm = CALM.0,
             None => {}
         }
@@ -70,7 +74,7 @@ impl<T: Thread> Apart<T> {
         if self.moved.is_some_and(resting) {
             return false;
         }
-        (self.moved, self.lasted) = (Some(now), Some(0));
+        (self.moved, self.awake) = (Some(now), Some(0));
         self.thread.leave(client)
     }
 }
@@ -145,6 +149,18 @@ mod tests {
         }
         // A minute: ten while the pause doubles up to a second, then one each second.
         assert!((60..=70).contains(&moves), "{moves}");
+    }
+
+    #[test]
+    fn clients_that_always_sleep_are_left_alone() {
+        let mut life = Life::new();
+        assert!(life.meet());
+        for _ in 0..10 * WORTH {
+            let now = life.now;
+            assert!(!life.apart.giving(Some(1), || now));
+        }
+        life.now += CALM.0;
+        assert!(!life.meet());
     }
 
     #[test]

@@ -25,9 +25,10 @@ pub(super) trait Thread {
 /// The thread that calls, for sched_setaffinity(2).
 const THIS: Pid = Pid::from_raw(0);
 
-fn set_of(cpus: &[usize]) -> Option<CpuSet> {
+fn set_of(cpus: impl IntoIterator<Item = usize>) -> Option<CpuSet> {
     let mut set = CpuSet::new();
-    cpus.iter().all(|cpu| set.set(*cpu).is_ok()).then_some(set)
+    let fit = cpus.into_iter().all(|cpu| set.set(cpu).is_ok());
+    fit.then_some(set)
 }
 
 /// Has this thread run on the CPUs of `usable` again, all that it could run on before.
@@ -36,8 +37,7 @@ fn set_of(cpus: &[usize]) -> Option<CpuSet> {
 /// gets, also when the cpuset has been given more. So it asks for all that there are, and only if that
 /// is too much, since somebody has bound it to less than its cpuset, for those.
 fn restore(usable: &CpuSet) -> bool {
-    let all: Vec<usize> = (0..CpuSet::count()).collect();
-    let all = set_of(&all).is_some_and(|all| sched_setaffinity(THIS, &all).is_ok());
+    let all = set_of(0..CpuSet::count()).is_some_and(|all| sched_setaffinity(THIS, &all).is_ok());
     (all && sched_getaffinity(THIS) == Ok(*usable)) || sched_setaffinity(THIS, usable).is_ok()
 }
 
@@ -60,11 +60,11 @@ impl Thread for ThisThread {
     }
 
     fn bind(&self, cpus: &[usize]) -> bool {
-        set_of(cpus).is_some_and(|set| sched_setaffinity(THIS, &set).is_ok())
+        set_of(cpus.iter().copied()).is_some_and(|set| sched_setaffinity(THIS, &set).is_ok())
     }
 
     fn release(&self, cpus: &[usize]) -> bool {
-        set_of(cpus).is_some_and(|set| restore(&set))
+        set_of(cpus.iter().copied()).is_some_and(|set| restore(&set))
     }
 
     fn leave(&self, cpu: usize) -> bool {
