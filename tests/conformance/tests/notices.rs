@@ -100,7 +100,16 @@ fn failures_are_complained_of_unless_they_are_listed() {
     assert_eq!(complaints.len(), failed(&report));
     assert!(complaints[0].starts_with("matrix.WalkStat.ok over the socket: "));
 
-    let known = ["ok", "deleted", "read_only", "wrong_kind", "unknown_id"]
+    let states = [
+        "ok",
+        "deleted",
+        "read_only",
+        "wrong_kind",
+        "unknown_id",
+        "closed_id",
+        "bound_socket",
+    ];
+    let known = states
         .map(|state| format!("matrix.WalkStat.{state}\tit has none"))
         .join("\n");
     let known: Differences = known.parse().unwrap();
