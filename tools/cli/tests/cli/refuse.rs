@@ -47,7 +47,6 @@ fn bad_command_lines_are_refused_with_the_reason() {
         (&["--serve", "/", "mknod", "x", "q"], "possible values"),
         (&["--serve", "/", "xattr", "frobnicate"], "frobnicate"),
         (&["--serve", "/missing", "conform"], "No such file"),
-        (&["--serve", "/", "conform", "no such case"], "no such case"),
         (&["completions", "tcl"], "possible values"),
     ] {
         let done = done(lisafs().args(arguments));

@@ -86,8 +86,8 @@ fn any_message_can_be_sent_and_its_reply_shown() {
          RenameAt2 old_dir=@fd new_dir=@root old_name=hard new_name=back flags=1 , \
          UnlinkAt dir_fd=@root name=back , \
          BindAt dir_fd=@root name=socket sock_type=1 mode=0o777 , Listen fd=@bound backlog=4 , \
-         Connect fd=@fd sock_type=1 , Accept fd=@bound , \
-         ConnectWithCreds fd=@fd sock_type=1 uid={uid} gid={gid} , Close fds=@open"
+         Connect fd=@fd sock_type=1 , Accept fd=@bound , Close fds=@open , \
+         ConnectWithCreds fd=@fd sock_type=1 uid={uid} gid={gid}"
     );
     let host = || HostOptions {
         host_uds: HostUds::All,
