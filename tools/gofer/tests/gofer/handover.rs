@@ -1,6 +1,7 @@
 //! Sockets that are passed on, and the change from one gofer to the next.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -51,7 +52,16 @@ impl Unit {
     fn is_open_in(&self, process: &Child) -> bool {
         let inode = nix::sys::stat::fstat(&self.socket).unwrap().st_ino;
         let wanted = PathBuf::from(format!("socket:[{inode}]"));
-        let open = fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap();
+        let proc = PathBuf::from(format!("/proc/{}", process.id()));
+        let open = match fs::read_dir(proc.join("fd")) {
+            // What has ended is root's.
+            Err(why) if why.kind() == ErrorKind::PermissionDenied => {
+                let stat = fs::read_to_string(proc.join("stat")).unwrap();
+                assert!(stat.contains(") Z "), "{stat}");
+                return false;
+            }
+            other => other.unwrap(),
+        };
         let mut open = open.map(|entry| fs::read_link(entry.unwrap().path()));
         open.any(|open| open.is_ok_and(|open| open == wanted))
     }
