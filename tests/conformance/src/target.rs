@@ -2,13 +2,17 @@
 
 use core::fmt;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 /// A server that serves a directory which the suite may fill.
 pub trait Target: Send + Sync {
@@ -73,6 +77,7 @@ pub struct Spawned {
     readonly: Option<Vec<OsString>>,
     host_dir: Option<PathBuf>,
     offered: Vec<Need>,
+    stderr: Option<File>,
     running: Mutex<Vec<Child>>,
 }
 
@@ -86,6 +91,7 @@ impl Spawned {
             readonly: None,
             host_dir: None,
             offered: Vec::new(),
+            stderr: None,
             running: Mutex::default(),
         }
     }
@@ -109,6 +115,32 @@ impl Spawned {
     pub fn offering(mut self, needs: &[Need]) -> Spawned {
         self.offered.extend(needs);
         self
+    }
+
+    /// Gives the servers a standard error. Otherwise nobody hears what they say.
+    #[must_use]
+    pub fn stderr(mut self, file: File) -> Spawned {
+        self.stderr = Some(file);
+        self
+    }
+
+    /// Ends all servers that are still running, and what they have started in their process groups.
+    ///
+    /// For one caller that runs one case after the other: a server that hangs does not see that its
+    /// connection is over.
+    pub fn end(&self) {
+        let mut running = self.running();
+        for mut child in running.drain(..) {
+            // It may be gone already. Its number is its own until it is waited for.
+            if let Some(group) = i32::try_from(child.id()).ok().map(Pid::from_raw) {
+                let _ = killpg(group, Signal::SIGKILL);
+            }
+            let _ = child.wait();
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Vec<Child>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -134,9 +166,12 @@ impl Target for Spawned {
             .process_group(0)
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(match &self.stderr {
+                Some(file) => Stdio::from(file.try_clone()?),
+                None => Stdio::null(),
+            })
             .spawn()?;
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running();
         running.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
         running.push(child);
         Ok(ours)
@@ -159,14 +194,6 @@ impl Target for Spawned {
 /// Ends what a server that hangs would leave behind.
 impl Drop for Spawned {
     fn drop(&mut self) {
-        let running = self
-            .running
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        for child in running {
-            // It may be gone already.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.end();
     }
 }

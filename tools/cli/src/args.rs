@@ -113,6 +113,21 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Refuses a server where `option` says which.
+    pub(crate) fn none_with(&self, option: &str) -> Result<(), Stop> {
+        let given = [
+            ("--connect", self.connect.is_some()),
+            ("--fd", self.fd.is_some()),
+            ("--serve", self.serve.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((server, _)) => Err(Stop::Trouble(format!(
+                "{server} and {option} name a server each: use one of the two"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Takes the socket of `--fd` over.
     pub(crate) fn inherited(&self) -> Result<Option<UnixStream>, Stop> {
         self.fd

@@ -12,7 +12,7 @@
 //! | `manual` | completions and man pages |
 //! | `copy_tree`, `pump`, `partial`, `local`, `progress`, `survey`, `spot`, `policy` | what get and put are made of |
 //! | `signals` | what ends a program, held back |
-//! | `console`, `text`, `json`, `mode`, `time`, `failure` | how things are said |
+//! | `console`, `text`, `words`, `json`, `mode`, `time`, `failure` | how things are said |
 #![forbid(unsafe_code)]
 
 mod args;
@@ -53,6 +53,7 @@ mod top;
 mod touch;
 mod tree;
 mod verb;
+mod words;
 mod xattr;
 
 use std::io::{self, Write};
@@ -111,6 +112,10 @@ fn run(args: &Args, console: &mut Console) -> Result<(), Stop> {
         Command::Top(verb) => return verb.run(console),
         Command::Completions(verb) => return verb.run(console),
         Command::Man(verb) => return verb.run(console),
+        Command::Conform(verb) if verb.starts_servers() => {
+            args.target.none_with("--start")?;
+            return verb.run(None, console);
+        }
         Command::Verb(_) | Command::Shell(_) | Command::Mount(_) | Command::Conform(_) => {}
     }
     // Recursion keeps a descriptor open on each level. Less is enough for most.
@@ -132,7 +137,7 @@ fn run(args: &Args, console: &mut Console) -> Result<(), Stop> {
         (Command::Verb(verb), _) => verb.run(&session, console, unfinished.as_ref()),
         (Command::Shell(shell), _) => shell.run(&session, console, unfinished.as_ref()),
         (Command::Mount(verb), Some(signals)) => verb.run(&session, console, signals),
-        (Command::Conform(verb), _) => verb.run(&session, console),
+        (Command::Conform(verb), _) => verb.run(Some(&session), console),
         (Command::Mount(_) | Command::Top(_) | Command::Completions(_) | Command::Man(_), _) => {
             Ok(())
         }

@@ -16,8 +16,8 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Result};
 
 use super::line::Line;
-use super::words::{begun, quoted};
 use crate::session::Session;
+use crate::words::{begun, quoted};
 
 /// Completes lines for an editor.
 pub(super) struct Helper<'s> {

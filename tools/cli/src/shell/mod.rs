@@ -3,7 +3,6 @@
 mod complete;
 mod line;
 mod prompt;
-mod words;
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -20,6 +19,7 @@ use crate::failure::Stop;
 use crate::json::Object;
 use crate::partial::Unfinished;
 use crate::session::Session;
+use crate::words;
 
 /// Run one command after the other
 ///

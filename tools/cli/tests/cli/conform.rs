@@ -10,7 +10,7 @@ use lisafs::server::{ConnectionOpts, Server};
 use lisafs::wire::Mid;
 use serde_json::json;
 
-use crate::fixture::{Done, Fixture, done, lisafs, objects};
+use crate::fixture::{Done, Fixture, done, eventually, lisafs, objects};
 
 /// A server that listens for as long as this process runs, and answers `missing` with EOPNOTSUPP.
 fn listen(at: &Fixture, name: &str, missing: Option<Mid>, readonly: bool) -> PathBuf {
@@ -145,6 +145,114 @@ fn what_fails_is_said_unless_it_is_known() {
     let broken = ask_knowing("no tab\n");
     assert_eq!(broken.code, Some(2));
     assert!(broken.err.contains("line 1: no tab"), "{}", broken.err);
+}
+
+/// The command line that starts a gofer of this program for each connection.
+fn started(at: &Fixture, more: &str) -> Vec<String> {
+    let command = |options: &str| {
+        let program = env!("CARGO_BIN_EXE_lisafs");
+        format!(
+            "'{program}' internal-gofer serve --sandbox off --fd={{fd}} {options} {more} -- {{dir}}"
+        )
+    };
+    let root = at.root().display().to_string();
+    let words = ["conform", "--host-dir", &root, "--start"].map(str::to_owned);
+    let readonly = ["--start-read-only".to_owned(), command("--readonly")];
+    [&words[..], &[command("")], &readonly[..]].concat()
+}
+
+#[test]
+fn a_server_is_started_for_each_connection() {
+    let at = Fixture::new();
+    let cases = |filter: &str| {
+        let mut words = started(&at, "--host-uds all --host-fifo open");
+        words.push(filter.to_owned());
+        objects(&done(lisafs().arg("--json").args(words)).success())
+    };
+    // It sees the host's side, a second connection, and a read-only one.
+    for filter in ["stat.agrees_with_the_host", "matrix.MkdirAt."] {
+        let cases = cases(filter);
+        assert!(cases.len() > 2);
+        for case in cases.iter().filter(|case| case.get("case").is_some()) {
+            assert_eq!(case["outcome"], "passed", "{case}");
+        }
+    }
+    assert_eq!(fs::read_dir(at.root()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_started_server_that_is_listed_shows_as_known() {
+    let at = Fixture::new();
+    let known = at.path("known");
+    fs::write(&known, "matrix.MkdirAt.ok\tit makes none twice\n").unwrap();
+    let log = at.path("log");
+    let mut words = started(&at, "");
+    words.extend(["--differences", known.to_str().unwrap()].map(str::to_owned));
+    words.extend(["--server-log", log.to_str().unwrap()].map(str::to_owned));
+    words.push("matrix.MkdirAt.ok".to_owned());
+    // What is listed and passes is wrong as well.
+    let stale = done(lisafs().args(&words));
+    let text = String::from_utf8(stale.out).unwrap();
+    assert_eq!(stale.code, Some(1), "{text}");
+    assert!(text.contains("but it passes"), "{text}");
+    assert!(log.exists());
+}
+
+#[test]
+fn a_server_that_hangs_is_ended() {
+    let at = Fixture::new();
+    let pid = at.path("pid");
+    // Its shell and what that waits for hang; neither looks at the connection.
+    let script = format!("echo $$ > '{}'; sleep 1000; :", pid.display());
+    let hanging = done(lisafs().args(["conform", "--start", &format!("sh -c \"{script}\"")]));
+    assert_eq!(hanging.code, Some(2), "{}", hanging.err);
+    assert!(
+        hanging.err.starts_with("lisafs: sh: cannot be asked: "),
+        "{}",
+        hanging.err
+    );
+    let group = fs::read_to_string(pid).unwrap();
+    let group = nix::unistd::Pid::from_raw(group.trim().parse().unwrap());
+    eventually("both have ended", || {
+        nix::sys::signal::killpg(group, None).is_err()
+    });
+}
+
+#[test]
+fn what_cannot_be_started_is_said() {
+    let at = Fixture::new();
+    let root = at.root();
+    let root = root.to_str().unwrap();
+    for (words, says) in [
+        (
+            &["--start", "/no/such/server"][..],
+            "cannot start it: No such file or directory",
+        ),
+        (
+            &["--start", "server {dir}"],
+            "`{dir}` is the --host-dir, which is not given",
+        ),
+        (&["--start", "'server"], "--start: there is no second '"),
+        (&["--start", ""], "--start: no command"),
+        (&["--start", "true"], "--server-log FILE keeps what it says"),
+        (
+            &["--start", "true", "--host-dir", "/missing"],
+            "/missing: cannot serve it",
+        ),
+        (
+            &["--start", "true", "--host-dir", root, "--read-only", "x"],
+            "cannot be used with",
+        ),
+        (&["--start-read-only", "true"], "--start <COMMAND>"),
+        (&["--server-log", "log"], "--start <COMMAND>"),
+    ] {
+        let refused = done(lisafs().arg("conform").args(words));
+        assert_eq!(refused.code, Some(2), "{words:?}: {}", refused.err);
+        assert!(refused.err.contains(says), "{words:?}: {}", refused.err);
+    }
+    let both = at.run(&["conform", "--start", "true"]);
+    assert_eq!(both.code, Some(2));
+    assert!(both.err.contains("--serve and --start"), "{}", both.err);
 }
 
 #[test]

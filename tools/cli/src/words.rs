@@ -7,25 +7,25 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 /// A quote that does not end.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no second {0}")]
-pub(super) struct Unfinished(char);
+pub(crate) struct Unfinished(char);
 
 /// The words of a line that may end anywhere, and where the last one begins.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Begun {
+pub(crate) struct Begun {
     /// Those that are complete.
-    pub(super) words: Vec<OsString>,
+    pub(crate) words: Vec<OsString>,
     /// The one that the line ends in; empty behind a blank.
-    pub(super) last: OsString,
+    pub(crate) last: OsString,
     /// Where that begins.
-    pub(super) start: usize,
+    pub(crate) start: usize,
     /// Whether the line ends in a comment, where there are no words.
-    pub(super) comment: bool,
+    pub(crate) comment: bool,
     quote: Option<u8>,
     in_word: bool,
 }
 
 /// Takes a line apart.
-pub(super) fn split(line: &[u8]) -> Result<Vec<OsString>, Unfinished> {
+pub(crate) fn split(line: &[u8]) -> Result<Vec<OsString>, Unfinished> {
     let mut begun = begun(line);
     if let Some(quote) = begun.quote {
         return Err(Unfinished(quote.into()));
@@ -37,7 +37,7 @@ pub(super) fn split(line: &[u8]) -> Result<Vec<OsString>, Unfinished> {
 }
 
 /// Takes the beginning of a line apart.
-pub(super) fn begun(line: &[u8]) -> Begun {
+pub(crate) fn begun(line: &[u8]) -> Begun {
     let mut begun = Begun::default();
     let mut word = Vec::new();
     let mut rest = line;
@@ -98,7 +98,7 @@ fn escape(rest: &[u8]) -> (Option<u8>, &[u8]) {
 }
 
 /// A word as it can be typed.
-pub(super) fn quoted(word: &OsStr) -> String {
+pub(crate) fn quoted(word: &OsStr) -> String {
     let mut text = String::new();
     for chunk in word.as_bytes().utf8_chunks() {
         for character in chunk.valid().chars() {
