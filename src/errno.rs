@@ -3,6 +3,7 @@
 
 use core::fmt;
 use core::num::NonZeroU16;
+use std::io::ErrorKind;
 
 /// A Linux error number, the one error type between a system call and the wire.
 ///
@@ -99,14 +100,18 @@ impl From<Errno> for std::io::Error {
     }
 }
 
-/// The errno inside `error`; EIO when it carries none.
+/// The errno inside `error`. Without one, EINVAL for what was refused before the system was asked, such
+/// as a path with a NUL, and EIO for anything else.
 impl From<&std::io::Error> for Errno {
     fn from(error: &std::io::Error) -> Errno {
         error
             .raw_os_error()
             .and_then(|raw| u32::try_from(raw).ok())
             .and_then(Errno::new)
-            .unwrap_or(Errno::EIO)
+            .unwrap_or(match error.kind() {
+                ErrorKind::InvalidInput => Errno::EINVAL,
+                _ => Errno::EIO,
+            })
     }
 }
 
@@ -127,6 +132,14 @@ mod tests {
         assert_eq!(Errno::new(4095).map(Errno::raw), Some(4095));
         assert_eq!(Errno::new(4096), None);
         assert_eq!(Errno::new(u32::MAX), None);
+    }
+
+    #[test]
+    fn what_the_standard_library_refuses_is_invalid() {
+        let nul = std::fs::metadata("a\0b").unwrap_err();
+        assert_eq!(Errno::from(nul), Errno::EINVAL);
+        let other = std::io::Error::other("no number");
+        assert_eq!(Errno::from(other), Errno::EIO);
     }
 
     #[test]

@@ -81,13 +81,16 @@ fn local_paths_begin_elsewhere() {
     let at = populated();
     fs::create_dir(at.path("local")).unwrap();
     let local = at.path("local").canonicalize().unwrap();
-    let script = format!("lcd {}\nlpwd\nget dir/file\nlcd missing\n", local.display());
+    let script = format!(
+        "lcd {}\nlpwd\nget dir/file\nlcd missing\nlcd a\\x00b\n",
+        local.display()
+    );
     let done = run(&at, &["shell"], script);
     assert_eq!(
         String::from_utf8_lossy(&done.out),
         format!("{}\n", local.display())
     );
-    done.says_no("lisafs: missing: No such file or directory\n");
+    done.says_no("lisafs: missing: No such file or directory\nlisafs: a\\x00b: Invalid argument\n");
     assert_eq!(fs::read(local.join("file")).unwrap(), b"some data\n");
 }
 
