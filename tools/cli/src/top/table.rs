@@ -98,7 +98,7 @@ impl Table {
                 "p99_s": row.p99,
             })
         });
-        let held = self.held.iter().map(|(name, count)| (*name, json!(count)));
+        let held = self.held.iter().map(|(name, count)| (*name, whole(*count)));
         let object = Object::new()
             .set("elapsed_s", self.elapsed)
             .set("requests", rows.collect::<Vec<_>>())
@@ -154,6 +154,12 @@ impl fmt::Display for Table {
         }
         Ok(())
     }
+}
+
+/// A count as JSON: a number without a point.
+fn whole(count: f64) -> Value {
+    let count = format!("{count:.0}").parse::<u64>();
+    count.map_or(Value::Null, Value::from)
 }
 
 /// `channel 10, socket 2`.
@@ -227,6 +233,14 @@ mod tests {
     fn nothing_is_shown_as_nothing() {
         let table = Table::new(&sample(5, 0), &sample(5, 0), 1.0).to_string();
         assert!(table.starts_with("0 requests/s; 0 B/s read"), "{table}");
+    }
+
+    #[test]
+    fn counts_are_whole_numbers_for_a_program() {
+        let object = Value::from(Table::new(&sample(5, 0), &sample(5, 0), 1.0).object());
+        assert_eq!(object["ids"].to_string(), "5");
+        assert_eq!(object["descriptors"].to_string(), "0");
+        assert_eq!(object["read_bytes_per_second"].to_string(), "0.0");
     }
 
     #[test]
