@@ -4,7 +4,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle, Scope};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -16,8 +17,7 @@ use super::exposition::CONTENT_TYPE;
 use crate::failure::{Failure, cannot};
 use crate::listener::Listener;
 
-/// How long one who asks gets, from the first byte of the question to the last of the answer. Others
-/// wait meanwhile.
+/// How long one who asks gets, from the first byte of the question to the last of the answer.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long a question may be, in bytes.
@@ -26,8 +26,11 @@ const QUESTION: usize = 8 << 10;
 /// How long to leave somebody waiting whom there are no resources for, in milliseconds.
 const PAUSE: u16 = 100;
 
-/// A thread that answers whoever asks, one after the other, until this is dropped. The socket goes
-/// with it.
+/// How many are answered at a time, so that who says nothing delays nobody else. One more is answered
+/// before anybody else is accepted.
+const AT_A_TIME: usize = 8;
+
+/// A thread that answers whoever asks, until this is dropped. The socket goes with it.
 #[derive(Debug)]
 pub(crate) struct Exporter {
     /// Closed to end the thread.
@@ -44,7 +47,9 @@ impl Exporter {
         let thread = thread::Builder::new()
             .name("metrics".to_owned())
             .spawn(move || {
-                if let Err(why) = answer_all(&listener, &stopped, &exposition) {
+                let answered =
+                    thread::scope(|scope| answer_all(scope, &listener, &stopped, &exposition));
+                if let Err(why) = answered {
                     warn!(%why, "there are no more metrics");
                 }
             })
@@ -66,11 +71,13 @@ impl Drop for Exporter {
     }
 }
 
-fn answer_all(
+fn answer_all<'s>(
+    scope: &'s Scope<'s, '_>,
     listener: &Listener,
-    stopped: &UnixStream,
-    exposition: &Exposition,
+    stopped: &'s UnixStream,
+    exposition: &'s Exposition,
 ) -> nix::Result<()> {
+    let answering = Arc::new(());
     let stop = || PollFd::new(stopped.as_fd(), PollFlags::POLLIN);
     loop {
         let mut fds = [stop(), PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
@@ -84,8 +91,18 @@ fn answer_all(
         match listener.accept() {
             Ok(None) => {}
             Ok(Some(scraper)) => {
-                let scraper = Scraper::new(scraper, stopped);
-                if let Err(why) = scraper.and_then(|scraper| answer(&scraper, exposition)) {
+                let place = Arc::clone(&answering);
+                if Arc::strong_count(&place) > AT_A_TIME + 1 {
+                    serve(scraper, stopped, exposition);
+                    continue;
+                }
+                let started = thread::Builder::new()
+                    .name("metrics".to_owned())
+                    .spawn_scoped(scope, move || {
+                        serve(scraper, stopped, exposition);
+                        drop(place);
+                    });
+                if let Err(why) = started {
                     debug!(%why, "somebody who asked for metrics got none");
                 }
             }
@@ -98,6 +115,13 @@ fn answer_all(
                 }
             }
         }
+    }
+}
+
+fn serve(scraper: UnixStream, stopped: &UnixStream, exposition: &Exposition) {
+    let scraper = Scraper::new(scraper, stopped);
+    if let Err(why) = scraper.and_then(|scraper| answer(&scraper, exposition)) {
+        debug!(%why, "somebody who asked for metrics got none");
     }
 }
 

@@ -204,13 +204,7 @@ impl Families<'_> {
         help: &str,
         samples: impl IntoIterator<Item = (L, u64)>,
     ) -> fmt::Result {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, count) in samples {
-            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+        self.labelled(name, help, MetricType::Counter, samples, ConstCounter::new)
     }
 
     fn gauges<L: EncodeLabelSet>(
@@ -219,11 +213,20 @@ impl Families<'_> {
         help: &str,
         samples: impl IntoIterator<Item = (L, u64)>,
     ) -> fmt::Result {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, count) in samples {
-            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        self.labelled(name, help, MetricType::Gauge, samples, ConstGauge::new)
+    }
+
+    fn labelled<L: EncodeLabelSet, M: EncodeMetric>(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        samples: impl IntoIterator<Item = (L, u64)>,
+        metric: impl Fn(u64) -> M,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (labels, value) in samples {
+            metric(value).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
