@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | `mount_point`, `ending` | the mount and what ends it |
-//! | `requests` | what the kernel asks for |
+//! | `requests`, `replies` | what the kernel asks for, and is told |
 //! | `tree`, `names`, `content`, `listing`, `xattrs` | how the server is asked |
 //! | `inodes`, `handles`, `backing` | what the kernel has numbers for |
 //! | `policy`, `attributes`, `refusal` | how things are said to the kernel |
@@ -19,6 +19,7 @@ mod mount_point;
 mod names;
 mod policy;
 mod refusal;
+mod replies;
 mod requests;
 mod tree;
 mod xattrs;

@@ -7,16 +7,16 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags,
-    Generation, INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use lisafs::wire::Mid;
 
 use super::attributes::NOTHING;
 use super::names::Found;
-use super::refusal::Refusal;
+use super::replies::{empty, written, xattr};
 use super::tree::{Changes, Tree};
 
 /// What is not here is what the kernel does better by itself: locks and permissions (with
@@ -425,51 +425,5 @@ impl Filesystem for Tree {
     ) {
         let (from, to) = ((handle_in, offset_in), (handle_out, offset_out));
         written(self.copy(from, to, length), reply);
-    }
-}
-
-impl Tree {
-    fn entry(&self, found: Result<Found, Refusal>, reply: ReplyEntry) {
-        match found {
-            Ok(Found { known, attributes }) => {
-                let time = self.policy.caching.of_files();
-                reply.entry(&time, &attributes, Generation(known.generation));
-            }
-            Err(why) => reply.error(why.errno()),
-        }
-    }
-
-    fn attributes(&self, found: Result<FileAttr, Refusal>, reply: ReplyAttr) {
-        match found {
-            Ok(attributes) => reply.attr(&self.policy.caching.of_files(), &attributes),
-            Err(why) => reply.error(why.errno()),
-        }
-    }
-}
-
-fn empty(done: Result<(), Refusal>, reply: ReplyEmpty) {
-    match done {
-        Ok(()) => reply.ok(),
-        Err(why) => reply.error(why.errno()),
-    }
-}
-
-fn written(done: Result<u32, Refusal>, reply: ReplyWrite) {
-    match done {
-        Ok(count) => reply.written(count),
-        Err(why) => reply.error(why.errno()),
-    }
-}
-
-/// Gives a value for which there is room of `size`; its length if there is none at all.
-fn xattr(value: Result<Vec<u8>, Refusal>, size: u32, reply: ReplyXattr) {
-    let value = match value {
-        Ok(value) => value,
-        Err(why) => return reply.error(why.errno()),
-    };
-    match u32::try_from(value.len()) {
-        Ok(length) if size == 0 => reply.size(length),
-        Ok(length) if length <= size => reply.data(&value),
-        _ => reply.error(Refusal::RANGE.errno()),
     }
 }
