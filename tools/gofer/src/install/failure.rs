@@ -47,6 +47,8 @@ pub(crate) enum Failure {
     },
     #[error("{}: there is something else here: remove it, or choose another prefix", path.display())]
     Foreign { path: PathBuf },
+    #[error("{}: another installation is at work here: try again when it is done", path.display())]
+    Busy { path: PathBuf },
     #[error("{}: nothing was installed here", path.display())]
     NotInstalled { path: PathBuf },
     #[error("{}: the list of what was installed cannot be understood", path.display())]

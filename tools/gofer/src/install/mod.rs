@@ -25,7 +25,7 @@ mod registration;
 mod source;
 mod trust;
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{self, Path, PathBuf};
 
 use self::failure::{Failure, cannot};
@@ -40,6 +40,7 @@ use crate::args::{InstallOptions, UninstallOptions};
 pub(crate) fn install(options: &InstallOptions) -> Result<Registration, Failure> {
     // Nothing is made before what can be judged was judged.
     let site = Site::at(&options.prefix)?;
+    let _lock = site.lock()?;
     site.check()?;
     let source = Source::read(options, &site.libexec)?;
     let previous = site.manifest()?;
@@ -55,6 +56,7 @@ pub(crate) fn install(options: &InstallOptions) -> Result<Registration, Failure>
 /// Removes what was installed, and returns what is left.
 pub(crate) fn uninstall(options: &UninstallOptions) -> Result<String, Failure> {
     let site = Site::at(&options.prefix)?;
+    let _lock = site.lock()?;
     if site.manifest()?.is_none() {
         return Err(Failure::NotInstalled { path: site.prefix });
     }
@@ -88,6 +90,26 @@ impl Site {
             bin: prefix.join("bin/runsc-lisafs"),
             prefix,
         })
+    }
+
+    /// Keeps other installations and removals at this prefix away, as long as the file is open.
+    ///
+    /// It is the innermost directory that exists which is locked, and by the time that it is, there may
+    /// be another.
+    fn lock(&self) -> Result<File, Failure> {
+        loop {
+            let place = nearest(&self.prefix);
+            let file = File::open(place).map_err(cannot("cannot lock", place))?;
+            file.try_lock().map_err(|why| match why {
+                TryLockError::WouldBlock => Failure::Busy {
+                    path: place.to_owned(),
+                },
+                TryLockError::Error(why) => cannot("cannot lock", place)(why),
+            })?;
+            if nearest(&self.prefix) == place {
+                return Ok(file);
+            }
+        }
     }
 
     /// Refuses a place where others could change what is installed, or where something else is.
@@ -221,4 +243,26 @@ fn nearest(path: &Path) -> &Path {
 fn this_program() -> Result<Vec<u8>, Failure> {
     let exe = Path::new("/proc/self/exe");
     fs::read(exe).map_err(cannot("cannot read", exe))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{Failure, Site};
+
+    #[test]
+    fn one_installation_is_at_work_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        // Neither of them exists, so both lock the directory above them.
+        let site = Site::at(&dir.path().join("prefix/below")).unwrap();
+        let lock = site.lock().unwrap();
+        assert!(matches!(site.lock(), Err(Failure::Busy { .. })));
+        drop(lock);
+        let above = site.lock().unwrap();
+        fs::create_dir_all(&site.prefix).unwrap();
+        let below = site.lock().unwrap();
+        assert!(matches!(site.lock(), Err(Failure::Busy { .. })));
+        drop((above, below));
+    }
 }
