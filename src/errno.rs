@@ -10,6 +10,16 @@ use std::io::ErrorKind;
 /// It is `Copy` and two bytes wide, so an error crosses every layer with `?` and without an
 /// allocation. Zero ("no error") and numbers above 4095, which no system call returns, cannot be
 /// represented.
+///
+/// # Examples
+/// ```
+/// use lisafs::Errno;
+///
+/// let why = Errno::new(2).expect("2 is an errno");
+/// assert_eq!(why, Errno::ENOENT);
+/// assert_eq!(why.to_string(), "No such file or directory");
+/// assert_eq!(Errno::new(0), None);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errno(NonZeroU16);
 

@@ -22,6 +22,49 @@ use crate::Errno;
 use crate::wire::Mid;
 
 /// Wants to see requests.
+///
+/// # Examples
+/// An observer that counts the requests of a client which were refused:
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+///
+/// use lisafs::client::ClientOptions;
+/// use lisafs::observe::{Exchange, Observer, Via, Watch};
+/// use lisafs::wire::Mid;
+///
+/// #[derive(Clone, Debug, Default)]
+/// struct Refused(Arc<AtomicU64>);
+///
+/// impl Observer for Refused {
+///     fn watch(&self, _: Via) -> Box<dyn Watch> {
+///         Box::new(self.clone())
+///     }
+/// }
+///
+/// impl Watch for Refused {
+///     fn begin(&mut self, _: Mid) {}
+///
+///     fn end(&mut self, exchange: &Exchange<'_>) {
+///         if exchange.outcome.is_err() {
+///             self.0.fetch_add(1, Relaxed);
+///         }
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let served = lisafs_served::directory()?;
+/// # let stream = served.connect()?;
+/// let refused = Refused::default();
+/// let client = ClientOptions::new()
+///     .observer(Arc::new(refused.clone()))
+///     .from_stream(stream)?;
+/// client.create_dir("a")?;
+/// assert!(client.create_dir("a").is_err());
+/// assert_eq!(refused.0.load(Relaxed), 1);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Observer: fmt::Debug + Send + Sync {
     /// Called when a thread begins to serve a client, or a client begins to use a communicator.
     /// What it returns sees all that happens there, and is dropped at the end.
@@ -30,7 +73,7 @@ pub trait Observer: fmt::Debug + Send + Sync {
 
 /// Sees the requests of one communicator, one after the other.
 ///
-/// What it does, the client waits for.
+/// What it does, the client waits for. [`Observer`] has an example.
 pub trait Watch: fmt::Debug + Send {
     /// A request has come (on a server), or is about to leave (on a client).
     fn begin(&mut self, mid: Mid);
@@ -40,6 +83,13 @@ pub trait Watch: fmt::Debug + Send {
 }
 
 /// Which way a request took.
+///
+/// # Examples
+/// ```
+/// use lisafs::observe::Via;
+///
+/// assert_eq!(Via::Channel(1, 0).to_string(), "channel 1.0");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Via {
     /// The socket of the connection with this number, counted from 1.

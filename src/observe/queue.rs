@@ -37,6 +37,35 @@ const BATCH: usize = 64 << 10;
 /// for, lines are left out, and the writer is told how many.
 ///
 /// The memory for the lines is there from the start.
+///
+/// # Examples
+/// A trace of a client that waits for nobody who reads it:
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::mpsc::channel;
+/// use std::time::Duration;
+///
+/// use lisafs::client::ClientOptions;
+/// use lisafs::observe::{Queue, Tracer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let served = lisafs_served::directory()?;
+/// # let stream = served.connect()?;
+/// let (sender, lines) = channel();
+/// let queue = Arc::new(Queue::start(move |text| {
+///     // Nobody may be reading any more.
+///     let _ = sender.send(text.to_owned());
+/// })?);
+/// let client = ClientOptions::new()
+///     .observer(Arc::new(Tracer::new(queue.clone())))
+///     .from_stream(stream)?;
+/// client.create_dir("a")?;
+/// assert!(queue.flush(Duration::from_secs(60)));
+/// let text: String = lines.try_iter().collect();
+/// assert!(text.contains("MkdirAt("));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Queue {
     to_writer: SyncSender<Item>,
