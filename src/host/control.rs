@@ -236,16 +236,6 @@ impl ControlFdImpl for ControlFd {
         super::names::unlink(&self.handle, name, directory, at.child())
     }
 
-    fn rename_at(
-        &self,
-        at: Global<'_, HostFs>,
-        old_name: Name<'_>,
-        new_dir: &Self,
-        new_name: Name<'_>,
-    ) -> Result<RenameOutcome, Errno> {
-        self.rename_at2(at, old_name, new_dir, new_name, RenameFlags::empty())
-    }
-
     fn rename_at2(
         &self,
         at: Global<'_, HostFs>,

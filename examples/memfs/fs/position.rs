@@ -293,16 +293,6 @@ impl ControlFdImpl for Position {
         Ok(())
     }
 
-    fn rename_at(
-        &self,
-        at: Global<'_, MemFs>,
-        old_name: Name<'_>,
-        new_dir: &Position,
-        new_name: Name<'_>,
-    ) -> Result<RenameOutcome, Errno> {
-        self.rename_at2(at, old_name, new_dir, new_name, RenameFlags::empty())
-    }
-
     /// That no directory gets below itself has been seen to.
     fn rename_at2(
         &self,

@@ -239,10 +239,11 @@ pub trait ControlFdImpl: Send + Sync + Sized + 'static {
         new_dir: &Self,
         new_name: Name<'_>,
     ) -> Result<RenameOutcome, Errno> {
-        Err(Errno::EOPNOTSUPP)
+        self.rename_at2(at, old_name, new_dir, new_name, RenameFlags::empty())
     }
 
-    /// renameat2(2); `flags` is not empty.
+    /// renameat2(2). `flags` is empty only for a back end that leaves [`rename_at`](Self::rename_at)
+    /// out.
     ///
     /// # Errors
     /// As the system call; EINVAL for flags that are not supported.
@@ -254,7 +255,11 @@ pub trait ControlFdImpl: Send + Sync + Sized + 'static {
         new_name: Name<'_>,
         flags: RenameFlags,
     ) -> Result<RenameOutcome, Errno> {
-        Err(Errno::EINVAL)
+        Err(if flags.is_empty() {
+            Errno::EOPNOTSUPP
+        } else {
+            Errno::EINVAL
+        })
     }
 
     /// The file, or a directory above it, has been renamed: [`at.path()`](Shared::path) is another.
