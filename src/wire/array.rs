@@ -83,32 +83,31 @@ impl<'a, T: Pod> Decode<'a> for Array<'a, T> {
     }
 }
 
-/// Reads an array of elements of any length: how many there are, and all their bytes. Every element
-/// lies inside the message then, so decoding them again cannot fail.
-pub(super) fn measured<'a, T: Decode<'a>>(
-    from: &mut Reader<'a>,
-) -> Result<(u16, &'a [u8]), Malformed> {
-    let count = u16::decode(from)?;
-    let start = from.rest();
-    for _ in 0..count {
-        T::decode(from)?;
-    }
-    let measured = start.len() - from.rest().len();
-    Ok((count, start.get(..measured).ok_or(Malformed)?))
-}
-
-/// An array of strings: u16 count, then each string with a u16 length.
+/// An array of elements of any length: u16 count, then the elements.
 ///
-/// Decoding checks that every string lies inside the message, so iterating cannot fail; the
-/// strings themselves are not judged.
+/// Decoding checks that every element lies inside the message, so iterating cannot fail; strings and
+/// names in it are not judged.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct StringArray<'a> {
+pub struct Measured<'a, T> {
     count: u16,
     bytes: &'a [u8],
+    element: PhantomData<T>,
 }
 
-impl<'a> StringArray<'a> {
-    /// The number of strings.
+/// An array of strings, each with a u16 length.
+pub type StringArray<'a> = Measured<'a, &'a [u8]>;
+
+impl<'a, T: Decode<'a>> Measured<'a, T> {
+    /// `bytes`, which are `count` elements as they go on the wire.
+    pub(super) fn new(count: u16, bytes: &'a [u8]) -> Measured<'a, T> {
+        Measured {
+            count,
+            bytes,
+            element: PhantomData,
+        }
+    }
+
+    /// The number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
         usize::from(self.count)
@@ -120,37 +119,12 @@ impl<'a> StringArray<'a> {
         self.count == 0
     }
 
-    /// The strings in wire order.
-    #[must_use]
-    pub fn iter(&self) -> Strings<'a> {
-        Strings {
-            rest: Reader::new(self.bytes),
-        }
-    }
-}
-
-/// Iterator over the strings of a [`StringArray`].
-#[derive(Clone, Debug)]
-pub struct Strings<'a> {
-    rest: Reader<'a>,
-}
-
-impl<'a> Iterator for Strings<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        // Decoding or building the array has measured every string, so the only failure left here
+    /// The elements in wire order.
+    pub fn iter(&self) -> impl Iterator<Item = T> + Clone + use<'a, T> {
+        let mut rest = Reader::new(self.bytes);
+        // Decoding or building the array has measured every element, so the only failure left here
         // is the end.
-        <&[u8]>::decode(&mut self.rest).ok()
-    }
-}
-
-impl<'a> IntoIterator for StringArray<'a> {
-    type Item = &'a [u8];
-    type IntoIter = Strings<'a>;
-
-    fn into_iter(self) -> Strings<'a> {
-        self.iter()
+        core::iter::from_fn(move || T::decode(&mut rest).ok())
     }
 }
 
@@ -162,21 +136,29 @@ impl fmt::Debug for StringArray<'_> {
     }
 }
 
-impl Described for StringArray<'_> {
-    const KIND: Kind = Kind::Array(&Kind::Bytes);
+impl<T: Described> Described for Measured<'_, T> {
+    const KIND: Kind = Kind::Array(&T::KIND);
 }
 
-impl Encode for StringArray<'_> {
+impl<T> Encode for Measured<'_, T> {
     fn encode<W: Writer + ?Sized>(&self, out: &mut W) -> Result<(), Overflow> {
         self.count.encode(out)?;
         out.put(self.bytes)
     }
 }
 
-impl<'a> Decode<'a> for StringArray<'a> {
+impl<'a, T: Decode<'a>> Decode<'a> for Measured<'a, T> {
     fn decode(from: &mut Reader<'a>) -> Result<Self, Malformed> {
-        let (count, bytes) = measured::<&[u8]>(from)?;
-        Ok(StringArray { count, bytes })
+        let count = u16::decode(from)?;
+        let start = from.rest();
+        for _ in 0..count {
+            T::decode(from)?;
+        }
+        let measured = start.len() - from.rest().len();
+        Ok(Measured::new(
+            count,
+            start.get(..measured).ok_or(Malformed)?,
+        ))
     }
 }
 
@@ -222,9 +204,6 @@ impl StringArrayBuf {
     /// The strings as they go on the wire.
     #[must_use]
     pub fn as_array(&self) -> StringArray<'_> {
-        StringArray {
-            count: self.count,
-            bytes: &self.bytes,
-        }
+        StringArray::new(self.count, &self.bytes)
     }
 }

@@ -2,10 +2,9 @@
 
 use core::fmt;
 
-use super::array::measured;
-use super::codec::{Decode, Encode, Malformed, Overflow, Reader, Writer};
+use super::array::Measured;
+use super::codec::{Encode, Overflow};
 use super::declare::record;
-use super::schema::{Described, Kind};
 
 record! {
     /// A directory entry (27 bytes and the name).
@@ -37,54 +36,12 @@ impl Dirent64<'_> {
     }
 }
 
-/// Decoded directory entries: u16 count, then the entries. Each is measured by the decoder.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Dirents<'a> {
-    count: u16,
-    bytes: &'a [u8],
-}
-
-impl<'a> Dirents<'a> {
-    /// The number of entries.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        usize::from(self.count)
-    }
-
-    /// Whether there are none, which means the end of the directory.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// The entries in the order of the host's directory.
-    pub fn iter(&self) -> impl Iterator<Item = Dirent64<'a>> + use<'a> {
-        let mut rest = Reader::new(self.bytes);
-        core::iter::from_fn(move || Dirent64::decode(&mut rest).ok())
-    }
-}
+/// Directory entries, in the order of the host's directory. None means its end.
+pub type Dirents<'a> = Measured<'a, Dirent64<'a>>;
 
 impl fmt::Debug for Dirents<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
-    }
-}
-
-impl Described for Dirents<'_> {
-    const KIND: Kind = Kind::Array(&Dirent64::KIND);
-}
-
-impl Encode for Dirents<'_> {
-    fn encode<W: Writer + ?Sized>(&self, out: &mut W) -> Result<(), Overflow> {
-        self.count.encode(out)?;
-        out.put(self.bytes)
-    }
-}
-
-impl<'a> Decode<'a> for Dirents<'a> {
-    fn decode(from: &mut Reader<'a>) -> Result<Self, Malformed> {
-        let (count, bytes) = measured::<Dirent64<'_>>(from)?;
-        Ok(Dirents { count, bytes })
     }
 }
 
@@ -193,9 +150,6 @@ impl<'b> DirentWriter<'b> {
     /// The entries as they go on the wire.
     #[must_use]
     pub fn as_dirents(&self) -> Dirents<'_> {
-        Dirents {
-            count: self.count,
-            bytes: self.bytes,
-        }
+        Dirents::new(self.count, self.bytes)
     }
 }

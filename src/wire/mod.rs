@@ -26,7 +26,7 @@ pub mod table;
 mod types;
 mod value;
 
-pub use array::{Array, StringArray, StringArrayBuf};
+pub use array::{Array, Measured, StringArray, StringArrayBuf};
 pub use codec::{Decode, Encode, Malformed, Overflow, Reader, Writer};
 pub use dirent::{Dirent64, DirentWriter, Dirents};
 pub use name::{Name, XattrName};
