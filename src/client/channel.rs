@@ -236,10 +236,7 @@ impl Communicator for Channel {
         look: impl FnOnce(SharedBytes<'_>) -> T,
     ) -> Result<T, Error> {
         let request = read_request(fd, offset, len)?;
-        let bounds = Bounds {
-            max_request: self.max_message_size,
-            max_fds: PReadReq::MAX_FDS,
-        };
+        let bounds = Bounds::of::<PReadReq>(self.max_message_size);
         let (got, payload) = self.round_trip(PReadReq::MID, &request, 0, bounds, reply)?;
         if got == PReadReq::MID {
             Ok(look(data_of(payload, len)?))
@@ -266,14 +263,10 @@ impl Communicator for Channel {
         let room = self.active.payload().slice(before, len);
         let filled = fill(room.ok_or(Error::Local(Errno::EIO))?).min(len);
         request.num_bytes = u32::try_from(filled).map_err(|_| Error::Local(Errno::EIO))?;
-        let bounds = Bounds {
-            max_request: self.max_message_size,
-            max_fds: PWriteReq::MAX_FDS,
-        };
+        let bounds = Bounds::of::<PWriteReq>(self.max_message_size);
         let (got, payload) = self.round_trip(PWriteReq::MID, &request, filled, bounds, reply)?;
         reply.copy_from(payload);
-        reply.expect(PWriteReq::MID, got)?;
-        written(&reply.decode()?, filled)
+        written(reply, got, filled)
     }
 }
 

@@ -31,6 +31,16 @@ pub struct Bounds {
     pub max_fds: usize,
 }
 
+impl Bounds {
+    /// Those of a request of type `R`.
+    pub(super) fn of<R: Request>(max_request: u32) -> Bounds {
+        Bounds {
+            max_request,
+            max_fds: R::MAX_FDS,
+        }
+    }
+}
+
 /// A way to send requests, one at a time: the [`Socket`](super::Socket) or a [`Channel`].
 ///
 /// ```
@@ -146,10 +156,7 @@ pub trait Communicator {
         request: &R,
         reply: &'b mut Reply,
     ) -> Result<R::Reply<'b>, Error> {
-        let bounds = Bounds {
-            max_request: self.max_message_size(),
-            max_fds: R::MAX_FDS,
-        };
+        let bounds = Bounds::of::<R>(self.max_message_size());
         let got = self.exchange(R::MID, request, bounds, reply)?;
         reply.expect(R::MID, got)?;
         reply.decode()
@@ -252,9 +259,11 @@ pub(super) fn write_request(
     })
 }
 
-/// How much the server says it has written of `len` bytes.
-pub(super) fn written(answer: &PWriteResp, len: usize) -> Result<usize, Error> {
-    usize::try_from(answer.count)
+/// How much the server says it has written of `len` bytes, if `got` is the reply to a PWrite.
+pub(super) fn written(reply: &mut Reply, got: Mid, len: usize) -> Result<usize, Error> {
+    reply.expect(PWriteReq::MID, got)?;
+    let PWriteResp { count } = reply.decode()?;
+    usize::try_from(count)
         .ok()
         .filter(|count| *count <= len)
         .ok_or_else(Error::malformed)

@@ -42,8 +42,8 @@ pub struct ClientOptions {
 }
 
 impl ClientOptions {
-    /// As many channels as there are CPUs, at least 2 and at most 4; callers sleep while they wait;
-    /// donated descriptors are used.
+    /// As many channels as there are CPUs, at least 2 and at most 4; callers wait as experience says
+    /// that it pays ([`WaitPolicy::Adaptive`]); donated descriptors are used.
     #[must_use]
     pub fn new() -> ClientOptions {
         let cpus = thread::available_parallelism().map_or(2, usize::from);

@@ -6,7 +6,8 @@ use super::control_file::component;
 use super::{ControlFile, Error, OpenFile};
 use crate::Errno;
 use crate::wire::{
-    CreateCommon, Gid, LinkAtReq, MkdirAtReq, MknodAtReq, OpenCreateAtReq, SymlinkAtReq, Uid,
+    CreateCommon, Gid, InodeResp, LinkAtReq, MkdirAtReq, MknodAtReq, OpenCreateAtReq, Request,
+    SymlinkAtReq, Uid,
 };
 
 /// Type and permission bits, and the owner, of something new.
@@ -60,6 +61,15 @@ impl Create {
 
 /// In this directory.
 impl ControlFile {
+    /// Has a file made that comes with nothing but its handle.
+    fn made<R>(&self, request: &R) -> Result<ControlFile, Error>
+    where
+        R: for<'r> Request<Reply<'r> = InodeResp>,
+    {
+        let child = self.client().lease().call(request)?.child;
+        ControlFile::adopt(self.client(), &child).checked()
+    }
+
     /// Creates a regular file, which must not exist, and opens it.
     ///
     /// # Errors
@@ -93,8 +103,7 @@ impl ControlFile {
             create: how.at(self)?,
             name: component(name.as_ref())?,
         };
-        let child = self.client().lease().call(&request)?.child;
-        ControlFile::adopt(self.client(), &child).checked()
+        self.made(&request)
     }
 
     /// mknodat(2); the mode says which type. Servers make regular files and whiteouts (character
@@ -114,8 +123,7 @@ impl ControlFile {
             major,
             name: component(name.as_ref())?,
         };
-        let child = self.client().lease().call(&request)?.child;
-        ControlFile::adopt(self.client(), &child).checked()
+        self.made(&request)
     }
 
     /// symlinkat(2). Of `how` only the owner counts.
@@ -135,8 +143,7 @@ impl ControlFile {
             name: component(name.as_ref())?,
             target: component(target.as_ref())?,
         };
-        let child = self.client().lease().call(&request)?.child;
-        ControlFile::adopt(self.client(), &child).checked()
+        self.made(&request)
     }
 
     /// linkat(2): gives `target` another name in this directory.
@@ -153,7 +160,6 @@ impl ControlFile {
             target_fd: target.id(),
             name: component(name.as_ref())?,
         };
-        let child = self.client().lease().call(&request)?.child;
-        ControlFile::adopt(self.client(), &child).checked()
+        self.made(&request)
     }
 }

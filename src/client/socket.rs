@@ -170,10 +170,7 @@ impl Communicator for Socket {
         reply: &mut Reply,
         look: impl FnOnce(SharedBytes<'_>) -> T,
     ) -> Result<T, Error> {
-        let bounds = Bounds {
-            max_request: self.max_message_size,
-            max_fds: PReadReq::MAX_FDS,
-        };
+        let bounds = Bounds::of::<PReadReq>(self.max_message_size);
         let request = read_request(fd, offset, len)?;
         let got = self.exchange(PReadReq::MID, &request, bounds, reply)?;
         reply.expect(PReadReq::MID, got)?;
@@ -204,8 +201,7 @@ impl Communicator for Socket {
         self.request.truncate(before.saturating_add(filled));
         self.send(PWriteReq::MID)?;
         let got = self.receive(PWriteReq::MAX_FDS, reply)?;
-        reply.expect(PWriteReq::MID, got)?;
-        written(&reply.decode()?, filled)
+        written(reply, got, filled)
     }
 }
 
