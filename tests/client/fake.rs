@@ -11,7 +11,8 @@ use flipcall::{
 };
 use lisafs::Errno;
 use lisafs::wire::{
-    Array, ChannelResp, Encode, ErrorResp, FdId, Inode, Mid, MountResp, Statx, messages,
+    Array, ChannelResp, Dirent64, DirentWriter, Encode, ErrorResp, FdId, Getdents64Resp, Inode,
+    Mid, MountResp, Statx, messages,
 };
 
 /// The limit that a fake server announces unless a test wants another.
@@ -114,6 +115,25 @@ impl Fake {
                 fds,
             })
         })
+    }
+
+    /// Answers a Getdents64 with directories of these names.
+    pub(crate) fn entries(&mut self, names: &[&[u8]]) {
+        let mut buffer = Vec::new();
+        let mut dirents = DirentWriter::new(&mut buffer, LIMIT as usize);
+        for name in names {
+            let entry = Dirent64 {
+                ino: 7,
+                dev_minor: 1,
+                dev_major: 8,
+                off: 0,
+                d_type: libc::DT_DIR,
+                name,
+            };
+            dirents.push(&entry).unwrap();
+        }
+        let dirents = dirents.as_dirents();
+        self.reply(Mid::GETDENTS64, &Getdents64Resp { dirents });
     }
 
     /// Answers every further Channel request with ENOMEM, and nothing else, until the client goes.

@@ -2,9 +2,7 @@
 
 use lisafs::Errno;
 use lisafs::client::ClientOptions;
-use lisafs::wire::{
-    Array, Dirent64, DirentWriter, FdId, Getdents64Resp, Inode, Mid, OpenAtResp, WalkResp,
-};
+use lisafs::wire::{Array, FdId, Inode, Mid, OpenAtResp, WalkResp};
 
 use crate::fake::{Fake, inode, serve};
 
@@ -47,23 +45,8 @@ fn give(server: &mut Fake, answer: Answer) {
         Answer::Found => walked(server, WalkResp::SUCCESS, &[inode(2, libc::S_IFDIR)]),
         Answer::Missing => walked(server, WalkResp::COMPONENT_DOES_NOT_EXIST, &[]),
         Answer::Opened => server.reply(Mid::OPEN_AT, &OpenAtResp { open_fd: FdId(3) }),
-        Answer::Entry(_) | Answer::End => {
-            let mut buffer = Vec::new();
-            let mut dirents = DirentWriter::new(&mut buffer, 4096);
-            if let Answer::Entry(name) = answer {
-                let entry = Dirent64 {
-                    ino: 7,
-                    dev_minor: 1,
-                    dev_major: 8,
-                    off: 0,
-                    d_type: libc::DT_DIR,
-                    name,
-                };
-                dirents.push(&entry).unwrap();
-            }
-            let dirents = dirents.as_dirents();
-            server.reply(Mid::GETDENTS64, &Getdents64Resp { dirents });
-        }
+        Answer::Entry(name) => server.entries(&[name]),
+        Answer::End => server.entries(&[]),
         Answer::Failed(_, errno) => server.error(errno),
     }
 }

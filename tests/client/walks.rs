@@ -3,11 +3,10 @@
 use lisafs::Errno;
 use lisafs::client::{ClientOptions, ControlFile, DirEntry, Error, WalkStatus};
 use lisafs::wire::{
-    Array, CloseReq, Decode, Dirent64, DirentWriter, FdId, Getdents64Req, Getdents64Resp, Inode,
-    Mid, OpenAtResp, WalkResp,
+    Array, CloseReq, Decode, FdId, Getdents64Req, Inode, Mid, OpenAtResp, WalkResp,
 };
 
-use crate::fake::{Fake, inode, serve};
+use crate::fake::{inode, serve};
 
 /// What the client makes of one answer to a Walk of `a/b/c`, and the ids that it closes then.
 fn walk(status: u8, inodes: &[Inode]) -> (Result<(usize, WalkStatus), Errno>, Vec<u64>) {
@@ -140,7 +139,7 @@ fn list(batches: Vec<Vec<&'static [u8]>>) -> Vec<Result<DirEntry, Errno>> {
         for names in batches {
             let body = server.expect(Mid::GETDENTS64);
             counts.push(Getdents64Req::from_bytes(&body).unwrap().count);
-            entries(&mut server, &names);
+            server.entries(&names);
         }
         assert_eq!(server.expect(Mid::CLOSE)[..2], [1, 0]);
         server.reply(Mid::CLOSE, &());
@@ -160,24 +159,6 @@ fn list(batches: Vec<Vec<&'static [u8]>>) -> Vec<Result<DirEntry, Errno>> {
     assert!(counts[0] < 0, "the first request starts over");
     assert!(counts[1..].iter().all(|count| *count == -counts[0]));
     listed
-}
-
-fn entries(server: &mut Fake, names: &[&'static [u8]]) {
-    let mut buffer = Vec::new();
-    let mut dirents = DirentWriter::new(&mut buffer, 60_000);
-    for name in names {
-        let entry = Dirent64 {
-            ino: 7,
-            dev_minor: 1,
-            dev_major: 8,
-            off: 0,
-            d_type: libc::DT_DIR,
-            name,
-        };
-        dirents.push(&entry).unwrap();
-    }
-    let dirents = dirents.as_dirents();
-    server.reply(Mid::GETDENTS64, &Getdents64Resp { dirents });
 }
 
 #[test]
