@@ -23,10 +23,14 @@
 //! | `failure` | what can be in the way |
 //! | `jail` | the mounts and capabilities that are left to it |
 //! | `sys` | system calls that nix has no safe call for |
+//! | `fuzzing` | doors for `tests/fuzz`, there only where that is built |
 
 mod args;
 mod embedded;
 mod failure;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inherited;
 mod install;
 mod jail;

@@ -19,12 +19,15 @@
 //! | `handshake` | waiting for runsc, and for the sandbox |
 //! | `connections` | serving |
 //! | `serve` | the order of it all |
+//! | `fuzzing` | what `tests/fuzz` calls, there only where that is built |
 #![forbid(unsafe_code)]
 
 mod argv;
 mod connections;
 mod container;
 mod donated;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod handshake;
 mod hooks;
 mod log;
