@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCs
 use loom::model::Builder;
 use loom::sync::atomic::{AtomicU32, fence};
 use loom::sync::{Arc, Condvar, Mutex};
-use loom::thread;
+use loom::thread::{self, JoinHandle};
 use nix::errno::Errno;
 
 use control::{AWAKE, CLIENT_ACTIVE, Control, Ended, Flags, Given, Role, SHUT_DOWN, Word};
@@ -193,11 +193,26 @@ fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     builder.check(model);
 }
 
+/// Runs `side` in another thread.
+fn beside<T: 'static>(
+    channel: &Arc<Channel>,
+    side: impl FnOnce(&Channel) -> T + 'static,
+) -> JoinHandle<T> {
+    let channel = Arc::clone(channel);
+    thread::spawn(move || side(&channel))
+}
+
+/// Explores a model without parking flags and with them.
+fn explore_both(preemptions: usize, model: impl Fn(Arc<Channel>) + Copy + Send + Sync + 'static) {
+    for parking in [false, true] {
+        explore(preemptions, move || {
+            model(Channel::build(parking, true, true))
+        });
+    }
+}
+
 fn round_trip(channel: &Arc<Channel>) {
-    let server = {
-        let channel = Arc::clone(channel);
-        thread::spawn(move || channel.answer())
-    };
+    let server = beside(channel, |channel| channel.answer());
     assert_eq!(channel.ask(), Ok(2), "the reply is not visible");
     assert_eq!(server.join().unwrap(), Ok(()));
 }
@@ -234,10 +249,7 @@ fn a_stale_flag_costs_a_wake_and_no_more() {
 
 /// The server's turn, which it gives back to a client that may sleep.
 fn round_trip_back(channel: &Arc<Channel>) {
-    let client = {
-        let channel = Arc::clone(channel);
-        thread::spawn(move || wait(&channel.client()))
-    };
+    let client = beside(channel, |channel| wait(&channel.client()));
     channel.server().give().unwrap();
     assert_eq!(client.join().unwrap(), Ok(()));
 }
@@ -248,18 +260,15 @@ fn round_trip_back(channel: &Arc<Channel>) {
 fn the_flags_begin_after_the_handshake() {
     explore(2, || {
         let channel = Channel::with_flags();
-        let server = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || {
-                let before = Control {
-                    flags: None,
-                    ..channel.server()
-                };
-                wait(&before).unwrap();
-                before.give().unwrap();
-                channel.answer()
-            })
-        };
+        let server = beside(&channel, |channel| {
+            let before = Control {
+                flags: None,
+                ..channel.server()
+            };
+            wait(&before).unwrap();
+            before.give().unwrap();
+            channel.answer()
+        });
         let before = Control {
             flags: None,
             ..channel.client()
@@ -277,14 +286,10 @@ fn the_flags_begin_after_the_handshake() {
 fn a_peer_that_clears_our_flag_cannot_keep_us_from_leaving() {
     explore(2, || {
         let channel = Channel::with_flags();
-        let server = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || wait(&channel.server()))
-        };
-        let hostile = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || channel.server_asleep.store(AWAKE, Relaxed))
-        };
+        let server = beside(&channel, |channel| wait(&channel.server()));
+        let hostile = beside(&channel, |channel| {
+            channel.server_asleep.store(AWAKE, Relaxed)
+        });
         end(&channel.server());
         assert_eq!(server.join().unwrap(), Err(Ended::Shutdown));
         hostile.join().unwrap();
@@ -294,51 +299,30 @@ fn a_peer_that_clears_our_flag_cannot_keep_us_from_leaving() {
 /// The server answers for the last time and is gone; the client is told so before it has looked.
 #[test]
 fn a_client_takes_the_reply_that_was_there_when_it_was_shut_down() {
-    for parking in [false, true] {
-        explore(3, move || {
-            let channel = Channel::build(parking, true, true);
-            channel.payload.store(1, Relaxed);
-            channel.client().give().unwrap();
-            let server = {
-                let channel = Arc::clone(&channel);
-                thread::spawn(move || {
-                    assert_eq!(channel.answer(), Ok(()));
-                    // Its socket has ended by now.
-                    channel.client().close();
-                })
-            };
-            assert_eq!(wait(&channel.client()), Ok(()));
-            assert_eq!(channel.payload.load(Relaxed), 2, "the reply is not visible");
-            server.join().unwrap();
-            assert!(channel.client().is_closing(), "the next request is refused");
+    explore_both(3, |channel| {
+        channel.payload.store(1, Relaxed);
+        channel.client().give().unwrap();
+        let server = beside(&channel, |channel| {
+            assert_eq!(channel.answer(), Ok(()));
+            // Its socket has ended by now.
+            channel.client().close();
         });
-    }
+        assert_eq!(wait(&channel.client()), Ok(()));
+        assert_eq!(channel.payload.load(Relaxed), 2, "the reply is not visible");
+        server.join().unwrap();
+        assert!(channel.client().is_closing(), "the next request is refused");
+    });
 }
 
+/// Also those that the flags call awake, and those whose wake was left out.
 #[test]
 fn a_shutdown_during_a_round_trip_strands_nobody() {
-    shut_down_during_a_round_trip(false);
-}
-
-#[test]
-fn a_shutdown_wakes_also_those_that_the_flags_call_awake() {
-    shut_down_during_a_round_trip(true);
-}
-
-fn shut_down_during_a_round_trip(parking: bool) {
-    explore(2, move || {
-        let channel = Channel::build(parking, true, true);
-        let server = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || {
-                let ended = channel.answer().and_then(|()| wait(&channel.server()));
-                assert_eq!(ended, Err(Ended::Shutdown));
-            })
-        };
-        let closer = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || channel.server().close())
-        };
+    explore_both(2, |channel| {
+        let server = beside(&channel, |channel| {
+            let ended = channel.answer().and_then(|()| wait(&channel.server()));
+            assert_eq!(ended, Err(Ended::Shutdown));
+        });
+        let closer = beside(&channel, |channel| channel.server().close());
         match channel.ask() {
             Ok(reply) => assert_eq!(reply, 2),
             Err(ended) => assert_eq!(ended, Ended::Shutdown),
@@ -354,48 +338,32 @@ fn shut_down_during_a_round_trip(parking: bool) {
 /// `close` leaves the word alone while it is the client's, who may give it away that very moment.
 #[test]
 fn a_client_that_is_shut_down_as_it_gives_tells_the_server() {
-    for parking in [false, true] {
-        explore(2, move || {
-            let channel = Channel::build(parking, true, true);
-            let server = {
-                let channel = Arc::clone(&channel);
-                thread::spawn(move || {
-                    let ended = channel.answer().and_then(|()| wait(&channel.server()));
-                    assert_eq!(ended, Err(Ended::Shutdown));
-                })
-            };
-            let closer = {
-                let channel = Arc::clone(&channel);
-                thread::spawn(move || channel.client().close())
-            };
-            let answer = channel.ask();
-            closer.join().unwrap();
-            match answer {
-                // The reply is the client's to read, and the end the server's to be told later.
-                Ok(reply) => {
-                    assert_eq!(reply, 2);
-                    channel.client().mark();
-                }
-                Err(ended) => assert_eq!(ended, Ended::Shutdown),
-            }
-            server.join().unwrap();
-            assert_eq!(channel.state.load(Acquire), SHUT_DOWN);
+    explore_both(2, |channel| {
+        let server = beside(&channel, |channel| {
+            let ended = channel.answer().and_then(|()| wait(&channel.server()));
+            assert_eq!(ended, Err(Ended::Shutdown));
         });
-    }
+        let closer = beside(&channel, |channel| channel.client().close());
+        let answer = channel.ask();
+        closer.join().unwrap();
+        match answer {
+            // The reply is the client's to read, and the end the server's to be told later.
+            Ok(reply) => {
+                assert_eq!(reply, 2);
+                channel.client().mark();
+            }
+            Err(ended) => assert_eq!(ended, Ended::Shutdown),
+        }
+        server.join().unwrap();
+        assert_eq!(channel.state.load(Acquire), SHUT_DOWN);
+    });
 }
 
 #[test]
 fn both_sides_may_shut_down_at_once() {
-    explore(3, || {
-        let channel = Channel::new();
-        let closer = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || channel.client().close())
-        };
-        let server = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || wait(&channel.server()))
-        };
+    explore_both(3, |channel| {
+        let closer = beside(&channel, |channel| channel.client().close());
+        let server = beside(&channel, |channel| wait(&channel.server()));
         channel.server().close();
         assert_eq!(server.join().unwrap(), Err(Ended::Shutdown));
         closer.join().unwrap();
@@ -406,15 +374,11 @@ fn both_sides_may_shut_down_at_once() {
 
 #[test]
 fn an_end_by_error_wakes_the_peer() {
-    explore(4, || {
-        let channel = Channel::new();
-        let server = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || {
-                wait(&channel.server()).unwrap();
-                channel.server().end(Ended::BadState(7))
-            })
-        };
+    explore_both(4, |channel| {
+        let server = beside(&channel, |channel| {
+            wait(&channel.server()).unwrap();
+            channel.server().end(Ended::BadState(7))
+        });
         assert_eq!(channel.ask(), Err(Ended::Shutdown));
         assert_eq!(server.join().unwrap(), Ended::BadState(7));
     });
@@ -422,16 +386,11 @@ fn an_end_by_error_wakes_the_peer() {
 
 #[test]
 fn a_peer_that_revives_the_word_cannot_keep_a_thread_asleep() {
-    explore(2, || {
-        let channel = Channel::new();
-        let server = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || wait(&channel.server()))
-        };
-        let hostile = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || channel.state.swap(CLIENT_ACTIVE, Relaxed))
-        };
+    explore_both(2, |channel| {
+        let server = beside(&channel, |channel| wait(&channel.server()));
+        let hostile = beside(&channel, |channel| {
+            channel.state.swap(CLIENT_ACTIVE, Relaxed)
+        });
         channel.server().close();
         while channel.server().is_asleep() {
             thread::yield_now();
@@ -444,21 +403,14 @@ fn a_peer_that_revives_the_word_cannot_keep_a_thread_asleep() {
 
 #[test]
 fn an_idle_shutdown_loses_no_reply() {
-    explore(2, || {
-        let channel = Channel::new();
+    explore_both(2, |channel| {
         channel.payload.store(1, Relaxed);
         channel.client().give().unwrap();
-        let server = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || {
-                assert_eq!(channel.answer(), Ok(()), "the turn was ours");
-                assert_eq!(wait(&channel.server()), Err(Ended::Shutdown));
-            })
-        };
-        let closer = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || channel.server().close_if_asleep())
-        };
+        let server = beside(&channel, |channel| {
+            assert_eq!(channel.answer(), Ok(()), "the turn was ours");
+            assert_eq!(wait(&channel.server()), Err(Ended::Shutdown));
+        });
+        let closer = beside(&channel, |channel| channel.server().close_if_asleep());
         assert_eq!(wait(&channel.client()), Ok(()));
         assert_eq!(channel.payload.load(Relaxed), 2, "the reply is not visible");
         closer.join().unwrap();
@@ -469,24 +421,14 @@ fn an_idle_shutdown_loses_no_reply() {
 
 #[test]
 fn an_idle_shutdown_leaves_a_request_to_be_answered_or_refused() {
-    explore(2, || {
-        let channel = Channel::new();
-        let server = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || {
-                channel.server().park(1)?;
-                assert_eq!(channel.answer(), Ok(()), "the turn was ours");
-                Ok::<(), Ended>(())
-            })
-        };
-        let closer = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || channel.server().close_if_asleep())
-        };
-        let client = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || channel.ask())
-        };
+    explore_both(2, |channel| {
+        let server = beside(&channel, |channel| {
+            channel.server().park(1)?;
+            assert_eq!(channel.answer(), Ok(()), "the turn was ours");
+            Ok::<(), Ended>(())
+        });
+        let closer = beside(&channel, |channel| channel.server().close_if_asleep());
+        let client = beside(&channel, |channel| channel.ask());
         match server.join().unwrap() {
             Ok(()) => assert_eq!(client.join().unwrap(), Ok(2)),
             Err(ended) => {
@@ -505,12 +447,8 @@ fn an_idle_shutdown_leaves_a_request_to_be_answered_or_refused() {
 
 #[test]
 fn idle_shutdowns_send_a_thread_away_that_is_about_to_sleep() {
-    explore(4, || {
-        let channel = Channel::new();
-        let server = {
-            let channel = Arc::clone(&channel);
-            thread::spawn(move || wait(&channel.server()))
-        };
+    explore_both(4, |channel| {
+        let server = beside(&channel, |channel| wait(&channel.server()));
         let control = channel.server();
         control.close_if_asleep();
         while control.is_asleep() || !control.is_closing() {
