@@ -11,6 +11,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 
+const NOREPLACE: u32 = 1;
 const EXCHANGE: u32 = 2;
 
 /// Chooses among the ids that a connection holds, by the remainder.
@@ -173,7 +174,11 @@ impl Model {
         };
         let ring = closes_a_ring(moved, to) || (exchange && closes_a_ring(replaced, dir));
         if ring && dir != to {
-            return Err(Errno::EINVAL);
+            // Phantoms are there by any name.
+            return Err(match flags {
+                NOREPLACE => Errno::EEXIST,
+                _ => Errno::EINVAL,
+            });
         }
         if new == "f-other-link" && flags == 0 {
             return Ok(Vec::new());

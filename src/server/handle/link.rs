@@ -6,6 +6,8 @@ use crate::Errno;
 use crate::server::backend::{ControlFdImpl, RenameFlags, RenameOutcome, ServerImpl};
 use crate::server::call::{Answer, Call};
 use crate::server::dispatch::Serve;
+use crate::server::fd::ControlFd;
+use crate::server::guarantee::Global;
 use crate::wire::{FdId, Name, RenameAt2Req, RenameAtReq, UnlinkAtReq};
 
 const REMOVE_DIRECTORY: u32 = libc::AT_REMOVEDIR.cast_unsigned();
@@ -67,7 +69,8 @@ impl Rename<'_> {
                 let exchange = flags.contains(RenameFlags::EXCHANGE);
                 let (old_node, new_node) = (old_dir.node(), new_dir.node());
                 if old_node.would_close_ring(old_name, new_node, new_name, exchange) {
-                    return Err(Errno::EINVAL);
+                    let old = exists(&old_dir, at, old_name);
+                    return Err(refusal(old, exists(&new_dir, at, new_name), flags));
                 }
                 let moved = old_node.existing_child(old_name);
                 let replaced = new_node.existing_child(new_name);
@@ -86,6 +89,24 @@ impl Rename<'_> {
                 }
                 Ok(())
             })
+    }
+}
+
+/// Whether the host has something called `name` in `directory`.
+fn exists<S: ServerImpl>(directory: &ControlFd<S>, at: Global<'_, S>, name: Name<'_>) -> bool {
+    let found = directory.file().walk(at.on(directory.node()), name);
+    !matches!(found, Err(Errno::ENOENT))
+}
+
+/// What renameat2(2) says to a directory that would come to be below itself: names are judged
+/// before.
+fn refusal(old_exists: bool, new_exists: bool, flags: RenameFlags) -> Errno {
+    if !old_exists || (flags.contains(RenameFlags::EXCHANGE) && !new_exists) {
+        Errno::ENOENT
+    } else if flags.contains(RenameFlags::NOREPLACE) && new_exists {
+        Errno::EEXIST
+    } else {
+        Errno::EINVAL
     }
 }
 

@@ -142,7 +142,21 @@ fn into_its_own_subtree(s: &mut Session, d: FdId) -> Verdict {
     refused(s.rename((d, b"a"), (b, b"x")), Errno::EINVAL)?;
     s.mkdir(b, b"c")?;
     // The other way round it would lose what is in it.
-    refused(s.rename((a, b"b"), (d, b"a")), Errno::ENOTEMPTY)
+    refused(s.rename((a, b"b"), (d, b"a")), Errno::ENOTEMPTY)?;
+    if s.offers(Mid::RENAME_AT2) {
+        // Names that are there or not come first.
+        for (new, flags, errno) in [
+            (&b"b"[..], NOREPLACE, Errno::EEXIST),
+            (b"x", NOREPLACE, Errno::EINVAL),
+            (b"x", EXCHANGE, Errno::ENOENT),
+            (b"b", EXCHANGE, Errno::EINVAL),
+        ] {
+            refused(s.rename_with((d, b"a"), (a, new), flags), errno)?;
+        }
+        refused(s.rename_with((a, b"b"), (d, b"a"), EXCHANGE), Errno::EINVAL)?;
+    }
+    same!(s.names(b)?, [b"c"], "the directory below");
+    Ok(())
 }
 
 fn missing(s: &mut Session, d: FdId) -> Verdict {
