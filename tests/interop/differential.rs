@@ -2,16 +2,17 @@
 //! answer and the trees afterwards must be equal, but for the differences that are listed.
 //!
 //! The same sequences are drawn each time. `LISAFS_DIFFERENTIAL_CASES` asks for another number of them
-//! than [`CASES`] for each server and communicator. What fails is shrunk to the shortest sequence that does.
+//! than [`CASES`] for each server and communicator; with [`ALL_SEEN`] or more, a difference that is
+//! listed and not seen fails as well. What fails is shrunk to the shortest sequence that does.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Completion, Trial};
 use lisafs::host::HostFs;
@@ -27,6 +28,9 @@ use crate::{POLICY, our_server, scratch};
 
 /// How many sequences, as a rule.
 const CASES: u32 = 192;
+
+/// With how many of them each difference that is listed has to be seen: some are rare.
+const ALL_SEEN: u32 = 900;
 
 /// The longest sequence.
 const STEPS: usize = 60;
@@ -66,7 +70,11 @@ pub(crate) fn trials(release: &'static Release) -> impl Iterator<Item = Trial> {
             if cases < CASES {
                 return Ok(());
             }
-            known.each_message_succeeded()
+            known.each_message_succeeded()?;
+            if cases < ALL_SEEN {
+                return Ok(());
+            }
+            known.each_difference_was_seen(release)
         })
     })
 }
@@ -214,6 +222,10 @@ struct Known {
     seen: RefCell<BTreeSet<Answers>>,
 }
 
+/// What each release was seen to answer differently, over each communicator that is through.
+static DIFFERENCES_SEEN: Mutex<BTreeMap<&str, Vec<BTreeSet<Answers>>>> =
+    Mutex::new(BTreeMap::new());
+
 /// A message, our answer and gVisor's, each "ok" or an error.
 type Answers = (String, String, String);
 
@@ -249,6 +261,26 @@ impl Known {
             differences: known,
             seen: RefCell::default(),
         })
+    }
+
+    /// Fails if a difference that is listed was seen over none of the communicators. The last of them
+    /// finds out.
+    fn each_difference_was_seen(&self, release: &Release) -> Result<(), String> {
+        let mut seen = DIFFERENCES_SEEN
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let by_via = seen.entry(release.name).or_default();
+        by_via.push(self.seen.borrow().clone());
+        if by_via.len() < Via::ALL.len() {
+            return Ok(());
+        }
+        let is_stale = |listed: &&Answers| !by_via.iter().any(|seen| seen.contains(*listed));
+        let stale: Vec<_> = self.differences.iter().filter(is_stale).collect();
+        if stale.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("listed, but never seen: {stale:?}"))
+        }
     }
 
     /// Fails if a message never succeeded: nothing much was compared then.
