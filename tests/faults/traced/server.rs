@@ -1,0 +1,247 @@
+//! The server in a process of its own, so that this one can trace it, and what it holds.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lisafs::host::{CharacterDevices, HostFifo, HostFs, HostOptions, HostUds, Xattrs};
+use lisafs::server::{ConnectionOpts, Server};
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::tracer::{Injection, Traced};
+
+/// The first argument of the process that serves.
+const MARK: &str = "--server";
+
+/// How long a server gets to give back what a connection held. Far more than it takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves if this process is to be the server.
+pub(crate) fn called() -> Option<ExitCode> {
+    let mut words = std::env::args_os().skip(1);
+    if words.next()? != MARK {
+        return None;
+    }
+    // It ends with the tests, however those end.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).unwrap();
+    let (root, socket) = (words.next().unwrap(), words.next().unwrap());
+    serve(Path::new(&root), Path::new(&socket));
+    Some(ExitCode::SUCCESS)
+}
+
+/// Answers each line on its standard input: the first when it serves, the others with a census.
+fn serve(root: &Path, socket: &Path) {
+    let options = HostOptions {
+        host_uds: HostUds::All,
+        host_fifo: HostFifo::Open,
+        character_devices: CharacterDevices::Open,
+        xattrs: Xattrs::All,
+        donate_root: true,
+    };
+    let server = Server::new(8);
+    for (number, line) in io::stdin().lines().enumerate() {
+        line.unwrap();
+        if number == 0 {
+            // What the kernel can do is found out here.
+            let host = HostFs::open(root, options).unwrap();
+            let listener = UnixListener::bind(socket).unwrap();
+            let server = server.clone();
+            thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let opts = ConnectionOpts::default();
+                    server
+                        .start_connection(stream.unwrap(), host.clone(), opts)
+                        .unwrap();
+                }
+            });
+        }
+        let census = server.census();
+        println!(
+            "{} {} {} {} {}",
+            census.connections,
+            census.channels,
+            census.ids,
+            census.objects,
+            server.count_nodes()
+        );
+    }
+}
+
+/// What a server holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Census {
+    /// Connections, channels, ids, objects and nodes.
+    pub(crate) counts: String,
+    /// What its descriptors lead to, sorted.
+    pub(crate) descriptors: Vec<String>,
+    pub(crate) threads: usize,
+}
+
+/// A process that serves a directory. Killed when dropped.
+pub(crate) struct Served {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    dir: TempDir,
+    /// What it holds when nobody is connected.
+    idle: Option<Census>,
+}
+
+impl Served {
+    /// Starts it. It serves from [`begin`](Self::begin) on.
+    pub(crate) fn start() -> io::Result<Served> {
+        // Not in memory as a rule, where older kernels have no extended attributes.
+        let dir = tempfile::Builder::new()
+            .prefix("faults")
+            .tempdir_in("/var/tmp")?;
+        fs::create_dir(dir.path().join("root"))?;
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg(MARK)
+            .args(["root", "socket"].map(|name| dir.path().join(name)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // What is half created and stays is logged there, and is looked for in the tree.
+            .stderr(Stdio::null())
+            .spawn()?;
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let stdin = child.stdin.take().ok_or_else(broken)?;
+        let stdout = BufReader::new(child.stdout.take().ok_or_else(broken)?);
+        Ok(Served {
+            child,
+            stdin,
+            stdout,
+            dir,
+            idle: None,
+        })
+    }
+
+    /// Has it begin to serve on a kernel that lacks these calls. It finds out about that now.
+    pub(crate) fn begin(&mut self, lacks: &[(&str, i64)]) -> io::Result<()> {
+        const STDOUT: u64 = 1;
+        let injections: Vec<_> = lacks
+            .iter()
+            .map(|&(_, number)| Injection {
+                number,
+                occurrence: None,
+                errno: Errno::ENOSYS,
+            })
+            .collect();
+        let traced = Traced::seize(self.pid(), Some(STDOUT))?;
+        let trail = thread::scope(|scope| {
+            let asking = scope.spawn(|| self.ask());
+            let trail = traced.follow(&injections)?;
+            let said = asking.join();
+            said.map_err(|_| io::Error::other("asking has panicked"))??;
+            io::Result::Ok(trail)
+        })?;
+        let asked = |number| trail.calls.contains(number);
+        if let Some((name, _)) = lacks.iter().find(|(_, number)| !asked(number)) {
+            return Err(io::Error::other(format!("{name} is not asked for")));
+        }
+        // What is only opened for the first client is no leak.
+        drop(self.connect()?);
+        let mut last = None;
+        let alone = self.wait(|now| {
+            now.counts.starts_with("0 ") && last.replace(now.clone()) == Some(now.clone())
+        })?;
+        if !alone {
+            return Err(io::Error::other("it does not come to rest"));
+        }
+        self.idle = last;
+        Ok(())
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    pub(crate) fn connect(&self) -> io::Result<UnixStream> {
+        UnixStream::connect(self.dir.path().join("socket"))
+    }
+
+    /// Whether it ends itself at once.
+    pub(crate) fn aborts(&mut self) -> io::Result<bool> {
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.signal() == Some(libc::SIGABRT));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(false)
+    }
+
+    fn ask(&mut self) -> io::Result<String> {
+        writeln!(self.stdin)?;
+        let mut line = String::new();
+        self.stdout.read_line(&mut line)?;
+        match line.trim_end() {
+            "" => Err(io::Error::other("the server has ended")),
+            line => Ok(line.to_owned()),
+        }
+    }
+
+    /// The threads that it has now.
+    pub(crate) fn threads(&self) -> io::Result<Vec<Pid>> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid()))?;
+        let ids = tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok());
+        Ok(ids.map(Pid::from_raw).collect())
+    }
+
+    pub(crate) fn census(&mut self) -> io::Result<Census> {
+        let counts = self.ask()?;
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.pid()))?;
+        let mut descriptors: Vec<_> = entries
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+            .map(|target| target.display().to_string())
+            .collect();
+        descriptors.sort();
+        Ok(Census {
+            counts,
+            descriptors,
+            threads: self.threads()?.len(),
+        })
+    }
+
+    fn wait(&mut self, mut reached: impl FnMut(&Census) -> bool) -> io::Result<bool> {
+        let since = Instant::now();
+        loop {
+            if reached(&self.census()?) {
+                return Ok(true);
+            }
+            if since.elapsed() > PATIENCE {
+                return Ok(false);
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Waits until it holds no more than when nobody is connected, and says what it keeps otherwise.
+    pub(crate) fn settle(&mut self) -> io::Result<Result<(), String>> {
+        let idle = self.idle.clone();
+        if self.wait(|now| Some(now) == idle.as_ref())? {
+            return Ok(Ok(()));
+        }
+        let now = self.census()?;
+        Ok(Err(format!("it holds {now:?} and not {idle:?}")))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
