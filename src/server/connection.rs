@@ -80,8 +80,8 @@ impl<S: ServerImpl> Connection<S> {
         opts: ConnectionOpts,
     ) -> Result<Connection<S>, Errno> {
         opts.mount_names()?;
-        let max_message_size =
-            usize::try_from(backend.max_message_size()).map_err(|_| Errno::EINVAL)?;
+        let max_message_size = backend.max_message_size().min(opts.max_message_size);
+        let max_message_size = usize::try_from(max_message_size).map_err(|_| Errno::EINVAL)?;
         let offered = backend.supported_messages();
         // Clients take a failed Flush for a success, so advertising it would only cost them a round
         // trip; one that sends it all the same gets that success.

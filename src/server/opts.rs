@@ -40,6 +40,14 @@ pub struct ConnectionOpts {
     /// object, an open file and the position it was opened from being two. The host back end counts:
     /// files that are only known by name cost it none.
     pub max_fds: usize,
+    /// The limit of a payload in bytes, both ways, if the back end's
+    /// [own](super::ServerImpl::max_message_size) is not lower. Mount tells the client; what is longer
+    /// all the same is answered EIO, and so is a request whose reply would be. At least what the reply to
+    /// Mount takes, 228 bytes.
+    pub max_message_size: u32,
+    /// How many names the path of one Walk or WalkStat can have; ENAMETOOLONG above. Besides, its reply
+    /// has to fit into a message.
+    pub max_walk: usize,
     /// How workers wait for the next request.
     pub wait: WaitPolicy,
 }
@@ -53,6 +61,8 @@ impl Default for ConnectionOpts {
             max_channels: 4,
             max_ids: 1 << 20,
             max_fds: 1 << 16,
+            max_message_size: u32::MAX,
+            max_walk: usize::MAX,
             wait: WaitPolicy::Adaptive,
         }
     }

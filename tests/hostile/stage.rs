@@ -84,6 +84,8 @@ pub(crate) struct Stage {
     idle: Holdings,
     /// What it has needed by then.
     memory: u64,
+    /// How much more it may need, in bytes.
+    allowance: u64,
     /// The counters of all connections that were made.
     calls: Arc<Mutex<Vec<Arc<AtomicU64>>>>,
     tries: AtomicU64,
@@ -141,6 +143,7 @@ impl Stage {
             scale,
             idle: Holdings::default(),
             memory: 0,
+            allowance: MEMORY,
             calls: Arc::default(),
             tries: AtomicU64::new(0),
             dir,
@@ -247,6 +250,16 @@ impl Stage {
         self.tries.load(Relaxed)
     }
 
+    /// What ids are held by cost memory, up to their limit.
+    pub(crate) fn allow_memory(&mut self, bytes: u64) {
+        self.allowance = MEMORY + bytes;
+    }
+
+    /// How many descriptors the server has open.
+    pub(crate) fn open_descriptors(&self) -> usize {
+        holdings(self.pid()).descriptors.len()
+    }
+
     /// One number or the other.
     pub(crate) fn count(&self, short: u64, long: u64) -> u64 {
         match self.scale {
@@ -339,7 +352,7 @@ impl Stage {
             faults.push(Fault::new(Sort::Leak, what));
         }
         let more = peak_memory(self.pid()).saturating_sub(self.memory);
-        if more > MEMORY {
+        if more > self.allowance {
             faults.push(Fault::new(Sort::Leak, format!("{} MiB more", more >> 20)));
         }
         let log = self.log();

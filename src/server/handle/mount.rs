@@ -48,7 +48,8 @@ impl Serve for MountReq {
                 control_fd: id,
                 stat,
             },
-            max_message_size: server.max_message_size(),
+            max_message_size: u32::try_from(connection.max_message_size())
+                .map_err(|_| Errno::EINVAL)?,
             supported_mids: Array::new(connection.supported()),
         })?;
         Ok(answer

@@ -51,13 +51,16 @@ fn step<S: ServerImpl>(
     })
 }
 
-/// Refuses a path whose reply could be longer than a message.
-fn bound_reply<S: ServerImpl>(
+/// Refuses a path of too many names, and one whose reply could be longer than a message.
+fn bound_path<S: ServerImpl>(
     call: &Call<'_, S>,
     fixed: usize,
     element: usize,
     path: StringArray<'_>,
 ) -> Result<(), Errno> {
+    if path.len() > call.connection.opts().max_walk {
+        return Err(Errno::ENAMETOOLONG);
+    }
     let worst = element.saturating_mul(path.len()).saturating_add(fixed);
     if worst > call.connection.max_message_size() {
         Err(Errno::EIO)
@@ -71,7 +74,7 @@ impl Serve for WalkReq<'_> {
         let connection = call.connection;
         let mut current = call.control(self.dir_fd)?;
         current.directory()?;
-        bound_reply(call, 3, size_of::<Inode>(), self.path)?;
+        bound_path(call, 3, size_of::<Inode>(), self.path)?;
 
         let mut inodes = core::mem::take(&mut call.scratch.inodes);
         inodes.clear();
@@ -121,7 +124,7 @@ impl Serve for WalkStatReq<'_> {
         for name in names.clone() {
             Name::new(name)?;
         }
-        bound_reply(call, 2, size_of::<Statx>(), self.path)?;
+        bound_path(call, 2, size_of::<Statx>(), self.path)?;
 
         let mut stats = core::mem::take(&mut call.scratch.stats);
         stats.clear();

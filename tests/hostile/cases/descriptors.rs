@@ -1,7 +1,10 @@
 //! Descriptors: those that a client sends, those that it does not take, and too many of them.
 
+use std::fs::{self, File};
 use std::io::{IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::thread;
+use std::time::Duration;
 
 use lisafs::wire::{Mid, OpenAtReq, Request, StatReq};
 use lisafs_conformance::{Verdict, encoded, ensure, same};
@@ -26,8 +29,16 @@ pub(super) const CASES: &[Case] = &[
         .options(&["--host-fifo", "open"]),
     Case::new("more_files_than_descriptors", &["A7", "A2-15"], exhausted)
         .options(&["--max-fds", "100"])
-        .ours_only("it has no such limit: it would be this machine's"),
+        .ours_only(NO_LIMIT),
+    Case::new("a_million_files_held_at_once", &["A7"], held)
+        .options(&["--max-fds", MOST, "--max-ids", "2000000"])
+        .ours_only(NO_LIMIT),
 ];
+
+const NO_LIMIT: &str = "it has no such limit: it would be this machine's";
+
+/// How many descriptors [`held`] leaves to the client.
+const MOST: &str = "4096";
 
 /// Whether nobody has the reader of a pipe any more.
 fn is_unread(writer: &OwnedFd) -> bool {
@@ -176,6 +187,47 @@ fn not_taken(stage: &mut Stage) -> Verdict {
         "descriptors of a file"
     );
     // With the channel still full, the connection ends.
+    Ok(())
+}
+
+/// Files that a client knows cost no descriptor each, and all of them can be used.
+fn held(stage: &mut Stage) -> Verdict {
+    let directories = stage.count(20, 1000);
+    let files = 1000;
+    for outer in 0..directories {
+        let path = stage.root.join(outer.to_string());
+        fs::create_dir(&path)?;
+        for inner in 0..files {
+            File::create(path.join(inner.to_string()))?;
+        }
+    }
+    // Younger than a tick of the clock they could not be told apart for good.
+    thread::sleep(Duration::from_millis(50));
+    stage.allow_memory(directories * files * 1024);
+    let most = MOST.parse::<usize>().unwrap() + stage.open_descriptors();
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let mut channel = client.channel()?;
+    let mut known = Vec::new();
+    let mut peak = 0;
+    for outer in 0..directories {
+        let outer = channel.find(root, outer.to_string().as_bytes())?;
+        for inner in 0..files {
+            let inner = channel.find(outer.control_fd, inner.to_string().as_bytes())?;
+            known.push((inner.control_fd, inner.stat.ino));
+        }
+        peak = peak.max(stage.open_descriptors());
+    }
+    // Far apart, so that none of them is still open from before.
+    for (id, ino) in known.iter().step_by(977) {
+        let open = channel.open(*id, 0)?;
+        same!(channel.stat(open.id)?.ino, *ino, "the inode of a file");
+        channel.close(&[open.id])?;
+    }
+    peak = peak.max(stage.open_descriptors());
+    // The sockets, the window and the memory of the connection and its channel are not the back end's.
+    ensure!(peak <= most + 8, "{peak} descriptors are open, not {most}");
+    stage.count_tries(directories * files);
     Ok(())
 }
 

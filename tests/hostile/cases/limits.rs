@@ -32,6 +32,16 @@ pub(super) const CASES: &[Case] = &[
         .ours_only(NO_FLAG),
     Case::new("message_size_at_the_limit", &["A1"], message_size),
     Case::new(
+        "message_size_at_a_limit_of_ours",
+        &["A1", "A2-2"],
+        smaller_messages,
+    )
+    .options(&["--max-message-size", "8192"])
+    .ours_only(NO_FLAG),
+    Case::new("names_of_a_walk_at_the_limit", &["A8"], names_of_a_walk)
+        .options(&["--max-walk", "3"])
+        .ours_only(NO_FLAG),
+    Case::new(
         "walk_length_at_the_limit",
         &["A7", "A8", "A11"],
         walk_length,
@@ -186,6 +196,52 @@ fn message_size(stage: &mut Stage) -> Verdict {
     client.write(open, 0, &vec![1; max - 20])?;
     same!(client.read(open, 0, max - 8)?.len(), max - 20, "bytes read");
     refused(client.read(open, 0, max - 7), Errno::ENOBUFS)?;
+    Ok(())
+}
+
+fn smaller_messages(stage: &mut Stage) -> Verdict {
+    let mut client = stage.client()?;
+    same!(client.max_message_size(), 8192, "bytes are announced");
+    let root = client.root.control_fd;
+    // Over a channel too, whose window is as small.
+    let mut channel = client.channel()?;
+    let long = [&b"../"[..]; 1365].concat();
+    let link = channel.symlink(root, b"link", &long)?.control_fd;
+    same!(channel.readlink(link)?, long, "a target");
+    let open = channel
+        .create(root, b"big", libc::O_RDWR.cast_unsigned())?
+        .open;
+    channel.write(open, 0, &[1; 8192 - 20])?;
+    same!(channel.read(open, 0, 8192 - 8)?.len(), 8192 - 20, "bytes");
+    refused(channel.read(open, 0, 8192 - 7), Errno::ENOBUFS)?;
+    for number in 0..100 {
+        fs::write(stage.root.join(format!("{number:0>255}")), [])?;
+    }
+    let listed = channel.open(root, 0)?.id;
+    same!(channel.list(listed, i32::MAX)?.len(), 102, "entries");
+    message_size(stage)
+}
+
+/// Of those that exist and of those that do not.
+fn names_of_a_walk(stage: &mut Stage) -> Verdict {
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let mut dir = root;
+    for _ in 0..3 {
+        dir = client.mkdir(dir, b"d")?.control_fd;
+    }
+    for len in [2, 3] {
+        let path = vec![&b"d"[..]; len];
+        same!(client.walk(root, &path)?.inodes.len(), len, "inodes");
+        same!(client.walk_stat(root, &path)?.len(), len, "files");
+        stage.count_tries(2);
+    }
+    for len in [4, 5, 1000] {
+        let path = vec![&b"d"[..]; len];
+        refused(client.walk(root, &path), Errno::ENAMETOOLONG)?;
+        refused(client.walk_stat(root, &path), Errno::ENAMETOOLONG)?;
+        stage.count_tries(2);
+    }
     Ok(())
 }
 

@@ -174,6 +174,21 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = positive)]
     pub(crate) max_connections: usize,
 
+    /// How long a message can be, in bytes, both ways
+    ///
+    /// Clients are told, and read and write in parts. What does not fit is refused: a message with EIO,
+    /// and so is what would need a longer answer. Each connection and each channel costs two times as
+    /// much memory once it has been used.
+    #[arg(long, value_name = "BYTES", default_value_t = MOST_BYTES,
+        value_parser = clap::value_parser!(u32).range(i64::from(LEAST_BYTES)..=i64::from(MOST_BYTES)))]
+    pub(crate) max_message_size: u32,
+
+    /// How many names the path of one walk can have
+    ///
+    /// By default as many as the answer has room for, which are some 13,800.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) max_walk: Option<usize>,
+
     /// How to wait for requests on channels: adaptive, park, or spin=USEC
     ///
     /// `adaptive` polls where that has paid, and sleeps else. `park` sleeps. `spin` polls for so many
@@ -222,6 +237,8 @@ impl ServeOptions {
             max_channels: self.max_channels,
             max_ids: self.max_ids,
             max_fds: self.max_fds.unwrap_or_else(|| self.share(descriptors)),
+            max_message_size: self.max_message_size,
+            max_walk: self.max_walk.unwrap_or(usize::MAX),
             wait: self.wait,
             ..ConnectionOpts::default()
         }
@@ -238,6 +255,13 @@ impl ServeOptions {
         share.clamp(1, MOST_FDS)
     }
 }
+
+/// The longest message, in bytes: what the protocol's peers are used to.
+const MOST_BYTES: u32 = lisafs::wire::DEFAULT_MAX_MESSAGE_SIZE;
+
+/// The least that messages can be limited to, in bytes: the longest path or link target and what goes
+/// with it fits.
+const LEAST_BYTES: u32 = 8192;
 
 /// What a client gets of the descriptors unless somebody says otherwise, whatever there is.
 const MOST_FDS: usize = 1 << 20;
