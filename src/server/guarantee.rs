@@ -25,10 +25,13 @@
 
 use core::fmt;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::{RwLock, RwLockWriteGuard};
+
 use super::backend::ServerImpl;
-use super::rename_lock::{RenameLock, SharedGuard};
+use super::rename_lock::{FIRST_WINDOW, LONGEST_WINDOW, RenameLock, SharedGuard};
 use super::tree::Node;
 use crate::Errno;
 use crate::wire::Name;
@@ -203,6 +206,12 @@ impl<S: ServerImpl> fmt::Debug for Below<'_, S> {
     }
 }
 
+impl<'g, S: ServerImpl> Unheld<'g, S> {
+    pub(super) fn new(server: &'g S) -> Unheld<'g, S> {
+        Unheld { server }
+    }
+}
+
 impl<'g, S: ServerImpl> Exclusive<'g, S> {
     /// The read guarantee, which the write guarantee includes.
     #[must_use]
@@ -265,127 +274,6 @@ impl<'g, S: ServerImpl> Global<'g, S> {
     }
 }
 
-/// Which guarantee the operations on a descriptor alone come with: [`Guarded`] or [`Unguarded`].
-///
-/// [`ServerImpl`] and [`Guarded`] have examples.
-pub trait FdLocks: sealed::Sealed + 'static {
-    /// What looking at the file comes with.
-    type Shared<'g, S: ServerImpl>;
-    /// What changing the file comes with.
-    type Exclusive<'g, S: ServerImpl>;
-
-    /// Runs `operation` with what looking at `node` comes with.
-    #[doc(hidden)]
-    fn shared<S: ServerImpl, R>(
-        locks: &TreeLocks,
-        server: &S,
-        node: &Node<S>,
-        operation: impl FnOnce(Self::Shared<'_, S>) -> R,
-    ) -> R;
-
-    /// Runs `operation` with what changing `node` comes with.
-    #[doc(hidden)]
-    fn exclusive<S: ServerImpl, R>(
-        locks: &TreeLocks,
-        server: &S,
-        node: &Node<S>,
-        operation: impl FnOnce(Self::Exclusive<'_, S>) -> R,
-    ) -> R;
-}
-
-/// What looking at a descriptor comes with in `S`.
-///
-/// [`BoundSocketFdImpl`](super::BoundSocketFdImpl) has an example.
-pub type FdShared<'g, S> = <<S as ServerImpl>::FdLocks as FdLocks>::Shared<'g, S>;
-
-/// What changing the file behind a descriptor comes with in `S`.
-///
-/// ```
-/// use lisafs::Errno;
-/// use lisafs::server::{FdExclusive, ServerImpl};
-///
-/// /// What [`OpenFdImpl::allocate`](lisafs::server::OpenFdImpl::allocate) gets, whatever locks it has.
-/// fn allocate<S: ServerImpl>(at: FdExclusive<'_, S>, mode: u64) -> Result<(), Errno> {
-///     # let _ = at;
-///     if mode == 0 { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
-/// }
-/// ```
-pub type FdExclusive<'g, S> = <<S as ServerImpl>::FdLocks as FdLocks>::Exclusive<'g, S>;
-
-/// Operations on a descriptor run under the operation lock of its node.
-///
-/// ```
-/// use lisafs::Errno;
-/// use lisafs::server::{Guarded, ServerImpl, Shared};
-/// use lisafs::wire::Statx;
-///
-/// /// What [`ControlFdImpl::stat`](lisafs::server::ControlFdImpl::stat) gets then.
-/// fn stat<S: ServerImpl<FdLocks = Guarded>>(at: Shared<'_, S>) -> Result<Statx, Errno> {
-///     # let _ = at;
-///     Err(Errno::EOPNOTSUPP)
-/// }
-/// ```
-#[derive(Debug)]
-pub enum Guarded {}
-
-/// Operations on a descriptor run with no lock of the tree held.
-///
-/// [`ServerImpl`] has an example.
-#[derive(Debug)]
-pub enum Unguarded {}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::Guarded {}
-    impl Sealed for super::Unguarded {}
-}
-
-impl FdLocks for Guarded {
-    type Shared<'g, S: ServerImpl> = Shared<'g, S>;
-    type Exclusive<'g, S: ServerImpl> = Exclusive<'g, S>;
-
-    fn shared<S: ServerImpl, R>(
-        locks: &TreeLocks,
-        server: &S,
-        node: &Node<S>,
-        operation: impl FnOnce(Shared<'_, S>) -> R,
-    ) -> R {
-        locks.stable().read(server, node, operation)
-    }
-
-    fn exclusive<S: ServerImpl, R>(
-        locks: &TreeLocks,
-        server: &S,
-        node: &Node<S>,
-        operation: impl FnOnce(Exclusive<'_, S>) -> R,
-    ) -> R {
-        locks.stable().write(server, node, operation)
-    }
-}
-
-impl FdLocks for Unguarded {
-    type Shared<'g, S: ServerImpl> = Unheld<'g, S>;
-    type Exclusive<'g, S: ServerImpl> = Unheld<'g, S>;
-
-    fn shared<S: ServerImpl, R>(
-        _locks: &TreeLocks,
-        server: &S,
-        _node: &Node<S>,
-        operation: impl FnOnce(Unheld<'_, S>) -> R,
-    ) -> R {
-        operation(Unheld { server })
-    }
-
-    fn exclusive<S: ServerImpl, R>(
-        _locks: &TreeLocks,
-        server: &S,
-        _node: &Node<S>,
-        operation: impl FnOnce(Unheld<'_, S>) -> R,
-    ) -> R {
-        operation(Unheld { server })
-    }
-}
-
 /// The rename lock of a tree.
 #[derive(Debug, Default)]
 #[doc(hidden)] // only because the sealed trait FdLocks names it
@@ -439,40 +327,106 @@ impl Stable<'_> {
     }
 
     /// Runs `operation` with the write guarantee on `node`.
+    ///
+    /// # Errors
+    /// EBUSY if what runs on the node does not end in time, as a lookup of what a hung file system is
+    /// mounted on.
     pub(super) fn write<S: ServerImpl, R>(
         &self,
         server: &S,
         node: &Node<S>,
-        operation: impl FnOnce(Exclusive<'_, S>) -> R,
-    ) -> R {
-        let _operation = node.operation_lock().write();
+        operation: impl FnOnce(Exclusive<'_, S>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let lock = node.operation_lock();
+        let _operation = match lock.try_write() {
+            Some(guard) => guard,
+            None => Patience::begin().exclusive(lock)?,
+        };
         operation(Exclusive {
             server,
             node,
             child: None,
         })
     }
-}
 
-impl<S: ServerImpl> Exclusive<'_, S> {
-    /// Runs `operation` with the operation lock of `child`, a node in this directory, held
-    /// exclusively as well: whatever runs on the child has ended.
+    /// Runs `operation` with the write guarantee on `directory` and with the operation lock of its child
+    /// `name`, if that is a node, held exclusively as well: whatever runs on the child has ended.
     ///
     /// # Errors
     /// EBUSY if it does not end in time: a request stuck in the host on one file must not keep the
     /// directory, and with it everybody who comes by, waiting for ever.
-    pub(super) fn with_child<R>(
-        self,
-        child: Option<&Node<S>>,
+    pub(super) fn write_entry<S: ServerImpl, R>(
+        &self,
+        server: &S,
+        directory: &Node<S>,
+        name: Name<'_>,
         operation: impl FnOnce(Exclusive<'_, S>) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
-        let lock = child.map(Node::operation_lock);
-        let _operation = lock
-            .map(|lock| lock.try_write_for(LOCK_DEADLINE).ok_or(Errno::EBUSY))
-            .transpose()?;
-        operation(Exclusive { child, ..self })
+        let mut patience = Patience::begin();
+        loop {
+            let operation_lock = patience.exclusive(directory.operation_lock())?;
+            let child = directory.existing_child(name);
+            let lock = child.as_deref().map(Node::operation_lock);
+            let locked = lock.map(|lock| lock.try_write_for(patience.window));
+            if !matches!(locked, Some(None)) {
+                return operation(Exclusive {
+                    server,
+                    node: directory,
+                    child: child.as_deref(),
+                });
+            }
+            // Others may have the directory meanwhile.
+            drop(operation_lock);
+            patience.pause()?;
+        }
+    }
+}
+
+/// The wait for a lock that somebody may never give back.
+///
+/// Who waits for a lock exclusively keeps new readers out. So it is waited for in *windows*, as by the
+/// [`RenameLock`], with pauses of three times as long in between: readers that are slow are outwaited,
+/// and one that is stuck costs the others a bounded part of their time.
+struct Patience {
+    deadline: Instant,
+    window: Duration,
+}
+
+impl Patience {
+    fn begin() -> Patience {
+        Patience {
+            deadline: Instant::now() + LOCK_DEADLINE,
+            window: FIRST_WINDOW,
+        }
     }
 
+    /// Takes the lock exclusively.
+    ///
+    /// # Errors
+    /// EBUSY at the deadline.
+    fn exclusive<'l>(&mut self, lock: &'l RwLock<()>) -> Result<RwLockWriteGuard<'l, ()>, Errno> {
+        loop {
+            if let Some(guard) = lock.try_write_for(self.window) {
+                return Ok(guard);
+            }
+            self.pause()?;
+        }
+    }
+
+    /// # Errors
+    /// EBUSY at the deadline.
+    fn pause(&mut self) -> Result<(), Errno> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Errno::EBUSY);
+        }
+        thread::sleep((3 * self.window).min(left));
+        self.window = LONGEST_WINDOW.min(2 * self.window);
+        Ok(())
+    }
+}
+
+impl<S: ServerImpl> Exclusive<'_, S> {
     /// Runs `operation` with the read guarantee on `target`, which was no directory when it was
     /// walked to.
     ///

@@ -24,6 +24,7 @@ mod connection;
 mod direct;
 mod dispatch;
 mod fd;
+mod fd_locks;
 mod fds;
 mod guarantee;
 mod handle;
@@ -51,10 +52,8 @@ pub use backend::{
 pub use call::{Answer, Call};
 pub use direct::{Direct, DirectWorker};
 pub use dispatch::{RpcHandler, RpcHandlers};
-pub use guarantee::{
-    Below, Exclusive, FdExclusive, FdLocks, FdShared, Global, Guarded, Shared, TreeLocks,
-    Unguarded, Unheld,
-};
+pub use fd_locks::{FdExclusive, FdLocks, FdShared, Guarded, Unguarded};
+pub use guarantee::{Below, Exclusive, Global, Shared, TreeLocks, Unheld};
 pub use opts::ConnectionOpts;
 pub use quota::{Quota, Share};
 pub use tree::Node;

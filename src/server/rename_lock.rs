@@ -15,8 +15,8 @@ use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteG
 use parking_lot::{Mutex, MutexGuard};
 
 /// How long new readers are first kept out so that those inside can leave, and at most.
-const FIRST_WINDOW: Duration = Duration::from_millis(1);
-const LONGEST_WINDOW: Duration = Duration::from_millis(128);
+pub(super) const FIRST_WINDOW: Duration = Duration::from_millis(1);
+pub(super) const LONGEST_WINDOW: Duration = Duration::from_millis(128);
 
 /// The window before the writer gives up: longer than a request takes on a slow host.
 const LAST_WINDOW: Duration = Duration::from_millis(500);

@@ -19,6 +19,7 @@ mod attacks;
 mod case;
 mod cases;
 mod chance;
+mod hung;
 mod observed;
 mod outside;
 #[path = "../../tools/gofer/tests/gofer/process.rs"]

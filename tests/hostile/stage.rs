@@ -1,5 +1,6 @@
 //! A server in a process of its own, and what it looks like from outside.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -248,6 +249,13 @@ impl Stage {
 
     pub(crate) fn tries(&self) -> u64 {
         self.tries.load(Relaxed)
+    }
+
+    /// Prints what was measured, in long runs.
+    pub(crate) fn tell(&self, what: fmt::Arguments<'_>) {
+        if self.scale == Scale::Long {
+            println!("{what}");
+        }
     }
 
     /// What ids are held by cost memory, up to their limit.

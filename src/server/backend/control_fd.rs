@@ -4,7 +4,8 @@ use std::os::fd::OwnedFd;
 
 use super::{Creation, NodeKind, OpenFlags, RenameFlags, RenameOutcome, ServerImpl};
 use crate::Errno;
-use crate::server::guarantee::{Exclusive, FdExclusive, FdShared, Global, Shared};
+use crate::server::fd_locks::{FdExclusive, FdShared};
+use crate::server::guarantee::{Exclusive, Global, Shared};
 use crate::wire::{
     Gid, Name, SetStat, SetStatReq, SetStatResp, StatFs, Statx, StringArrayBuf, Uid, XattrName,
 };

@@ -21,7 +21,8 @@ pub use operands::{
     Creation, DirentRequest, Donation, NodeKind, OpenFlags, RenameFlags, RenameOutcome,
 };
 
-use super::guarantee::{FdLocks, Shared};
+use super::fd_locks::FdLocks;
+use super::guarantee::Shared;
 use super::quota::Quota;
 use crate::Errno;
 use crate::wire::{DEFAULT_MAX_MESSAGE_SIZE, Mid, Statx, messages};

@@ -6,7 +6,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::{BoundSocketFdImpl, ServerImpl};
 use crate::Errno;
-use crate::server::guarantee::{FdShared, Shared};
+use crate::server::fd_locks::FdShared;
+use crate::server::guarantee::Shared;
 
 /// The [`BoundSocketFd`](ServerImpl::BoundSocketFd) of a back end that binds no sockets. There is no
 /// value of it.

@@ -6,7 +6,8 @@ use flipcall::SharedBytes;
 
 use super::{DirentRequest, Donation, ServerImpl};
 use crate::Errno;
-use crate::server::guarantee::{FdExclusive, FdShared, Shared};
+use crate::server::fd_locks::{FdExclusive, FdShared};
+use crate::server::guarantee::Shared;
 use crate::wire::{DirentWriter, Statx};
 
 /// An open file description.

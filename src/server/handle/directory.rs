@@ -4,7 +4,7 @@ use crate::Errno;
 use crate::server::backend::{ControlFdImpl, DirentRequest, OpenFdImpl, ServerImpl};
 use crate::server::call::{Answer, Call};
 use crate::server::dispatch::Serve;
-use crate::server::guarantee::FdLocks;
+use crate::server::fd_locks::FdLocks;
 use crate::wire::{
     DirentWriter, FileType, Getdents64Req, Getdents64Resp, ReadLinkAtReq, ReadLinkAtResp,
 };

@@ -18,7 +18,8 @@ impl Serve for UnlinkAtReq<'_> {
         let directory = call.control(self.dir_fd)?;
         directory.directory()?;
         let stable = call.connection.locks().stable();
-        stable.write(call.connection.backend(), directory.node(), |at| {
+        let server = call.connection.backend();
+        stable.write_entry(server, directory.node(), name, |at| {
             if directory.node().is_deleted() {
                 return Err(Errno::EINVAL);
             }
@@ -27,12 +28,9 @@ impl Serve for UnlinkAtReq<'_> {
                 REMOVE_DIRECTORY => true,
                 _ => return Err(Errno::EINVAL),
             };
-            let child = directory.node().existing_child(name);
-            at.with_child(child.as_deref(), |at| {
-                directory.file().unlink(at, name, remove_directory)?;
-                directory.node().unlinked(name);
-                Ok(())
-            })
+            directory.file().unlink(at, name, remove_directory)?;
+            directory.node().unlinked(name);
+            Ok(())
         })?;
         drop(stable);
         call.reply::<Self>(&())

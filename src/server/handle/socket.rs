@@ -10,8 +10,8 @@ use crate::server::call::{Answer, Call, Gift};
 use crate::server::connection::Connection;
 use crate::server::dispatch::Serve;
 use crate::server::fd::{BoundSocketFd, ControlFd};
+use crate::server::fd_locks::{FdLocks, FdShared};
 use crate::server::fds::Fd;
-use crate::server::guarantee::{FdLocks, FdShared};
 use crate::wire::{
     AcceptReq, AcceptResp, BindAtReq, BindAtResp, ConnectReq, ConnectWithCredsReq, FdId, FileType,
     Inode, ListenReq, Name,
@@ -104,21 +104,19 @@ fn unbind<S: ServerImpl>(
     name: &[u8],
 ) {
     let Ok(name) = Name::new(name) else { return };
-    connection
-        .locks()
-        .stable()
-        .write(connection.backend(), directory.node(), |at| {
-            // The locks were released in between: another request may have moved the socket.
-            let still_there = directory.node().existing_child(name);
-            if still_there.is_some_and(|node| Arc::ptr_eq(&node, child.node())) {
-                let unlinked = at.with_child(Some(child.node()), |at| {
-                    directory.file().unlink(at, name, false)
-                });
-                if unlinked.is_ok() {
-                    directory.node().unlinked(name);
-                }
-            }
-        });
+    let (server, stable) = (connection.backend(), connection.locks().stable());
+    let unbound = stable.write_entry(server, directory.node(), name, |at| {
+        // The locks were released in between: another request may have moved the socket.
+        let still_there = directory.node().existing_child(name);
+        if still_there.is_some_and(|node| Arc::ptr_eq(&node, child.node())) {
+            directory.file().unlink(at, name, false)?;
+            directory.node().unlinked(name);
+        }
+        Ok(())
+    });
+    if let Err(errno) = unbound {
+        tracing::warn!(?name, %errno, "a socket that its client was not given stays");
+    }
 }
 
 impl Serve for ListenReq {

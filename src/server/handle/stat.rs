@@ -4,8 +4,8 @@ use crate::Errno;
 use crate::server::backend::{ControlFdImpl, OpenFdImpl, ServerImpl};
 use crate::server::call::{Answer, Call};
 use crate::server::dispatch::Serve;
+use crate::server::fd_locks::FdLocks;
 use crate::server::fds::Fd;
-use crate::server::guarantee::FdLocks;
 use crate::wire::{FStatFsReq, SetStatReq, StatReq};
 
 impl Serve for StatReq {

@@ -7,8 +7,9 @@ use crate::server::backend::{ControlFdImpl, ServerImpl};
 use crate::server::call::{Answer, Call};
 use crate::server::dispatch::Serve;
 use crate::server::fd::ControlFd;
+use crate::server::fd_locks::FdLocks;
 use crate::server::fds::Fd;
-use crate::server::guarantee::{FdLocks, Stable};
+use crate::server::guarantee::Stable;
 use crate::server::quota::Share;
 use crate::wire::{
     Array, FileType, Inode, Name, Statx, StringArray, WalkReq, WalkResp, WalkStatReq, WalkStatResp,

@@ -50,7 +50,7 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// Makes a call that must not wait for anybody. A thread of this process counts the time: when that
 /// is stopped for a while, no server has been slow.
-fn at_once<T>(what: &str, call: impl FnOnce() -> T) -> Result<T, Stop> {
+pub(super) fn at_once<T>(what: &str, call: impl FnOnce() -> T) -> Result<T, Stop> {
     let (over, ticks) = (AtomicBool::new(false), AtomicU32::new(0));
     let done = thread::scope(|scope| {
         let ticking = scope.spawn(|| {

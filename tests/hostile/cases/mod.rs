@@ -3,6 +3,7 @@
 mod depth;
 mod descriptors;
 mod frames;
+mod hung;
 mod ids;
 mod limits;
 mod liveness;
@@ -26,6 +27,7 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
         depth::CASES,
         races::CASES,
         liveness::CASES,
+        hung::CASES,
         limits::CASES,
         sweep::CASES,
     ]

@@ -226,6 +226,12 @@ impl<'o> Gofer<'o> {
         signals
             .release()
             .map_err(cannot("cannot give the signals back"))?;
-        Ok(self.server.shutdown(DRAIN))
+        let all_ended = self.server.shutdown(DRAIN);
+        if !all_ended {
+            // Whoever waits for what hangs in the host is told now: the kernel may keep this process
+            // for as long as that hangs.
+            self.server.abort();
+        }
+        Ok(all_ended)
     }
 }

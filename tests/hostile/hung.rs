@@ -1,0 +1,212 @@
+//! A file system whose server stops answering.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    Config, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
+    OpenFlags, ReplyAttr, ReplyData, ReplyEntry, ReplyOpen, Request, Session, SessionACL,
+};
+use lisafs_conformance::Stop;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::unistd::{getegid, geteuid};
+
+/// Its only entry, a regular file.
+pub(crate) const NAME: &str = "file";
+
+const FILE: INodeNo = INodeNo(2);
+
+/// Nothing is remembered by the kernel.
+const NEVER: Duration = Duration::ZERO;
+
+/// A request that is not answered. What drops it answers EIO.
+enum Asked {
+    Entry(ReplyEntry),
+    Attr(ReplyAttr),
+    Open(ReplyOpen),
+    Data(ReplyData),
+}
+
+#[derive(Default)]
+struct State {
+    hangs: bool,
+    asked: Vec<Asked>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    one_more: Condvar,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the request if it is not to be answered, and returns it otherwise.
+    fn hang(&self, asked: Asked) -> Option<Asked> {
+        let mut state = self.state();
+        if !state.hangs {
+            return Some(asked);
+        }
+        state.asked.push(asked);
+        self.one_more.notify_all();
+        None
+    }
+}
+
+struct Served(Arc<Shared>);
+
+fn attributes(inode: INodeNo) -> FileAttr {
+    let time = SystemTime::UNIX_EPOCH;
+    let (kind, perm) = match inode {
+        FILE => (FileType::RegularFile, 0o644),
+        _ => (FileType::Directory, 0o755),
+    };
+    FileAttr {
+        ino: inode,
+        size: 0,
+        blocks: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        crtime: time,
+        kind,
+        perm,
+        nlink: 1,
+        uid: geteuid().as_raw(),
+        gid: getegid().as_raw(),
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+impl Filesystem for Served {
+    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if let Some(Asked::Entry(reply)) = self.0.hang(Asked::Entry(reply)) {
+            if name == NAME {
+                reply.entry(&NEVER, &attributes(FILE), Generation(0));
+            } else {
+                reply.error(fuser::Errno::ENOENT);
+            }
+        }
+    }
+
+    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        if let Some(Asked::Attr(reply)) = self.0.hang(Asked::Attr(reply)) {
+            reply.attr(&NEVER, &attributes(inode));
+        }
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        if let Some(Asked::Open(reply)) = self.0.hang(Asked::Open(reply)) {
+            // Reads are not answered from the kernel's memory.
+            reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        if let Some(Asked::Data(reply)) = self.0.hang(Asked::Data(reply)) {
+            reply.data(&[]);
+        }
+    }
+}
+
+/// A directory on which it is mounted. Unmounted when dropped, and who waits for it is told EIO.
+pub(crate) struct Hung {
+    shared: Arc<Shared>,
+    path: PathBuf,
+}
+
+impl Hung {
+    /// Mounts it on a new directory.
+    pub(crate) fn mount(path: &Path) -> Result<Hung, Stop> {
+        fs::create_dir(path)?;
+        let refused = |why: io::Error| match why.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound => {
+                Stop::skipped("needs root and FUSE")
+            }
+            _ => why.into(),
+        };
+        let fuse = File::options().read(true).write(true).open("/dev/fuse");
+        let fuse = fuse.map_err(refused)?;
+        let data = format!(
+            "fd={},rootmode={:o},user_id={},group_id={},allow_other",
+            fuse.as_raw_fd(),
+            libc::S_IFDIR,
+            geteuid(),
+            getegid(),
+        );
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("hung"), path, Some("fuse"), flags, Some(&data[..]))
+            .map_err(|errno| refused(errno.into()))?;
+        let shared = Arc::<Shared>::default();
+        let hung = Hung {
+            shared: Arc::clone(&shared),
+            path: path.to_owned(),
+        };
+        let session = Session::from_fd(
+            Served(shared),
+            fuse.into(),
+            SessionACL::All,
+            Config::default(),
+        )?;
+        // It ends when it is unmounted.
+        thread::spawn(move || session.run());
+        Ok(hung)
+    }
+
+    /// It does not answer any more.
+    pub(crate) fn hang(&self) {
+        self.shared.state().hangs = true;
+    }
+
+    /// Waits until so many wait for an answer.
+    pub(crate) fn wait_for(&self, count: usize) -> Result<(), Stop> {
+        let state = self.shared.state();
+        let few = |state: &mut State| state.asked.len() < count;
+        let waited = self
+            .shared
+            .one_more
+            .wait_timeout_while(state, Duration::from_secs(10), few);
+        let (state, outcome) = waited.unwrap_or_else(PoisonError::into_inner);
+        if outcome.timed_out() {
+            let came = state.asked.len();
+            return Err(Stop::failed(format_args!("only {came} of {count} came")));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        let asked = {
+            let mut state = self.shared.state();
+            state.hangs = false;
+            std::mem::take(&mut state.asked)
+        };
+        drop(asked);
+        let flags = MntFlags::MNT_FORCE | MntFlags::MNT_DETACH;
+        if let Err(why) = umount2(&self.path, flags) {
+            eprintln!("hostile: {}: {why}", self.path.display());
+        }
+    }
+}
