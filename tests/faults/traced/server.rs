@@ -149,7 +149,12 @@ impl Served {
         drop(self.connect()?);
         let mut last = None;
         let alone = self.wait(|now| {
-            now.counts.starts_with("0 ") && last.replace(now.clone()) == Some(now.clone())
+            // Main and who accepts, and the socket of that. The thread of a connection ends, and gives
+            // back what it had, a moment after the connection is counted no more.
+            let is_socket = |target: &&String| target.starts_with("socket:");
+            let sockets = now.descriptors.iter().filter(is_socket).count();
+            let same = last.replace(now.clone()).as_ref() == Some(now);
+            same && now.counts.starts_with("0 ") && (now.threads, sockets) == (2, 1)
         })?;
         if !alone {
             return Err(io::Error::other("it does not come to rest"));
