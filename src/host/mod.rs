@@ -62,7 +62,7 @@ mod sys;
 mod tests;
 mod xattr;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -161,6 +161,39 @@ impl HostFs {
         HostFs::with_kernel(root, options, Kernel::probe())
     }
 
+    /// The same tree under other options, for connections that are to be treated in another way. Unlike
+    /// one that is made anew, it has the same [`procfd`](Self::procfd).
+    #[must_use]
+    pub fn with_options(&self, options: HostOptions) -> HostFs {
+        HostFs {
+            options,
+            ..self.clone()
+        }
+    }
+
+    /// The directory of this process's descriptors, through which files are opened once more. It is open
+    /// as long as this is, or a clone of it: a system call filter can permit openat(2) without
+    /// O_NOFOLLOW for its number alone.
+    #[must_use]
+    pub fn procfd(&self) -> BorrowedFd<'_> {
+        self.procfd.as_fd()
+    }
+
+    /// Whether the [`procfd`](Self::procfd) is a mount of its own: `..` in it leads nowhere. Otherwise it
+    /// is a directory of the host's procfs, with all of that around it, since CAP_SYS_ADMIN was missing
+    /// or the kernel is older than 5.2.
+    #[must_use]
+    pub fn procfd_is_detached(&self) -> bool {
+        self.procfd.is_detached()
+    }
+
+    /// Whether clients can have sockets connected as somebody else: it takes CAP_SETUID and CAP_SETGID
+    /// when this is made, and afterwards.
+    #[must_use]
+    pub fn connects_with_creds(&self) -> bool {
+        self.takes_identities && self.options.host_uds.opens()
+    }
+
     fn with_kernel(
         root: OwnedFd,
         options: HostOptions,
@@ -244,11 +277,10 @@ impl ServerImpl for HostFs {
 
     /// All, but ConnectWithCreds only if it can be honoured.
     fn supported_messages(&self) -> Vec<Mid> {
-        let with_creds = self.takes_identities && self.options.host_uds.opens();
         messages()
             .map(|message| message.mid)
             .filter(|mid| *mid != Mid::FLUSH)
-            .filter(|mid| *mid != Mid::CONNECT_WITH_CREDS || with_creds)
+            .filter(|mid| *mid != Mid::CONNECT_WITH_CREDS || self.connects_with_creds())
             .collect()
     }
 

@@ -30,6 +30,7 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct ProcFd {
     directory: OwnedFd,
+    is_detached: bool,
 }
 
 impl ProcFd {
@@ -42,11 +43,22 @@ impl ProcFd {
         if kernel.open_tree
             && let Ok(directory) = sys::clone_tree(PATH)
         {
-            return Ok(ProcFd { directory });
+            return Ok(ProcFd {
+                directory,
+                is_detached: true,
+            });
         }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(PATH, flags, Mode::empty())?;
-        Ok(ProcFd { directory })
+        Ok(ProcFd {
+            directory,
+            is_detached: false,
+        })
+    }
+
+    /// Whether it is a mount of its own.
+    pub(super) fn is_detached(&self) -> bool {
+        self.is_detached
     }
 
     /// Opens the file behind `fd` once more, with its permissions checked.

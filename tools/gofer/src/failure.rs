@@ -9,7 +9,9 @@ use lisafs::host::SetupError;
 
 use crate::inherited::Unfit;
 use crate::jail::caps::CapsFailure;
+use crate::jail::landlock::LandlockFailure;
 use crate::jail::mount_tree::MountError;
+use crate::jail::seccomp::SeccompFailure;
 use crate::runsc::{
     HookError, Malformed, OpenMountError, PlanError, RootPropagationError, Shared, SpecError,
 };
@@ -77,6 +79,15 @@ pub(crate) enum Failure {
     Mount(#[from] MountError),
     #[error(transparent)]
     Caps(#[from] CapsFailure),
+    #[error(
+        "the directory of descriptors cannot be cut off from the rest of /proc: this takes Linux 5.2 \
+         and CAP_SYS_ADMIN over the mount namespace"
+    )]
+    Procfd,
+    #[error(transparent)]
+    Landlock(#[from] LandlockFailure),
+    #[error(transparent)]
+    Seccomp(#[from] SeccompFailure),
     #[error(transparent)]
     Hook(#[from] HookError),
     #[error("cannot serve the connection: {0}")]

@@ -1,5 +1,5 @@
 //! What is left to the process when clients come: a mount tree that holds what it serves and nothing
-//! else, and few capabilities.
+//! else, few capabilities, and few system calls.
 //!
 //! | | |
 //! |---|---|
@@ -7,6 +7,8 @@
 //! | `resolve` | paths inside of it, made and found without ever leaving it |
 //! | `attributes` | read-only, nosuid and the like; propagation |
 //! | `caps` | capabilities |
+//! | `landlock` | files below the root only |
+//! | `seccomp` | system calls, and their arguments |
 //!
 //! Mounts are handled by descriptor, so no name can be exchanged between two looks at it. This takes
 //! open_tree(2), move_mount(2), openat2(2) and mount_setattr(2): **Linux 5.12**.
@@ -14,8 +16,10 @@
 
 pub(crate) mod attributes;
 pub(crate) mod caps;
+pub(crate) mod landlock;
 pub(crate) mod mount_tree;
 pub(crate) mod resolve;
+pub(crate) mod seccomp;
 
 #[cfg(test)]
 mod namespaces;

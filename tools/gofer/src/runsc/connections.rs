@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::env;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,6 @@ use tracing::info;
 
 use super::argv::Invocation;
 use crate::failure::Failure;
-use crate::trace::Trace;
 
 /// How many descriptors a connection gets at most, however many there are.
 const MOST_FDS: usize = 1 << 20;
@@ -38,6 +37,7 @@ pub(crate) struct Connection {
 /// The tree that is served, reached through descriptors alone.
 #[derive(Debug)]
 pub(crate) struct Files {
+    root: OwnedFd,
     ordinary: HostFs,
     with_devices: HostFs,
     /// What is served read-only was bound read-only, too.
@@ -62,16 +62,20 @@ impl Files {
         let again = root
             .try_clone()
             .map_err(crate::failure::cannot("cannot open the root again"))?;
+        let ordinary = HostFs::new(again, options).map_err(failed)?;
+        // Nobody else is left in the namespaces of a sandbox to whom the rest of a procfs could lead, but
+        // its files are no files of the container.
+        if !invocation.unsafe_nonroot && !ordinary.procfd_is_detached() {
+            return Err(Failure::Procfd);
+        }
         Ok(Files {
-            ordinary: HostFs::new(root, options).map_err(failed)?,
-            with_devices: HostFs::new(
-                again,
-                HostOptions {
-                    character_devices: CharacterDevices::Open,
-                    ..options
-                },
-            )
-            .map_err(failed)?,
+            root,
+            // The same descriptors: the system call filter knows of one directory of them.
+            with_devices: ordinary.with_options(HostOptions {
+                character_devices: CharacterDevices::Open,
+                ..options
+            }),
+            ordinary,
             mounted: !invocation.unsafe_nonroot,
             wait: match env::var_os(WAIT) {
                 Some(policy) => policy.to_string_lossy().parse().map_err(Failure::Wait)?,
@@ -80,18 +84,23 @@ impl Files {
         })
     }
 
+    /// The root of the tree.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// What all connections are served from, but for devices.
+    pub(crate) fn ordinary(&self) -> &HostFs {
+        &self.ordinary
+    }
+
     /// Serves until all connections have ended, with so many descriptors among them.
     pub(crate) fn serve(
-        self,
+        &self,
+        server: &Server<HostFs>,
         connections: Vec<Connection>,
         descriptors: usize,
-        trace: Option<&Trace>,
     ) -> Result<(), Failure> {
-        let most = connections.len().max(1);
-        let server = match trace {
-            Some(trace) => Server::observed(most, trace.observer()),
-            None => Server::new(most),
-        };
         let limits = ConnectionOpts {
             // Not a share each: one sandbox is behind all of them, and the root of a container with
             // many mounts needs no less. The rest is for sockets and channels.

@@ -7,8 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use caps::Capability;
+use lisafs::host::CharacterDevices;
+use lisafs::server::Server;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd::getpid;
@@ -23,6 +26,8 @@ use super::open_mount::MountOpener;
 use super::spec::{Mount, Spec};
 use super::{handshake, log};
 use crate::failure::{Failure, cannot};
+use crate::jail::landlock;
+use crate::jail::seccomp::{self, Policy, Violation};
 use crate::trace::Trace;
 use crate::{jail, panics, process};
 
@@ -140,14 +145,49 @@ fn serve(
         readonly: false,
         devices: true,
     }));
+    let devices = connections.iter().any(|connection| connection.devices)
+        || invocation.character_devices == CharacterDevices::Open;
+    restrict_files(&files, devices)?;
     // Its thread gets what this one has left.
     let trace = trace.then(Trace::to_log).transpose()?;
-    files.serve(connections, descriptors, trace.as_ref())?;
+    // It looks for the number of CPUs, in files, if they are there.
+    let most = connections.len().max(1);
+    let server = match &trace {
+        Some(trace) => Server::observed(most, trace.observer()),
+        None => Server::new(most),
+    };
+    restrict_calls(&files, invocation)?;
+    files.serve(&server, connections, descriptors)?;
     if let Some(socket) = donated.sentry_exit.take() {
         handshake::wait_for_sandbox(socket);
     }
     // Until here, so that whoever ends last is not the sandbox.
     drop(donated.pin_ring);
+    Ok(())
+}
+
+/// Keeps this process from files of which no path of the container should have led anywhere else. A
+/// kernel without Landlock is no reason not to serve: there is nothing else in the mount namespace.
+fn restrict_files(files: &Files, devices: bool) -> Result<(), Failure> {
+    match landlock::restrict(&[files.root()], devices) {
+        Ok(enforced) => info!(%enforced, "Landlock keeps this process below the root"),
+        Err(why) if why.is_unsupported() => warn!(%why, "there is no Landlock"),
+        Err(why) => return Err(why.into()),
+    }
+    Ok(())
+}
+
+/// Permits this process the system calls that it serves with. Nobody looks into it from here on.
+fn restrict_calls(files: &Files, invocation: &Invocation) -> Result<(), Failure> {
+    set_dumpable(false).map_err(cannot("cannot keep others from looking into this process"))?;
+    seccomp::install(&Policy {
+        procfd: files.ordinary().procfd(),
+        host_uds: invocation.host_uds,
+        identities: files.ordinary().connects_with_creds(),
+        accepts: false,
+        violation: Violation::chosen(),
+    })?;
+    info!("system calls are filtered");
     Ok(())
 }
 

@@ -1,0 +1,143 @@
+//! Which system calls the process may make from here on, and with which arguments.
+//!
+//! Two filters are installed. The first lists what may be done ([`rules`]); all else ends the process
+//! with SIGSYS. The second answers ENOSYS to two calls:
+//!
+//! - clone3(2), whose arguments no filter can see. The C library then takes clone(2).
+//! - close(2) of the directory of our descriptors. Reopening through it is the one way to open
+//!   something without O_NOFOLLOW, so its number must always mean that directory.
+//!
+//! The kernel obeys the stricter of the two. It asks neither about a call that both permit whatever
+//! its arguments: it remembers those in a bitmap, so reads and writes cost nothing.
+#![forbid(unsafe_code)]
+
+mod rules;
+
+use std::env::{self, consts::ARCH};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use lisafs::host::HostUds;
+use nix::errno::Errno;
+use nix::sys::prctl::{get_no_new_privs, set_no_new_privs};
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter_all_threads,
+};
+
+/// What the process is going to do, besides serving files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy<'p> {
+    /// The directory of our descriptors: [`HostFs::procfd`](lisafs::host::HostFs::procfd) of the one
+    /// back end that all connections share.
+    pub(crate) procfd: BorrowedFd<'p>,
+    /// Which sockets below the root are made and connected to.
+    pub(crate) host_uds: HostUds,
+    /// Whether sockets are connected to as somebody else, too.
+    pub(crate) identities: bool,
+    /// Whether connections are accepted on a socket that listens already.
+    pub(crate) accepts: bool,
+    pub(crate) violation: Violation,
+}
+
+/// What becomes of a process that does what its policy does not permit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// It is killed with SIGSYS, and the kernel logs which call it was.
+    #[default]
+    Kill,
+    /// The kernel logs the call, and permits it. No protection: for finding out what is missing.
+    Log,
+}
+
+impl Violation {
+    /// Kills, unless a build with debug assertions finds `LISAFS_SECCOMP=log` in its environment. What
+    /// is released listens to nobody about that.
+    pub(crate) fn chosen() -> Violation {
+        if cfg!(debug_assertions) && env::var_os("LISAFS_SECCOMP").is_some_and(|it| it == "log") {
+            Violation::Log
+        } else {
+            Violation::Kill
+        }
+    }
+}
+
+/// The filters are not in force.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SeccompFailure {
+    /// The kernel has none.
+    #[error("the kernel has no system call filters: build it with CONFIG_SECCOMP_FILTER")]
+    Unsupported,
+    #[error("no_new_privs cannot be set: {0}")]
+    NoNewPrivs(Errno),
+    #[error("no filters are known for this processor: {0}")]
+    Compile(#[from] BackendError),
+    #[error("the system call filters cannot be installed: {0}")]
+    Install(Errno),
+    #[error("the system call filters cannot be installed on thread {0}, which has others")]
+    Thread(i64),
+}
+
+/// Permits this process no more than `policy` says, for good. All its threads, and those that it
+/// starts, are bound by it. Sets no_new_privs.
+///
+/// From here on no mount can be made, no program executed, no file opened by a path of more than one
+/// component, no signal sent to another process.
+///
+/// # Errors
+/// [`SeccompFailure::Unsupported`] if the kernel has no filters; others if it has but they are not in
+/// force.
+pub(crate) fn install(policy: &Policy<'_>) -> Result<(), SeccompFailure> {
+    let (permitted, missing) = compile(policy)?;
+    set_no_new_privs().map_err(SeccompFailure::NoNewPrivs)?;
+    match get_no_new_privs() {
+        Ok(true) => {}
+        Ok(false) => return Err(SeccompFailure::NoNewPrivs(Errno::EPERM)),
+        Err(why) => return Err(SeccompFailure::NoNewPrivs(why)),
+    }
+    // In this order: seccomp(2) itself is not permitted afterwards.
+    apply(&missing)?;
+    apply(&permitted)
+}
+
+/// The two filters.
+fn compile(policy: &Policy<'_>) -> Result<(BpfProgram, BpfProgram), BackendError> {
+    let arch = TargetArch::try_from(ARCH)?;
+    let forbidden = match policy.violation {
+        Violation::Kill => SeccompAction::KillProcess,
+        Violation::Log => SeccompAction::Log,
+    };
+    let permitted = SeccompFilter::new(
+        rules::permitted(policy)?,
+        forbidden,
+        SeccompAction::Allow,
+        arch,
+    )?;
+    let missing = SeccompFilter::new(
+        rules::missing(policy)?,
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
+        arch,
+    )?;
+    Ok((permitted.try_into()?, missing.try_into()?))
+}
+
+fn apply(filter: &BpfProgram) -> Result<(), SeccompFailure> {
+    let errno = |why: io::Error| Errno::try_from(why).unwrap_or(Errno::EIO);
+    apply_filter_all_threads(filter).map_err(|why| match why {
+        seccompiler::Error::Backend(why) => SeccompFailure::Compile(why),
+        seccompiler::Error::Prctl(why) => SeccompFailure::NoNewPrivs(errno(why)),
+        seccompiler::Error::ThreadSync(thread) => SeccompFailure::Thread(thread),
+        seccompiler::Error::Seccomp(why) => match errno(why) {
+            // EINVAL: seccomp(2) is there, but no filters.
+            Errno::ENOSYS | Errno::EINVAL => SeccompFailure::Unsupported,
+            why => SeccompFailure::Install(why),
+        },
+        seccompiler::Error::EmptyFilter => SeccompFailure::Install(Errno::EINVAL),
+    })
+}
+
+/// The number that a filter compares with.
+fn number(fd: BorrowedFd<'_>) -> u64 {
+    // Descriptors are not negative.
+    u64::from(fd.as_raw_fd().unsigned_abs())
+}
