@@ -223,3 +223,48 @@ pub(crate) fn receive(
     }
     Ok((message.bytes, descriptor))
 }
+
+/// mmap(2) of a page that can be executed.
+#[cfg(test)]
+pub(crate) fn map_executable() -> Result<(), Errno> {
+    let (rights, flags) = (libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: without MAP_FIXED, mmap touches no memory that is in use. Nobody uses the page.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 1, rights, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(Errno::last());
+    }
+    Ok(())
+}
+
+/// clone3(2) without arguments, which the kernel refuses.
+#[cfg(test)]
+pub(crate) fn clone3_nothing() -> Result<(), Errno> {
+    // SAFETY: clone3 wants a structure of the size that is given. 0 is smaller than any that it takes,
+    // so nothing is read and no process made.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::null::<u8>(), 0_usize) };
+    Errno::result(result).map(drop)
+}
+
+/// close(2) of a descriptor that somebody owns, where that is known not to happen.
+#[cfg(test)]
+pub(crate) fn close_number(number: RawFd) -> Result<(), Errno> {
+    // SAFETY: close takes a number. Its owner would be left with one that may become another file's,
+    // but this is called by tests alone, which fail if it succeeds, and then use it no more.
+    Errno::result(unsafe { libc::close(number) }).map(drop)
+}
+
+/// fcntl(2) with a command that takes 0 for an argument.
+#[cfg(test)]
+pub(crate) fn fcntl_without_argument(file: BorrowedFd<'_>, command: i32) -> Result<(), Errno> {
+    // SAFETY: no command takes 0 for a pointer that it would follow: that ends in EFAULT.
+    Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), command, 0) }).map(drop)
+}
+
+/// ioctl(2): a question that only terminals answer.
+#[cfg(test)]
+pub(crate) fn ask_device(device: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: a `winsize` is integers, so all zeros are one.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: TIOCGWINSZ wants a place for a `winsize`: it comes from a reference.
+    Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), libc::TIOCGWINSZ, &mut size) }).map(drop)
+}

@@ -97,3 +97,6 @@ pub(crate) fn restrict(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

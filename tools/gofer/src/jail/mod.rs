@@ -22,4 +22,6 @@ pub(crate) mod resolve;
 pub(crate) mod seccomp;
 
 #[cfg(test)]
+mod apart;
+#[cfg(test)]
 mod namespaces;

@@ -35,6 +35,9 @@ const SO_PASSRIGHTS: u64 = 83;
 const THREAD: u64 = 0x3d_0f00;
 const CLONE_DETACHED: u64 = 0x40_0000;
 
+/// AT_FDCWD, as the kernel compares it: an `int`.
+const NOWHERE: u64 = 0xffff_ff9c;
+
 type Built<T> = Result<T, BackendError>;
 
 /// What may be done.
@@ -60,14 +63,16 @@ pub(super) fn permitted(policy: &Policy<'_>) -> Built<Rules> {
 /// What is answered as if the kernel did not have it.
 pub(super) fn missing(policy: &Policy<'_>) -> Built<Rules> {
     let close = vec![rule([is(0, number(policy.procfd))])?];
+    let open = vec![rule([is(0, NOWHERE)])?];
     Ok(Rules::from([
         (libc::SYS_clone3, Vec::new()),
         (libc::SYS_close, close),
+        (libc::SYS_openat, open),
     ]))
 }
 
 /// With any arguments.
-const ANYHOW: &[c_long] = &[
+pub(super) const ANYHOW: &[c_long] = &[
     // Files and directories that are open.
     libc::SYS_read,
     libc::SYS_write,
@@ -141,7 +146,7 @@ const ANYHOW: &[c_long] = &[
 ];
 
 /// Becoming somebody else for one call, and oneself again.
-const IDENTITIES: &[c_long] = &[
+pub(super) const IDENTITIES: &[c_long] = &[
     libc::SYS_getresuid,
     libc::SYS_getresgid,
     libc::SYS_getgroups,
@@ -195,6 +200,8 @@ fn files(rules: &mut Rules, procfd: u64) -> Built<()> {
         vec![
             rule([has(2, bits(libc::O_NOFOLLOW))])?,
             rule([is(0, procfd)])?,
+            // Answered by the second filter.
+            rule([is(0, NOWHERE)])?,
         ],
     );
     rules.insert(

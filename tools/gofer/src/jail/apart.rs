@@ -1,0 +1,39 @@
+//! Tests that run in a process of their own, which they may ruin.
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output};
+
+const CASE: &str = "LISAFS_GOFER_TEST_CASE";
+
+/// Which case this process is to be, if it is not the one that runs them all.
+pub(super) fn case() -> Option<String> {
+    env::var(CASE).ok()
+}
+
+/// Runs the test `name` once more, in another process, where [`case`] is `case`.
+pub(super) fn run(name: &str, case: &str) -> Output {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(CASE, case)
+        .output()
+        .unwrap()
+}
+
+/// The signal that has ended the process, if one has.
+pub(super) fn signal_of(output: &Output) -> Option<i32> {
+    output.status.signal()
+}
+
+/// # Panics
+/// If the test failed, or there is none of that name.
+pub(super) fn assert_passed(case: &str, output: &Output) {
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{case}: {}\n{said}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

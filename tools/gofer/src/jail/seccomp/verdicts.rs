@@ -1,0 +1,368 @@
+//! What the filters say of calls, without making them: the programs are run here as the kernel does.
+
+use std::os::fd::BorrowedFd;
+
+use lisafs::host::HostUds;
+use nix::libc::{self, c_long};
+use seccompiler::{BpfProgram, sock_filter};
+
+use super::{Policy, Violation, compile, number};
+
+/// What `struct seccomp_data` holds.
+struct Call {
+    number: c_long,
+    arguments: [u64; 6],
+}
+
+impl Call {
+    fn word(&self, offset: u32) -> u32 {
+        match offset {
+            0 => u32::try_from(self.number).unwrap(),
+            // The architecture.
+            4 if cfg!(target_arch = "x86_64") => 0xc000_003e,
+            4 => 0xc000_00b7,
+            // The lower half of each comes first.
+            16..64 => {
+                let at = usize::try_from(offset).unwrap() - 16;
+                let halves = self.arguments[at / 8].to_le_bytes();
+                u32::from_le_bytes(halves[at % 8..][..4].try_into().unwrap())
+            }
+            _ => panic!("nothing is at {offset}"),
+        }
+    }
+}
+
+/// Runs a classic BPF program, of the instructions that filters are made of.
+fn verdict(program: &[sock_filter], call: &Call) -> u32 {
+    let (mut accumulator, mut next) = (0, 0);
+    loop {
+        let it = &program[next];
+        next += 1;
+        let mut jump = |is_true: bool| next += usize::from(if is_true { it.jt } else { it.jf });
+        match it.code {
+            0x20 => accumulator = call.word(it.k),
+            0x54 => accumulator &= it.k,
+            0x05 => next += usize::try_from(it.k).unwrap(),
+            0x15 => jump(accumulator == it.k),
+            0x25 => jump(accumulator > it.k),
+            0x35 => jump(accumulator >= it.k),
+            0x06 => return it.k,
+            other => panic!("an instruction {other:#x}"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Passes,
+    Lacking,
+    Kills,
+}
+
+struct Filters(BpfProgram, BpfProgram);
+
+impl Filters {
+    fn new(host_uds: HostUds, identities: bool, accepts: bool) -> Filters {
+        let (permitted, missing) = compile(&Policy {
+            procfd: procfd(),
+            host_uds,
+            identities,
+            accepts,
+            violation: Violation::Kill,
+        })
+        .unwrap();
+        Filters(permitted, missing)
+    }
+
+    fn judge(&self, number: c_long, arguments: [u64; 6]) -> Verdict {
+        let call = Call { number, arguments };
+        // The stricter one counts.
+        match [&self.0, &self.1].map(|program| verdict(program, &call)) {
+            [libc::SECCOMP_RET_KILL_PROCESS, _] | [_, libc::SECCOMP_RET_KILL_PROCESS] => {
+                Verdict::Kills
+            }
+            [libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_ALLOW] => Verdict::Passes,
+            [libc::SECCOMP_RET_ALLOW, other] => {
+                assert_eq!(
+                    other,
+                    libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned()
+                );
+                Verdict::Lacking
+            }
+            others => panic!("{others:x?}"),
+        }
+    }
+}
+
+/// Any descriptor has a number.
+fn procfd() -> BorrowedFd<'static> {
+    std::os::fd::AsFd::as_fd(Box::leak(Box::new(std::io::stderr())))
+}
+
+const ANY: u64 = 0xdead_beef_dead_beef;
+const FD: u64 = 17;
+/// AT_FDCWD, with what a caller may have left in the upper half.
+const HERE: u64 = 0xffff_ff9c;
+
+#[test]
+fn arguments_are_judged() {
+    use Verdict::{Kills, Lacking, Passes};
+
+    let filters = Filters::new(HostUds::None, false, false);
+    let judge = |number, arguments: &[u64]| {
+        let mut all = [ANY; 6];
+        all[..arguments.len()].copy_from_slice(arguments);
+        filters.judge(number, all)
+    };
+    let bits = |constant: i32| u64::from(constant.cast_unsigned());
+    let proc = number(procfd());
+    let nofollow = bits(libc::O_NOFOLLOW);
+    let (empty, symlink) = (bits(libc::AT_EMPTY_PATH), bits(libc::AT_SYMLINK_NOFOLLOW));
+    let own = u64::from(std::process::id());
+    let cases: &[(c_long, &[u64], Verdict)] = &[
+        (libc::SYS_openat, &[FD, ANY, nofollow], Passes),
+        (
+            libc::SYS_openat,
+            &[FD, ANY, nofollow | bits(libc::O_PATH)],
+            Passes,
+        ),
+        (libc::SYS_openat, &[FD, ANY, 0], Kills),
+        (libc::SYS_openat, &[FD, ANY, !nofollow], Kills),
+        (libc::SYS_openat, &[HERE, ANY, bits(libc::O_CREAT)], Lacking),
+        (libc::SYS_openat, &[HERE, ANY, nofollow], Lacking),
+        (libc::SYS_openat, &[!0, ANY, 0], Kills),
+        (libc::SYS_openat, &[proc, ANY, 0], Passes),
+        // The kernel looks at the lower half of a descriptor alone.
+        (libc::SYS_openat, &[proc | 1 << 32, ANY, 0], Passes),
+        (libc::SYS_close, &[FD], Passes),
+        (libc::SYS_close, &[proc], Lacking),
+        (libc::SYS_close, &[proc | 1 << 32], Lacking),
+        (libc::SYS_clone3, &[], Lacking),
+        (libc::SYS_dup, &[FD], Kills),
+        (libc::SYS_dup3, &[FD, proc, 0], Kills),
+        (libc::SYS_close_range, &[0, FD, 0], Kills),
+        (libc::SYS_statx, &[FD, ANY, empty], Passes),
+        (
+            libc::SYS_statx,
+            &[FD, ANY, symlink | bits(libc::AT_NO_AUTOMOUNT)],
+            Passes,
+        ),
+        (libc::SYS_statx, &[FD, ANY, 0], Kills),
+        (
+            libc::SYS_statx,
+            &[FD, ANY, bits(libc::AT_NO_AUTOMOUNT)],
+            Kills,
+        ),
+        (libc::SYS_newfstatat, &[FD, ANY, ANY, empty], Passes),
+        (libc::SYS_newfstatat, &[FD, ANY, ANY, 0], Kills),
+        (
+            libc::SYS_mmap,
+            &[0, ANY, bits(libc::PROT_READ | libc::PROT_WRITE)],
+            Passes,
+        ),
+        (
+            libc::SYS_mmap,
+            &[0, ANY, bits(libc::PROT_READ | libc::PROT_EXEC)],
+            Kills,
+        ),
+        (
+            libc::SYS_mprotect,
+            &[ANY, ANY, bits(libc::PROT_NONE)],
+            Passes,
+        ),
+        (
+            libc::SYS_mprotect,
+            &[ANY, ANY, bits(libc::PROT_EXEC)],
+            Kills,
+        ),
+        (452, &[FD, ANY, 0o644, empty], Passes),
+        (452, &[FD, ANY, 0o644, 0], Kills),
+        (libc::SYS_fchmodat, &[proc, ANY, 0o644], Passes),
+        (libc::SYS_fchmodat, &[FD, ANY, 0o644], Kills),
+        (libc::SYS_fchownat, &[FD, ANY, 0, 0, empty], Passes),
+        (libc::SYS_fchownat, &[FD, ANY, 0, 0, 0], Kills),
+        (libc::SYS_utimensat, &[FD, ANY, ANY, empty], Passes),
+        (libc::SYS_utimensat, &[FD, ANY, ANY, 0], Kills),
+        (
+            libc::SYS_linkat,
+            &[proc, ANY, FD, ANY, bits(libc::AT_SYMLINK_FOLLOW)],
+            Passes,
+        ),
+        (libc::SYS_linkat, &[proc, ANY, FD, ANY, 0], Kills),
+        (
+            libc::SYS_linkat,
+            &[FD, ANY, FD, ANY, bits(libc::AT_SYMLINK_FOLLOW)],
+            Kills,
+        ),
+        (libc::SYS_linkat, &[FD, ANY, FD, ANY, empty], Kills),
+        (libc::SYS_unlinkat, &[FD, ANY, 0], Passes),
+        (
+            libc::SYS_unlinkat,
+            &[FD, ANY, bits(libc::AT_REMOVEDIR)],
+            Passes,
+        ),
+        (libc::SYS_unlinkat, &[FD, ANY, 1], Kills),
+        (libc::SYS_renameat2, &[FD, ANY, FD, ANY, 0], Passes),
+        (
+            libc::SYS_renameat2,
+            &[FD, ANY, FD, ANY, u64::from(libc::RENAME_NOREPLACE)],
+            Passes,
+        ),
+        (
+            libc::SYS_renameat2,
+            &[FD, ANY, FD, ANY, u64::from(libc::RENAME_EXCHANGE)],
+            Passes,
+        ),
+        (
+            libc::SYS_renameat2,
+            &[FD, ANY, FD, ANY, u64::from(libc::RENAME_WHITEOUT)],
+            Kills,
+        ),
+        (
+            libc::SYS_mknodat,
+            &[FD, ANY, u64::from(libc::S_IFCHR | 0o600), 0],
+            Passes,
+        ),
+        (
+            libc::SYS_mknodat,
+            &[FD, ANY, u64::from(libc::S_IFCHR | 0o600), 0x103],
+            Kills,
+        ),
+        (
+            libc::SYS_mknodat,
+            &[FD, ANY, u64::from(libc::S_IFBLK | 0o600), 0],
+            Kills,
+        ),
+        (
+            libc::SYS_mknodat,
+            &[FD, ANY, u64::from(libc::S_IFREG | 0o600), 0],
+            Kills,
+        ),
+        (
+            libc::SYS_mknodat,
+            &[FD, ANY, u64::from(libc::S_IFIFO | 0o600), 0],
+            Kills,
+        ),
+        (libc::SYS_setxattr, &[ANY, ANY, ANY, ANY, 0], Passes),
+        (libc::SYS_setxattr, &[ANY, ANY, ANY, ANY, 3], Kills),
+        (libc::SYS_fcntl, &[FD, bits(libc::F_DUPFD_CLOEXEC)], Passes),
+        (libc::SYS_fcntl, &[FD, bits(libc::F_DUPFD)], Kills),
+        (libc::SYS_fcntl, &[FD, bits(libc::F_SETOWN)], Kills),
+        (libc::SYS_ioctl, &[FD, 0x5421], Passes),
+        // TIOCSTI puts words into the mouth of a terminal.
+        (libc::SYS_ioctl, &[FD, 0x5412], Kills),
+        (libc::SYS_prctl, &[bits(libc::PR_SET_NAME)], Passes),
+        (libc::SYS_prctl, &[0x5356_4d41], Passes),
+        (libc::SYS_prctl, &[bits(libc::PR_SET_DUMPABLE), 1], Kills),
+        (libc::SYS_prctl, &[bits(libc::PR_SET_SECCOMP)], Kills),
+        (libc::SYS_unshare, &[bits(libc::CLONE_FS)], Passes),
+        (
+            libc::SYS_unshare,
+            &[bits(libc::CLONE_FS | libc::CLONE_NEWUSER)],
+            Kills,
+        ),
+        (libc::SYS_clone, &[0x3d_0f00], Passes),
+        (libc::SYS_clone, &[0x7d_0f00], Passes),
+        (
+            libc::SYS_clone,
+            &[0x3d_0f00 | bits(libc::CLONE_NEWUSER)],
+            Kills,
+        ),
+        (libc::SYS_clone, &[bits(libc::SIGCHLD)], Kills),
+        (
+            libc::SYS_clone,
+            &[bits(libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD)],
+            Kills,
+        ),
+        (libc::SYS_fchdir, &[proc], Passes),
+        (libc::SYS_fchdir, &[FD], Kills),
+        (libc::SYS_tgkill, &[own, ANY, bits(libc::SIGABRT)], Passes),
+        (libc::SYS_tgkill, &[1, ANY, bits(libc::SIGABRT)], Kills),
+        (libc::SYS_sched_setaffinity, &[0], Passes),
+        (libc::SYS_sched_setaffinity, &[1], Kills),
+        (libc::SYS_prlimit64, &[0, ANY, 0], Passes),
+        (libc::SYS_prlimit64, &[0, ANY, 1 << 32], Kills),
+        (libc::SYS_memfd_create, &[ANY, 3], Passes),
+        (libc::SYS_memfd_create, &[ANY, 3 | 8], Passes),
+        (libc::SYS_memfd_create, &[ANY, 3 | 0x10], Kills),
+        (libc::SYS_memfd_create, &[ANY, 1], Kills),
+        (libc::SYS_socketpair, &[bits(libc::AF_UNIX)], Passes),
+        (libc::SYS_socketpair, &[bits(libc::AF_TIPC)], Kills),
+        (libc::SYS_sendto, &[FD, ANY, ANY, ANY, 0], Passes),
+        (libc::SYS_sendto, &[FD, ANY, ANY, ANY, 1 << 40], Kills),
+        (
+            libc::SYS_setsockopt,
+            &[FD, bits(libc::SOL_SOCKET), bits(libc::SO_RCVTIMEO)],
+            Passes,
+        ),
+        (
+            libc::SYS_setsockopt,
+            &[FD, bits(libc::SOL_SOCKET), bits(libc::SO_ATTACH_FILTER)],
+            Kills,
+        ),
+        (
+            libc::SYS_setsockopt,
+            &[FD, bits(libc::IPPROTO_IP), bits(libc::SO_RCVTIMEO)],
+            Kills,
+        ),
+    ];
+    for (number, arguments, expected) in cases {
+        let found = judge(*number, arguments);
+        assert_eq!(found, *expected, "{number} {arguments:x?}");
+    }
+}
+
+/// How many calls there are, with some room for new ones.
+const CALLS: c_long = 600;
+
+/// The calls that are permitted whatever their arguments.
+fn open(filters: &Filters) -> Vec<c_long> {
+    let passes = |call, any| filters.judge(call, [any; 6]) == Verdict::Passes;
+    let is_open = |call: &c_long| [0, ANY, !ANY].into_iter().all(|any| passes(*call, any));
+    (0..CALLS).filter(is_open).collect()
+}
+
+#[test]
+fn nothing_is_permitted_that_is_not_listed() {
+    let filters = Filters::new(HostUds::None, false, false);
+    let mut listed: Vec<_> = super::rules::ANYHOW.to_vec();
+    listed.retain(|call| *call != libc::SYS_clone3);
+    listed.sort_unstable();
+    assert_eq!(open(&filters), listed);
+    // Those of the 32-bit and x32 tables are none of them.
+    for call in (0..CALLS).map(|call| call | 0x4000_0000) {
+        assert_eq!(filters.judge(call, [0; 6]), Verdict::Kills, "{call:#x}");
+    }
+}
+
+#[test]
+fn what_policy_adds_is_all_that_is_added() {
+    let added = |filters: &Filters| {
+        let usual = open(&Filters::new(HostUds::None, false, false));
+        let mut added = open(filters);
+        added.retain(|call| !usual.contains(call));
+        added
+    };
+    let sorted = |mut calls: Vec<c_long>| {
+        calls.sort_unstable();
+        calls
+    };
+    let unix = u64::from(libc::AF_UNIX.cast_unsigned());
+    let connects = Filters::new(HostUds::Open, false, false);
+    assert_eq!(added(&connects), [libc::SYS_connect]);
+    let socket =
+        |filters: &Filters, domain| filters.judge(libc::SYS_socket, [domain, 1, 0, 0, 0, 0]);
+    assert_eq!(socket(&connects, unix), Verdict::Passes);
+    assert_eq!(
+        socket(&connects, u64::from(libc::AF_INET.cast_unsigned())),
+        Verdict::Kills
+    );
+    let binds = Filters::new(HostUds::Create, false, false);
+    let calls = vec![libc::SYS_bind, libc::SYS_listen, libc::SYS_accept4];
+    assert_eq!(added(&binds), sorted(calls));
+    let accepts = Filters::new(HostUds::None, false, true);
+    assert_eq!(added(&accepts), [libc::SYS_accept4]);
+    assert_eq!(socket(&accepts, unix), Verdict::Kills);
+    let becomes = Filters::new(HostUds::None, true, false);
+    assert_eq!(added(&becomes), sorted(super::rules::IDENTITIES.to_vec()));
+}
