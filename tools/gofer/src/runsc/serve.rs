@@ -26,7 +26,7 @@ use super::open_mount::MountOpener;
 use super::spec::{Mount, Spec};
 use super::{handshake, log};
 use crate::failure::{Failure, cannot};
-use crate::jail::landlock;
+use crate::jail::landlock::{self, Reach};
 use crate::jail::seccomp::{self, Policy, Violation};
 use crate::trace::Trace;
 use crate::{jail, panics, process};
@@ -147,7 +147,7 @@ fn serve(
     }));
     let devices = connections.iter().any(|connection| connection.devices)
         || invocation.character_devices == CharacterDevices::Open;
-    restrict_files(&files, devices)?;
+    restrict_files(&files, invocation, devices)?;
     // Its thread gets what this one has left.
     let trace = trace.then(Trace::to_log).transpose()?;
     // It looks for the number of CPUs, in files, if they are there.
@@ -166,11 +166,16 @@ fn serve(
     Ok(())
 }
 
-/// Keeps this process from files of which no path of the container should have led anywhere else. A
-/// kernel without Landlock is no reason not to serve: there is nothing else in the mount namespace.
-fn restrict_files(files: &Files, devices: bool) -> Result<(), Failure> {
-    match landlock::restrict(&[files.root()], devices) {
-        Ok(enforced) => info!(%enforced, "Landlock keeps this process below the root"),
+/// Keeps this process from what is never done with files. A kernel without Landlock is no reason not to
+/// serve: there is nothing else in the mount tree, unless runsc was told to go without one.
+fn restrict_files(files: &Files, invocation: &Invocation, devices: bool) -> Result<(), Failure> {
+    let reach = if invocation.unsafe_nonroot {
+        Reach::Paths
+    } else {
+        Reach::Tree
+    };
+    match landlock::restrict(&[files.root()], reach, devices) {
+        Ok(enforced) => info!("{enforced}"),
         Err(why) if why.is_unsupported() => warn!(%why, "there is no Landlock"),
         Err(why) => return Err(why.into()),
     }

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -20,7 +20,7 @@ use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::{ftruncate, getppid, linkat, mkfifo};
 use tempfile::TempDir;
 
-use super::{Enforced, LandlockFailure, restrict};
+use super::{Enforced, LandlockFailure, Reach, restrict};
 use crate::jail::apart::{assert_passed, case, run};
 use crate::jail::namespaces::{Isolated, isolated};
 
@@ -58,12 +58,12 @@ impl Scene {
 
     /// None where the kernel has no Landlock: there is nothing to see.
     fn restrict(&self) -> Option<Enforced> {
-        restrict_to(&[self.root.as_fd()], false)
+        restrict_to(&[self.root.as_fd()], Reach::Paths, false)
     }
 }
 
-fn restrict_to(roots: &[std::os::fd::BorrowedFd<'_>], devices: bool) -> Option<Enforced> {
-    match restrict(roots, devices) {
+fn restrict_to(roots: &[BorrowedFd<'_>], reach: Reach, devices: bool) -> Option<Enforced> {
+    match restrict(roots, reach, devices) {
         Ok(enforced) => Some(enforced),
         Err(why @ (LandlockFailure::Missing | LandlockFailure::Disabled)) => {
             eprintln!("skipped: {why}");
@@ -127,11 +127,23 @@ fn paths_lead_no_further_than_the_root() {
 
 #[test]
 fn everything_is_done_below_the_root() {
-    apart!(everything_is_done_below_the_root);
+    const NAME: &str = "jail::landlock::tests::everything_is_done_below_the_root";
+    match case().as_deref() {
+        Some("paths") => everything_is_done(Reach::Paths),
+        Some(_) => everything_is_done(Reach::Tree),
+        None => {
+            for case in ["paths", "tree"] {
+                assert_passed(case, &run(NAME, case));
+            }
+        }
+    }
+}
+
+fn everything_is_done(reach: Reach) {
     let scene = Scene::new();
     mkfifo(&scene.path("root/a/fifo"), Mode::S_IRWXU).unwrap();
     let _socket = UnixListener::bind(scene.path("root/a/socket")).unwrap();
-    let Some(enforced) = scene.restrict() else {
+    let Some(enforced) = restrict_to(&[scene.root.as_fd()], reach, false) else {
         return;
     };
     let path = |path| scene.path(path);
@@ -201,7 +213,7 @@ fn a_file_can_be_the_root() {
     let scene = Scene::new();
     let (file, other) = (scene.path("root/a/file"), scene.path("outside"));
     let (root, roots) = (open_path(&file), open_path(&scene.path("root/b")));
-    if restrict_to(&[root.as_fd(), roots.as_fd()], false).is_none() {
+    if restrict_to(&[root.as_fd(), roots.as_fd()], Reach::Paths, false).is_none() {
         return;
     }
     assert_eq!(fs::read(&file).unwrap(), b"inside");
@@ -222,9 +234,12 @@ fn what_the_gofer_never_needs_is_refused_everywhere() {
     let name = format!("lisafs-gofer-test-{}", std::process::id());
     let hidden = SocketAddr::from_abstract_name(&name).unwrap();
     let _listener = UnixListener::bind_addr(&hidden).unwrap();
-    let Some(enforced) = scene.restrict() else {
+    let Some(enforced) = restrict_to(&[scene.root.as_fd()], Reach::Tree, false) else {
         return;
     };
+    let none = None::<&Path>;
+    let mounted = mount(Some("/"), &scene.path("root"), none, MsFlags::MS_BIND, none);
+    assert_eq!(mounted, Err(Errno::EPERM));
     assert!(denied(Command::new(&program).status()));
     if enforced.version >= 4 {
         assert!(denied(TcpStream::connect(address)));
@@ -249,7 +264,7 @@ fn devices_answer_if_they_are_served() {
     let Ok(devices) = File::open("/dev") else {
         return;
     };
-    let Some(enforced) = restrict_to(&[devices.as_fd()], case == "served") else {
+    let Some(enforced) = restrict_to(&[devices.as_fd()], Reach::Tree, case == "served") else {
         return;
     };
     let Ok(device) = File::open("/dev/zero") else {

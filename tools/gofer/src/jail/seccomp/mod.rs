@@ -1,7 +1,7 @@
 //! Which system calls the process may make from here on, and with which arguments.
 //!
-//! Two filters are installed. The first lists what may be done ([`rules`]); all else ends the process
-//! with SIGSYS. The second answers ENOSYS to three calls:
+//! What is permitted is listed in [`rules`]; all else ends the process with SIGSYS. But three calls are
+//! answered ENOSYS:
 //!
 //! - clone3(2), whose arguments no filter can see. The C library then takes clone(2).
 //! - close(2) of the directory of our descriptors. Reopening through it is the one way to open
@@ -11,8 +11,9 @@
 //!   there are more than eight threads, and into `/proc` before it gives memory back. It can do
 //!   without, as in a root that has neither, and should not be the end of a server.
 //!
-//! The kernel obeys the stricter of the two. It asks neither about a call that both permit whatever
-//! its arguments: it remembers those in a bitmap, so reads and writes cost nothing.
+//! A filter looks through its calls one by one, so those that serving is made of come first. Those that
+//! are permitted whatever their arguments come last: from Linux 5.11 the kernel remembers them in a
+//! bitmap and does not ask the filter.
 #![forbid(unsafe_code)]
 
 mod rules;
@@ -27,6 +28,8 @@ use nix::sys::prctl::{get_no_new_privs, set_no_new_privs};
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter_all_threads,
 };
+
+use self::rules::Rules;
 
 /// What the process is going to do, besides serving files.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +68,7 @@ impl Violation {
     }
 }
 
-/// The filters are not in force.
+/// The filter is not in force.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SeccompFailure {
     /// The kernel has none.
@@ -73,56 +76,77 @@ pub(crate) enum SeccompFailure {
     Unsupported,
     #[error("no_new_privs cannot be set: {0}")]
     NoNewPrivs(Errno),
-    #[error("no filters are known for this processor: {0}")]
+    #[error("no filter is known for this processor: {0}")]
     Compile(#[from] BackendError),
-    #[error("the system call filters cannot be installed: {0}")]
+    #[error("the system call filter cannot be installed: {0}")]
     Install(Errno),
-    #[error("the system call filters cannot be installed on thread {0}, which has others")]
+    #[error("the system call filter cannot be installed on thread {0}, which has another")]
     Thread(i64),
 }
 
 /// Permits this process no more than `policy` says, for good. All its threads, and those that it
 /// starts, are bound by it. Sets no_new_privs.
 ///
-/// From here on no mount can be made, no program executed, no file opened by a path of more than one
-/// component, no signal sent to another process.
+/// From here on no mount can be made, no program executed, no file opened by a path alone, no signal sent
+/// to another process.
 ///
 /// # Errors
-/// [`SeccompFailure::Unsupported`] if the kernel has no filters; others if it has but they are not in
+/// [`SeccompFailure::Unsupported`] if the kernel has no filters; others if it has but it is not in
 /// force.
 pub(crate) fn install(policy: &Policy<'_>) -> Result<(), SeccompFailure> {
-    let (permitted, missing) = compile(policy)?;
+    let filter = compile(policy)?;
     set_no_new_privs().map_err(SeccompFailure::NoNewPrivs)?;
     match get_no_new_privs() {
         Ok(true) => {}
         Ok(false) => return Err(SeccompFailure::NoNewPrivs(Errno::EPERM)),
         Err(why) => return Err(SeccompFailure::NoNewPrivs(why)),
     }
-    // In this order: seccomp(2) itself is not permitted afterwards.
-    apply(&missing)?;
-    apply(&permitted)
+    apply(&filter)
 }
 
-/// The two filters.
-fn compile(policy: &Policy<'_>) -> Result<(BpfProgram, BpfProgram), BackendError> {
-    let arch = TargetArch::try_from(ARCH)?;
+/// One filter of all there is to say.
+fn compile(policy: &Policy<'_>) -> Result<BpfProgram, BackendError> {
+    let missing = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let forbidden = match policy.violation {
         Violation::Kill => SeccompAction::KillProcess,
         Violation::Log => SeccompAction::Log,
     };
-    let permitted = SeccompFilter::new(
-        rules::permitted(policy)?,
-        forbidden,
-        SeccompAction::Allow,
-        arch,
-    )?;
-    let missing = SeccompFilter::new(
-        rules::missing(policy)?,
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
-        arch,
-    )?;
-    Ok((permitted.try_into()?, missing.try_into()?))
+    let mut filter = BpfProgram::new();
+    for calls in rules::hot(policy)? {
+        filter.extend(section(calls, SeccompAction::Allow)?);
+    }
+    filter.extend(section(rules::missing(policy)?, missing)?);
+    filter.extend(section(rules::permitted(policy)?, SeccompAction::Allow)?);
+    // Whatever it is by then.
+    let all = SeccompFilter::new(Rules::new(), forbidden, SeccompAction::Allow, arch()?)?;
+    filter.extend(BpfProgram::try_from(all)?);
+    Ok(filter)
+}
+
+/// A part of a filter: `action` for what `calls` describe; for the rest, what follows it says.
+///
+/// The compiler makes whole filters, which return something for the rest as well. These returns become
+/// jumps to the end.
+fn section(calls: Rules, action: SeccompAction) -> Result<BpfProgram, BackendError> {
+    /// Nobody traces this process: no other action looks like this one.
+    const REST: SeccompAction = SeccompAction::Trace(0xffff);
+    const RETURN: u16 = 0x06;
+    const JUMP: u16 = 0x05;
+
+    let rest = u32::from(REST);
+    let mut section = BpfProgram::try_from(SeccompFilter::new(calls, REST, action, arch()?)?)?;
+    let mut left = u32::try_from(section.len()).unwrap_or(u32::MAX);
+    for instruction in &mut section {
+        left = left.saturating_sub(1);
+        if instruction.code == RETURN && instruction.k == rest {
+            (instruction.code, instruction.k) = (JUMP, left);
+        }
+    }
+    Ok(section)
+}
+
+fn arch() -> Result<TargetArch, BackendError> {
+    TargetArch::try_from(ARCH)
 }
 
 fn apply(filter: &BpfProgram) -> Result<(), SeccompFailure> {

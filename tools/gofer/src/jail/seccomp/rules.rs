@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use libc::c_long;
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
-use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
+use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
 use seccompiler::{BackendError, SeccompCondition, SeccompRule};
 
 use super::{Policy, number};
@@ -40,7 +40,26 @@ const NOWHERE: u64 = 0xffff_ff9c;
 
 type Built<T> = Result<T, BackendError>;
 
-/// What may be done.
+/// What most requests are made of, one after the other by how often.
+pub(super) fn hot(policy: &Policy<'_>) -> Built<[Rules; 3]> {
+    let procfd = number(policy.procfd);
+    let look = vec![
+        rule([is(2, bits(libc::AT_EMPTY_PATH))])?,
+        rule([has(2, bits(libc::AT_SYMLINK_NOFOLLOW))])?,
+    ];
+    let open = vec![
+        rule([differs(0, NOWHERE), has(2, bits(libc::O_NOFOLLOW))])?,
+        rule([is(0, procfd)])?,
+    ];
+    let close = vec![rule([differs(0, procfd)])?];
+    Ok([
+        Rules::from([(libc::SYS_statx, look)]),
+        Rules::from([(libc::SYS_openat, open)]),
+        Rules::from([(libc::SYS_close, close)]),
+    ])
+}
+
+/// What else may be done.
 pub(super) fn permitted(policy: &Policy<'_>) -> Built<Rules> {
     let mut rules = Rules::new();
     let procfd = number(policy.procfd);
@@ -80,7 +99,6 @@ pub(super) const ANYHOW: &[c_long] = &[
     libc::SYS_writev,
     libc::SYS_pread64,
     libc::SYS_pwrite64,
-    libc::SYS_close,
     libc::SYS_lseek,
     libc::SYS_fstat,
     libc::SYS_fstatfs,
@@ -119,8 +137,6 @@ pub(super) const ANYHOW: &[c_long] = &[
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_restart_syscall,
-    // Answered by the second filter.
-    libc::SYS_clone3,
     // Signals of this process.
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
@@ -195,22 +211,6 @@ fn threads(rules: &mut Rules, procfd: u64) -> Built<()> {
 }
 
 fn files(rules: &mut Rules, procfd: u64) -> Built<()> {
-    rules.insert(
-        libc::SYS_openat,
-        vec![
-            rule([has(2, bits(libc::O_NOFOLLOW))])?,
-            rule([is(0, procfd)])?,
-            // Answered by the second filter.
-            rule([is(0, NOWHERE)])?,
-        ],
-    );
-    rules.insert(
-        libc::SYS_statx,
-        vec![
-            rule([has(2, bits(libc::AT_SYMLINK_NOFOLLOW))])?,
-            rule([is(2, bits(libc::AT_EMPTY_PATH))])?,
-        ],
-    );
     let itself = || rule([is(3, bits(libc::AT_EMPTY_PATH))]);
     rules.insert(libc::SYS_newfstatat, vec![itself()?]);
     rules.insert(libc::SYS_utimensat, vec![itself()?]);
@@ -318,6 +318,11 @@ fn any_of(argument: u8, values: impl IntoIterator<Item = u64>) -> Built<Vec<Secc
 /// The argument, an `int`, is this one.
 fn is(argument: u8, value: u64) -> Built<SeccompCondition> {
     SeccompCondition::new(argument, Dword, Eq, value)
+}
+
+/// The argument, an `int`, is another one.
+fn differs(argument: u8, value: u64) -> Built<SeccompCondition> {
+    SeccompCondition::new(argument, Dword, Ne, value)
 }
 
 /// All of these bits are set in the argument.

@@ -1,4 +1,4 @@
-//! What becomes of a process under the filters. Each case is a process of its own.
+//! What becomes of a process under the filter. Each case is a process of its own.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -37,7 +37,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Installs the filters.
+    /// Installs the filter.
     fn new(host_uds: HostUds) -> Scene {
         // Not removed: nothing can be by its path.
         let path = std::env::temp_dir();
