@@ -90,6 +90,8 @@ pub(crate) enum Failure {
     Seccomp(#[from] SeccompFailure),
     #[error(transparent)]
     Hook(#[from] HookError),
+    #[error("this is a bug, please report it: {message}")]
+    Bug { message: String },
     #[error("cannot serve the connection: {0}")]
     Connection(Errno),
     #[error("{what}: {source}")]

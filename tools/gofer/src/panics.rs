@@ -1,10 +1,13 @@
-//! What is said when something panics.
+//! What is said when something panics, and what becomes of it.
 #![forbid(unsafe_code)]
 
-use std::panic;
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tracing::error;
+
+use crate::failure::Failure;
 
 /// Has panics logged, the first and every one whose number is a power of two.
 ///
@@ -23,6 +26,22 @@ pub(crate) fn log() {
             None => error!(count, ?message, "this is a bug, please report it"),
         }
     }));
+}
+
+/// Does `work`, after whose panic nothing is used any more that it has used.
+///
+/// # Errors
+/// [`Failure::Bug`] if it has panicked.
+pub(crate) fn caught<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| Failure::Bug {
+        message: message(payload.as_ref()).escape_debug().to_string(),
+    })
+}
+
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
 #[cfg(test)]

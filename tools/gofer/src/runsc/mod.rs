@@ -49,6 +49,7 @@ pub(crate) use self::mounts::PlanError;
 pub(crate) use self::open_mount::OpenMountError;
 pub(crate) use self::spec::SpecError;
 use crate::failure::Failure;
+use crate::panics;
 
 /// With what a gofer ends that cannot serve. An application would hardly choose it.
 const FATAL: u8 = 128;
@@ -60,10 +61,64 @@ pub(crate) fn run(argv: Vec<OsString>, trace: bool) -> ExitCode {
     // Before anything is understood, as a command line that is not understood is worth a word.
     let number = argv::log_fd(&argv);
     let log = number.and_then(|number| donated::take("log-fd", number).ok().map(File::from));
-    let report = |why: &Failure| log::fatal(log.as_ref(), why);
-    let invocation = argv::parse(argv).map_err(Failure::from).inspect_err(report);
-    match invocation.and_then(|invocation| serve::run(&invocation, trace, report)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(FATAL),
+    guarded(log.as_ref(), |report| {
+        let invocation = argv::parse(argv)
+            .map_err(Failure::from)
+            .inspect_err(report)?;
+        serve::run(&invocation, trace, report)
+    })
+}
+
+/// Does `work`, which reports why it fails. A panic is a failure as well: a thread that has nobody to
+/// catch it ends the process with another number, and without a word on `log`.
+fn guarded(
+    log: Option<&File>,
+    work: impl FnOnce(&dyn Fn(&Failure)) -> Result<(), Failure>,
+) -> ExitCode {
+    let report = |why: &Failure| log::fatal(log, why);
+    match panics::caught(|| work(&report)).inspect_err(report) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(_)) | Err(_) => ExitCode::from(FATAL),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+
+    use nix::errno::Errno;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// With what it ends, and what it says.
+    fn end(work: impl FnOnce(&dyn Fn(&Failure)) -> Result<(), Failure>) -> (ExitCode, String) {
+        let mut log = tempfile::tempfile().unwrap();
+        let code = guarded(Some(&log), work);
+        log.rewind().unwrap();
+        let mut said = String::new();
+        log.read_to_string(&mut said).unwrap();
+        (code, said)
+    }
+
+    fn message(said: &str) -> String {
+        let line: Value = serde_json::from_str(said).unwrap();
+        assert_eq!(line["level"], "error");
+        line["msg"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_panic_is_told_as_a_failure_is() {
+        let (code, said) = end(|report| {
+            let why = Failure::Connection(Errno::EIO.into());
+            report(&why);
+            Err(why)
+        });
+        assert_eq!(code, ExitCode::from(FATAL));
+        assert!(message(&said).contains("cannot serve the connection"));
+        let (code, said) = end(|_| panic!("as if\nthere were {}", "one"));
+        assert_eq!(code, ExitCode::from(FATAL));
+        assert!(message(&said).ends_with("please report it: as if\\nthere were one"));
+        assert_eq!(end(|_| Ok(())), (ExitCode::SUCCESS, String::new()));
     }
 }
