@@ -114,15 +114,6 @@ pub(super) fn add(
     }
 }
 
-/// Makes the mounts below a mount read-only, and the mount itself.
-///
-/// # Errors
-/// EBUSY if a file of one of them is open for writing.
-pub(super) fn write_protect(mount: BorrowedFd<'_>) -> Result<(), AttributesError> {
-    let change = change(libc::MOUNT_ATTR_RDONLY, 0, 0);
-    Ok(sys::set_mount_attributes(mount, true, &change)?)
-}
-
 /// The attributes that the mount of a file has.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `mount_tree` | a tree is put together aside, then becomes all there is |
 //! | `resolve` | paths inside of it, made and found without ever leaving it |
+//! | `mountinfo` | what is mounted where |
 //! | `attributes` | read-only, nosuid and the like; propagation |
 //! | `caps` | capabilities |
 //! | `landlock` | files below the root only |
@@ -18,6 +19,7 @@ pub(crate) mod attributes;
 pub(crate) mod caps;
 pub(crate) mod landlock;
 pub(crate) mod mount_tree;
+mod mountinfo;
 pub(crate) mod resolve;
 pub(crate) mod seccomp;
 

@@ -6,7 +6,9 @@
 //! [`MountTree::enter`]. Descriptors that were opened on the way lead to the same files afterwards.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{chdir, fchdir, pivot_root};
 
 use super::attributes::{self, AccessTimes, Attributes, AttributesError, Propagation};
+use super::mountinfo::{MountId, Mounted, Mountinfo, mount_of};
 use super::resolve::{self, Kind};
 use crate::sys;
 
@@ -130,13 +133,16 @@ pub(crate) struct MountTree {
     root: OwnedFd,
     /// What still has to get its attributes.
     unsettled: Vec<Unsettled>,
-    /// Whether anything was bound in it.
-    is_bound_in: bool,
+    /// The mounts that were bound in it.
+    bound: BTreeSet<MountId>,
+    /// What came along with its root.
+    along: BTreeSet<MountId>,
 }
 
 #[derive(Debug)]
 struct Unsettled {
     root: OwnedFd,
+    id: MountId,
     path: PathBuf,
     attributes: Attributes,
     access_times: AccessTimes,
@@ -161,7 +167,8 @@ impl MountTree {
         let tree = MountTree {
             root,
             unsettled: Vec::new(),
-            is_bound_in: false,
+            bound: BTreeSet::new(),
+            along: BTreeSet::new(),
         };
         tree.move_to(place)?;
         Ok(tree)
@@ -184,7 +191,8 @@ impl MountTree {
         Ok(MountTree {
             root: open_directory(place)?,
             unsettled: Vec::new(),
-            is_bound_in: false,
+            bound: BTreeSet::new(),
+            along: BTreeSet::new(),
         })
     }
 
@@ -231,11 +239,13 @@ impl MountTree {
             .map_err(at(destination, "cannot be found or made in the root"))?;
         sys::attach_mount(root.as_fd(), place.file.as_fd())
             .map_err(at(destination, "cannot be mounted on"))?;
-        self.is_bound_in = true;
+        let id = mount_of(root.as_fd()).map_err(at(destination, "cannot be told from others"))?;
+        self.bound.insert(id);
         self.unsettled.push(Unsettled {
             root: root
                 .try_clone()
                 .map_err(|why| at(destination, "cannot be remembered")(errno_of(why)))?,
+            id,
             path: place.path.clone(),
             attributes: manner.attributes,
             access_times: manner.access_times,
@@ -259,24 +269,54 @@ impl MountTree {
     /// Gives what was bound its attributes, and looks whether they are in force.
     ///
     /// What came along with something read-only is read-only then, too, since a client that has a
-    /// descriptor of its root can go there; but not if something else is bound in it, which may be
-    /// there to be written.
+    /// descriptor of its root can go there. What was bound in it has attributes of its own.
     ///
     /// # Errors
     /// If some are not.
     pub(crate) fn settle(&mut self) -> Result<(), MountError> {
-        let all: Vec<_> = self.unsettled.drain(..).collect();
-        for (index, mount) in all.iter().enumerate() {
-            let mut others = all.iter().enumerate().filter(|(other, _)| *other != index);
-            let is_alone = !others.any(|(_, other)| other.path.starts_with(&mount.path));
-            mount
-                .settle(is_alone)
-                .map_err(|source| MountError::Attributes {
-                    path: mount.path.clone(),
-                    source,
-                })?;
+        let all = mountinfo()?;
+        let root = self.id()?;
+        let along = all.below(root, &self.bound);
+        self.along = along.into_iter().map(|mount| mount.id).collect();
+        for mount in mem::take(&mut self.unsettled) {
+            let failed = |source| MountError::Attributes {
+                path: mount.path.clone(),
+                source,
+            };
+            attributes::add(mount.root.as_fd(), mount.attributes, mount.access_times)
+                .map_err(failed)?;
+            if mount.attributes.contains(Attributes::READONLY) {
+                let along = all.below(mount.id, &self.bound);
+                self.write_protect(&all, along)?;
+            }
         }
         Ok(())
+    }
+
+    /// Makes mounts of the tree read-only, each by itself.
+    fn write_protect(&self, all: &Mountinfo, mounts: Vec<&Mounted>) -> Result<(), MountError> {
+        let root = self.id()?;
+        for mount in mounts {
+            let path = all.path(root, mount).unwrap_or(Path::new(""));
+            let failed = at(path, "is mounted there, but cannot be found");
+            let found = resolve::open_unlinked(self.root.as_fd(), path).map_err(&failed)?;
+            // Mounts stay where they are, unless somebody takes them away now.
+            if mount_of(found.as_fd()).map_err(&failed)? != mount.id {
+                return Err(failed(Errno::ESTALE));
+            }
+            let attributes = Attributes::READONLY;
+            attributes::add(found.as_fd(), attributes, AccessTimes::default()).map_err(
+                |source| MountError::Attributes {
+                    path: path.to_owned(),
+                    source,
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    fn id(&self) -> Result<MountId, MountError> {
+        mount_of(self.root.as_fd()).map_err(system("cannot tell the tree from other mounts"))
     }
 
     /// Moves the tree, with all that is mounted in it, to another directory.
@@ -294,21 +334,25 @@ impl MountTree {
     }
 
     /// Adds attributes to the root, what is bound in it not included. What came along with it is
-    /// treated as by [`settle`](MountTree::settle).
+    /// treated as by [`settle`](MountTree::settle), after which nobody else has mounted anything there.
     ///
     /// # Errors
     /// If they are not in force afterwards.
     pub(crate) fn restrict(&self, added: Attributes) -> Result<(), MountError> {
-        restrict(
-            self.root.as_fd(),
-            added,
-            AccessTimes::default(),
-            !self.is_bound_in,
-        )
-        .map_err(|source| MountError::Attributes {
-            path: PathBuf::from("/"),
-            source,
-        })
+        attributes::add(self.root.as_fd(), added, AccessTimes::default()).map_err(|source| {
+            MountError::Attributes {
+                path: PathBuf::from("/"),
+                source,
+            }
+        })?;
+        if !added.contains(Attributes::READONLY) {
+            return Ok(());
+        }
+        let all = mountinfo()?;
+        let mut along = all.below(self.id()?, &self.bound);
+        // Not what programs have mounted that were to see the tree.
+        along.retain(|mount| self.along.contains(&mount.id));
+        self.write_protect(&all, along)
     }
 
     /// The root, as an O_PATH descriptor. It stays valid when the tree was entered.
@@ -334,26 +378,8 @@ impl MountTree {
     }
 }
 
-impl Unsettled {
-    fn settle(&self, is_alone: bool) -> Result<(), AttributesError> {
-        let root = self.root.as_fd();
-        restrict(root, self.attributes, self.access_times, is_alone)
-    }
-}
-
-/// Adds attributes to a mount; to those below only that they are read-only, and only if it `is_alone`:
-/// they all came along with it.
-fn restrict(
-    mount: BorrowedFd<'_>,
-    added: Attributes,
-    times: AccessTimes,
-    is_alone: bool,
-) -> Result<(), AttributesError> {
-    attributes::add(mount, added, times)?;
-    if is_alone && added.contains(Attributes::READONLY) {
-        attributes::write_protect(mount)?;
-    }
-    Ok(())
+fn mountinfo() -> Result<Mountinfo, MountError> {
+    Mountinfo::read().map_err(system("cannot read /proc/self/mountinfo"))
 }
 
 /// Makes a mount in this manner; `shown` is the path that an error is about.

@@ -61,7 +61,10 @@ pub(super) fn find_or_make(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Res
 
 /// Opens a path without `..` and symlinks in one go. What has been moved out of the root, or replaced
 /// by a symlink since it was looked at, is not found.
-fn open_unlinked(root: BorrowedFd<'_>, relative: &Path) -> Result<OwnedFd, Errno> {
+///
+/// # Errors
+/// As openat2(2).
+pub(super) fn open_unlinked(root: BorrowedFd<'_>, relative: &Path) -> Result<OwnedFd, Errno> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(

@@ -259,19 +259,24 @@ fn what_comes_along_with_something_read_only_is_read_only() {
         ("/rw", "rw"),
         ("/rw/sub", "rw"),
         ("/outer", "ro"),
+        ("/outer/sub", "ro"),
         ("/outer/sub/in", "rw"),
         ("/outer/sub/in/sub", "rw"),
         ("", "ro"),
-        // Others are bound below.
-        ("/etc", "rw"),
+        ("/etc", "ro"),
     ] {
         assert!(has(&format!("/proc/fs{path}"), option), "{path}");
     }
 
-    let tree = bundle.stage();
+    let mut tree = bundle.stage();
+    tree.settle().unwrap();
+    // As a hook does.
+    fs::create_dir("/proc/fs/hook").unwrap();
+    let none = None::<&Path>;
+    mount(none, "/proc/fs/hook", Some("tmpfs"), MsFlags::empty(), none).unwrap();
     tree.restrict(readonly).unwrap();
-    for path in ["", "/etc"] {
-        assert!(has(&format!("/proc/fs{path}"), "ro"), "{path}");
+    for (path, option) in [("", "ro"), ("/etc", "ro"), ("/hook", "rw")] {
+        assert!(has(&format!("/proc/fs{path}"), option), "{path}");
     }
 }
 
