@@ -408,6 +408,10 @@ fn a_private_procfd_leads_nowhere_else() {
             .unwrap();
         let mut content = [0; 7];
         assert_eq!(file.read_at((&mut content[..]).into(), 0), Ok(7));
+        assert_eq!(served.host.procfd_is_detached(), kernel.open_tree);
+        let again = served.host.with_options(HostOptions::default());
+        let number = |host: &HostFs| std::os::fd::AsRawFd::as_raw_fd(&host.procfd());
+        assert_eq!(number(&again), number(&served.host));
         if kernel.open_tree {
             let up = nix::fcntl::openat(
                 &served.host.procfd,

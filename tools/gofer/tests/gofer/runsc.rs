@@ -104,6 +104,40 @@ fn a_sandbox_gets_a_root_that_is_mounted_read_only() {
     assert_eq!(wait(&mut gofer).code(), Some(0));
 }
 
+/// What the kernel says of each thread of a process.
+fn of_threads(process: &Child, what: &str) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
+    let said = |thread: fs::DirEntry| {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(what));
+        line.unwrap().trim().to_owned()
+    };
+    threads.map(|thread| said(thread.unwrap())).collect()
+}
+
+#[test]
+fn all_threads_are_filtered_when_there_are_clients() {
+    let bundle = bundle();
+    let flags = ["--TESTONLY-unsafe-nonroot=true", "--debug-log-fd=7"];
+    let around = ["env", "LISAFS_TRACE=1"];
+    let (mut gofer, socket) = start(bundle.path(), &around, "5>mounts 7>>debug", &flags);
+    let client = ClientOptions::new()
+        .channels(2)
+        .from_stream(socket)
+        .unwrap();
+    assert_eq!(client.read("file").unwrap(), b"text");
+    for (what, expected) in [("Seccomp:", "2"), ("NoNewPrivs:", "1")] {
+        let found = of_threads(&gofer, what);
+        // The first one, that of the trace, and those of the connection.
+        assert!(found.len() > 3, "{found:?}");
+        assert!(found.iter().all(|it| it == expected), "{what} {found:?}");
+    }
+    drop(client);
+    assert_eq!(wait(&mut gofer).code(), Some(0));
+    let log = fs::read_to_string(bundle.path().join("debug")).unwrap();
+    assert!(log.contains("system calls are filtered"), "{log}");
+}
+
 #[test]
 fn what_is_not_mounted_read_only_is_not_donated() {
     let bundle = bundle();
