@@ -222,18 +222,28 @@ impl ControlFdImpl for PhantomFile {
         Ok(())
     }
 
-    fn rename_at2(
+    fn rename_at(
         &self,
         _at: Global<'_, PhantomFs>,
         _old_name: Name<'_>,
         _new_dir: &PhantomFile,
         new_name: Name<'_>,
-        _flags: RenameFlags,
     ) -> Result<RenameOutcome, Errno> {
         match new_name.as_bytes() {
             b"f-other-link" => Ok(RenameOutcome::SameFile),
             _ => Ok(RenameOutcome::Renamed),
         }
+    }
+
+    fn rename_at2(
+        &self,
+        _at: Global<'_, PhantomFs>,
+        _old_name: Name<'_>,
+        _new_dir: &PhantomFile,
+        _new_name: Name<'_>,
+        _flags: RenameFlags,
+    ) -> Result<RenameOutcome, Errno> {
+        Ok(RenameOutcome::Renamed)
     }
 
     fn renamed(&self, at: Shared<'_, PhantomFs>) {
