@@ -9,7 +9,10 @@ use flipcall::SharedBytes;
 use super::backend::{BoundSocketFdImpl, Donation, OpenFdImpl, ServerImpl};
 use super::connection::Connection;
 use super::fd::{BoundSocketFd, ControlFd, OpenFd};
+use super::fd_locks::{FdExclusive, FdLocks, FdShared};
 use super::fds::Pending;
+use super::guarantee::{Exclusive, Shared};
+use super::tree::Node;
 use crate::Errno;
 use crate::wire::{Encode, FdId, Inode, Overflow, Request, Statx, StringArrayBuf, Writer};
 
@@ -119,6 +122,46 @@ impl<'c, S: ServerImpl> Call<'c, S> {
 
     pub(super) fn bound(&self, id: FdId) -> Result<Arc<BoundSocketFd<S>>, Errno> {
         self.connection.fds().bound(id)
+    }
+
+    /// Runs `operation` with the read guarantee on `node`.
+    pub(super) fn shared<R>(
+        &self,
+        node: &Node<S>,
+        operation: impl FnOnce(Shared<'_, S>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let stable = self.connection.locks().stable();
+        stable.read(self.connection.backend(), node, operation)
+    }
+
+    /// Runs `operation` with the write guarantee on `node`.
+    pub(super) fn exclusive<R>(
+        &self,
+        node: &Node<S>,
+        operation: impl FnOnce(Exclusive<'_, S>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let stable = self.connection.locks().stable();
+        stable.write(self.connection.backend(), node, operation)
+    }
+
+    /// Runs `operation` with what looking at a descriptor of `node` comes with.
+    pub(super) fn fd_shared<R>(
+        &self,
+        node: &Node<S>,
+        operation: impl FnOnce(FdShared<'_, S>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let (server, locks) = (self.connection.backend(), self.connection.locks());
+        S::FdLocks::shared(locks, server, node, operation)
+    }
+
+    /// Runs `operation` with what changing the file behind a descriptor of `node` comes with.
+    pub(super) fn fd_exclusive<R>(
+        &self,
+        node: &Node<S>,
+        operation: impl FnOnce(FdExclusive<'_, S>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let (server, locks) = (self.connection.backend(), self.connection.locks());
+        S::FdLocks::exclusive(locks, server, node, operation)
     }
 
     /// Writes the reply to a request of type `R`.

@@ -8,7 +8,7 @@ use super::guarantee::Global;
 use super::quota::Share;
 use super::tree::{Node, Observer};
 use crate::Errno;
-use crate::wire::FileType;
+use crate::wire::{FileType, Name, Statx};
 
 /// A position in the tree that the client has walked to.
 pub(super) struct ControlFd<S: ServerImpl> {
@@ -39,6 +39,18 @@ impl<S: ServerImpl> ControlFd<S> {
             fd.node.observe(Observer::Control(Arc::downgrade(&fd)));
         }
         fd
+    }
+
+    /// The file `name` in this directory, which the back end has just walked to or made. As for
+    /// [`new`](Self::new), with the operation lock of this directory.
+    pub(super) fn child(
+        &self,
+        name: Name<'_>,
+        file: S::ControlFd,
+        stat: &Statx,
+        share: Share,
+    ) -> Arc<Self> {
+        ControlFd::new(file, stat.file_type(), self.node.child(name), share)
     }
 
     pub(super) fn file(&self) -> &S::ControlFd {

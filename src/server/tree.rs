@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::backend::ServerImpl;
 use super::fd::{ControlFd, OpenFd};
 use super::guarantee::{Global, TreeLocks};
+use crate::Errno;
 use crate::wire::Name;
 
 /// The nodes of one server and their locks.
@@ -116,6 +117,16 @@ impl<S: ServerImpl> Node<S> {
     /// Whether the file has been unlinked or replaced through this server.
     pub(super) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Acquire)
+    }
+
+    /// # Errors
+    /// EINVAL if it [is deleted](Self::is_deleted).
+    pub(super) fn live(&self) -> Result<(), Errno> {
+        if self.is_deleted() {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(())
+        }
     }
 
     /// The node called `name` in this directory, made if there is none. The caller holds this

@@ -4,7 +4,6 @@ use crate::Errno;
 use crate::server::backend::{ControlFdImpl, Creation, NodeKind, ServerImpl};
 use crate::server::call::{Answer, Call};
 use crate::server::dispatch::Serve;
-use crate::server::fd::ControlFd;
 use crate::server::fds::Fd;
 use crate::server::guarantee::Exclusive;
 use crate::wire::{
@@ -31,22 +30,16 @@ fn create<'c, R, S: ServerImpl>(
 where
     R: for<'r> Request<Reply<'r> = InodeResp>,
 {
-    let connection = call.connection;
     let name = Name::new(name)?;
     let directory = call.control(dir_fd)?;
     directory.directory()?;
-    let mut pending = connection.fds().pending();
+    let mut pending = call.connection.fds().pending();
     let (id, share) = pending.reserve()?;
-    let stable = connection.locks().stable();
-    let (child, stat) = stable.write(connection.backend(), directory.node(), |at| {
-        if directory.node().is_deleted() {
-            return Err(Errno::EINVAL);
-        }
+    let (child, stat) = call.exclusive(directory.node(), |at| {
+        directory.node().live()?;
         let (file, stat) = make(directory.file(), at, name)?;
-        let node = directory.node().child(name);
-        Ok((ControlFd::new(file, stat.file_type(), node, share), stat))
+        Ok((directory.child(name, file, &stat, share), stat))
     })?;
-    drop(stable);
     pending.fill(id, Fd::Control(child));
     let answer = call.reply::<R>(&InodeResp {
         child: Inode {
@@ -103,9 +96,7 @@ impl Serve for LinkAtReq<'_> {
         }
         create::<Self, S>(call, self.dir_fd, self.name, |directory, at, name| {
             at.with_target(target.node(), |target_at| {
-                if target.node().is_deleted() {
-                    return Err(Errno::EINVAL);
-                }
+                target.node().live()?;
                 directory.link(at, name, target.file(), target_at)
             })
         })

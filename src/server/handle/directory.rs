@@ -4,7 +4,6 @@ use crate::Errno;
 use crate::server::backend::{ControlFdImpl, DirentRequest, OpenFdImpl, ServerImpl};
 use crate::server::call::{Answer, Call};
 use crate::server::dispatch::Serve;
-use crate::server::fd_locks::FdLocks;
 use crate::wire::{
     DirentWriter, FileType, Getdents64Req, Getdents64Resp, ReadLinkAtReq, ReadLinkAtResp,
 };
@@ -25,11 +24,8 @@ impl Serve for Getdents64Req {
         let mut buffer = core::mem::take(&mut call.scratch.bytes);
         let limit = connection.max_message_size();
         let mut entries = DirentWriter::new(&mut buffer, limit).host_bytes(request.count);
-        let (server, locks) = (connection.backend(), connection.locks());
-        let result = S::FdLocks::shared(locks, server, fd.node(), |at| {
-            if fd.node().is_deleted() {
-                return Err(Errno::EINVAL);
-            }
+        let result = call.fd_shared(fd.node(), |at| {
+            fd.node().live()?;
             fd.file().getdents64(at, request, &mut entries)?;
             // Success without entries means the end, and this is not the end.
             if entries.is_empty() && entries.is_full() {
@@ -55,14 +51,10 @@ impl Serve for ReadLinkAtReq {
         }
         let mut target = core::mem::take(&mut call.scratch.bytes);
         target.clear();
-        let stable = call.connection.locks().stable();
-        let result = stable.read(call.connection.backend(), fd.node(), |at| {
-            if fd.node().is_deleted() {
-                return Err(Errno::EINVAL);
-            }
+        let result = call.shared(fd.node(), |at| {
+            fd.node().live()?;
             fd.file().readlink(at, &mut target)
         });
-        drop(stable);
         let answer = result.and_then(|()| call.reply::<Self>(&ReadLinkAtResp { target: &target }));
         call.scratch.bytes = target;
         answer

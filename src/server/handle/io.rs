@@ -4,7 +4,6 @@ use crate::Errno;
 use crate::server::backend::{OpenFdImpl, ServerImpl};
 use crate::server::call::{Answer, Call};
 use crate::server::dispatch::Serve;
-use crate::server::fd_locks::FdLocks;
 use crate::wire::{
     Encode, FAllocateReq, FSyncReq, FdId, FlushReq, Overflow, PReadReq, PWriteReq, PWriteResp,
 };
@@ -16,7 +15,6 @@ fn check_offset(offset: u64) -> Result<u64, Errno> {
 
 impl Serve for PReadReq {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        let (server, locks) = (call.connection.backend(), call.connection.locks());
         let fd = call.open(self.fd)?;
         let fd = fd.readable()?;
         // The length comes first and is known last: the kernel puts the data behind it.
@@ -25,9 +23,7 @@ impl Serve for PReadReq {
         let count = usize::try_from(self.count).map_err(|_| Errno::ENOBUFS)?;
         let buffer = call.reply.region(count).ok_or(Errno::ENOBUFS)?;
         let offset = check_offset(self.offset)?;
-        let read = S::FdLocks::shared(locks, server, fd.node(), |at| {
-            fd.file().read(at, buffer, offset)
-        })?;
+        let read = call.fd_shared(fd.node(), |at| fd.file().read(at, buffer, offset))?;
         let read = read.min(count);
         call.reply.clear();
         (read as u64)
@@ -40,7 +36,6 @@ impl Serve for PReadReq {
 
 impl Serve for PWriteReq {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        let (server, locks) = (call.connection.backend(), call.connection.locks());
         let data = usize::try_from(self.num_bytes)
             .ok()
             .and_then(|count| call.data.slice(0, count))
@@ -48,9 +43,7 @@ impl Serve for PWriteReq {
         let fd = call.open(self.fd)?;
         let fd = fd.writable()?;
         let offset = check_offset(self.offset)?;
-        let written = S::FdLocks::exclusive(locks, server, fd.node(), |at| {
-            fd.file().write(at, data, offset)
-        })?;
+        let written = call.fd_exclusive(fd.node(), |at| fd.file().write(at, data, offset))?;
         call.reply::<Self>(&PWriteResp {
             count: written as u64,
         })
@@ -59,7 +52,6 @@ impl Serve for PWriteReq {
 
 impl Serve for FSyncReq<'_> {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        let (server, locks) = (call.connection.backend(), call.connection.locks());
         // A request must not buy the same disk flush 65,535 times over.
         let mut seen = core::mem::take(&mut call.scratch.ids);
         seen.clear();
@@ -69,7 +61,7 @@ impl Serve for FSyncReq<'_> {
                 return Err(Errno::ECONNRESET);
             }
             let fd = call.open(id)?;
-            S::FdLocks::shared(locks, server, fd.node(), |at| fd.file().sync(at))
+            call.fd_shared(fd.node(), |at| fd.file().sync(at))
         };
         let mut result = Ok(());
         for id in self.fds.iter().filter(|id| seen.insert(*id)) {
@@ -84,10 +76,10 @@ impl Serve for FSyncReq<'_> {
 
 impl Serve for FAllocateReq {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        let (server, locks) = (call.connection.backend(), call.connection.locks());
         let fd = call.open(self.fd)?;
         let fd = fd.writable()?;
-        S::FdLocks::exclusive(locks, server, fd.node(), |at| {
+        let server = call.connection.backend();
+        call.fd_exclusive(fd.node(), |at| {
             if fd.node().is_deleted() && !server.opts().allocate_on_deleted {
                 return Err(Errno::EINVAL);
             }
@@ -99,9 +91,8 @@ impl Serve for FAllocateReq {
 
 impl Serve for FlushReq {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        let (server, locks) = (call.connection.backend(), call.connection.locks());
         let fd = call.open(self.fd)?;
-        S::FdLocks::shared(locks, server, fd.node(), |at| fd.file().flush(at))?;
+        call.fd_shared(fd.node(), |at| fd.file().flush(at))?;
         call.reply::<Self>(&())
     }
 }

@@ -8,7 +8,7 @@ use crate::server::call::{Answer, Call};
 use crate::server::dispatch::Serve;
 use crate::server::fd::ControlFd;
 use crate::server::guarantee::Global;
-use crate::wire::{FdId, Name, RenameAt2Req, RenameAtReq, UnlinkAtReq};
+use crate::wire::{Name, RenameAt2Req, RenameAtReq, UnlinkAtReq};
 
 const REMOVE_DIRECTORY: u32 = libc::AT_REMOVEDIR.cast_unsigned();
 
@@ -17,12 +17,9 @@ impl Serve for UnlinkAtReq<'_> {
         let name = Name::new(self.name)?;
         let directory = call.control(self.dir_fd)?;
         directory.directory()?;
-        let stable = call.connection.locks().stable();
-        let server = call.connection.backend();
+        let (server, stable) = (call.connection.backend(), call.connection.locks().stable());
         stable.write_entry(server, directory.node(), name, |at| {
-            if directory.node().is_deleted() {
-                return Err(Errno::EINVAL);
-            }
+            directory.node().live()?;
             let remove_directory = match self.flags {
                 0 => false,
                 REMOVE_DIRECTORY => true,
@@ -37,57 +34,42 @@ impl Serve for UnlinkAtReq<'_> {
     }
 }
 
-/// What the two rename messages share.
-struct Rename<'q> {
-    old_dir: FdId,
-    new_dir: FdId,
-    old_name: &'q [u8],
-    new_name: &'q [u8],
-    /// As they came: they are judged where the host would judge them.
-    flags: u32,
-}
-
-impl Rename<'_> {
-    fn run<S: ServerImpl>(self, call: &Call<'_, S>) -> Result<(), Errno> {
-        let (old_name, new_name) = (Name::new(self.old_name)?, Name::new(self.new_name)?);
-        let old_dir = call.control(self.old_dir)?;
-        let new_dir = call.control(self.new_dir)?;
-        old_dir.directory()?;
-        new_dir.directory()?;
-        call.connection
-            .locks()
-            .global(call.connection.backend(), |at| {
-                if old_dir.node().is_deleted() || new_dir.node().is_deleted() {
-                    return Err(Errno::EINVAL);
-                }
-                if Arc::ptr_eq(old_dir.node(), new_dir.node()) && old_name == new_name {
-                    return Ok(());
-                }
-                let flags = rename_flags(self.flags)?;
-                let exchange = flags.contains(RenameFlags::EXCHANGE);
-                let (old_node, new_node) = (old_dir.node(), new_dir.node());
-                if old_node.would_close_ring(old_name, new_node, new_name, exchange) {
-                    let old = exists(&old_dir, at, old_name);
-                    return Err(refusal(old, exists(&new_dir, at, new_name), flags));
-                }
-                let moved = old_node.existing_child(old_name);
-                let replaced = new_node.existing_child(new_name);
-                let at = at.of(moved.as_deref(), replaced.as_deref());
-                let outcome = if flags.is_empty() {
-                    old_dir
-                        .file()
-                        .rename_at(at, old_name, new_dir.file(), new_name)?
-                } else {
-                    old_dir
-                        .file()
-                        .rename_at2(at, old_name, new_dir.file(), new_name, flags)?
-                };
-                if outcome == RenameOutcome::Renamed {
-                    old_node.renamed(old_name, new_node, new_name, exchange, at);
-                }
-                Ok(())
-            })
-    }
+/// Does either rename; the flags are judged where the host would judge them.
+fn rename<S: ServerImpl>(request: &RenameAt2Req<'_>, call: &Call<'_, S>) -> Result<(), Errno> {
+    let old_name = Name::new(request.old_name)?;
+    let new_name = Name::new(request.new_name)?;
+    let old_dir = call.control(request.old_dir)?;
+    let new_dir = call.control(request.new_dir)?;
+    old_dir.directory()?;
+    new_dir.directory()?;
+    let (server, locks) = (call.connection.backend(), call.connection.locks());
+    locks.global(server, |at| {
+        let (old_node, new_node) = (old_dir.node(), new_dir.node());
+        old_node.live()?;
+        new_node.live()?;
+        if Arc::ptr_eq(old_node, new_node) && old_name == new_name {
+            return Ok(());
+        }
+        let flags = rename_flags(request.flags)?;
+        let exchange = flags.contains(RenameFlags::EXCHANGE);
+        if old_node.would_close_ring(old_name, new_node, new_name, exchange) {
+            let old = exists(&old_dir, at, old_name);
+            return Err(refusal(old, exists(&new_dir, at, new_name), flags));
+        }
+        let moved = old_node.existing_child(old_name);
+        let replaced = new_node.existing_child(new_name);
+        let at = at.of(moved.as_deref(), replaced.as_deref());
+        let (from, to) = (old_dir.file(), new_dir.file());
+        let outcome = if flags.is_empty() {
+            from.rename_at(at, old_name, to, new_name)?
+        } else {
+            from.rename_at2(at, old_name, to, new_name, flags)?
+        };
+        if outcome == RenameOutcome::Renamed {
+            old_node.renamed(old_name, new_node, new_name, exchange, at);
+        }
+        Ok(())
+    })
 }
 
 /// Whether the host has something called `name` in `directory`.
@@ -125,35 +107,21 @@ impl Serve for RenameAtReq<'_> {
             old_name,
             new_name,
         } = self;
-        Rename {
+        let same = RenameAt2Req {
             old_dir,
             new_dir,
             old_name,
             new_name,
             flags: 0,
-        }
-        .run(call)?;
+        };
+        rename(&same, call)?;
         call.reply::<Self>(&())
     }
 }
 
 impl Serve for RenameAt2Req<'_> {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        let RenameAt2Req {
-            old_dir,
-            new_dir,
-            old_name,
-            new_name,
-            flags,
-        } = self;
-        Rename {
-            old_dir,
-            new_dir,
-            old_name,
-            new_name,
-            flags,
-        }
-        .run(call)?;
+        rename(&self, call)?;
         call.reply::<Self>(&())
     }
 }

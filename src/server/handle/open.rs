@@ -7,7 +7,7 @@ use crate::Errno;
 use crate::server::backend::{ControlFdImpl, OpenFlags, ServerImpl};
 use crate::server::call::{Answer, Call, Gift};
 use crate::server::dispatch::Serve;
-use crate::server::fd::{ControlFd, OpenFd};
+use crate::server::fd::OpenFd;
 use crate::server::fds::Fd;
 use crate::wire::{
     CloseReq, FileType, Inode, Name, OpenAtReq, OpenAtResp, OpenCreateAtReq, OpenCreateAtResp,
@@ -16,7 +16,6 @@ use crate::wire::{
 impl Serve for OpenAtReq {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
         let connection = call.connection;
-        let server = connection.backend();
         let flags = OpenFlags::from_wire(self.flags);
         if connection.is_readonly() && flags.mutates() {
             return Err(Errno::EROFS);
@@ -27,19 +26,16 @@ impl Serve for OpenAtReq {
         }
         let mut pending = connection.fds().pending();
         let (id, share) = pending.reserve()?;
-        let open = connection
-            .locks()
-            .stable()
-            .read(server, control.node(), |at| {
-                if control.node().is_deleted() && !server.opts().open_on_deleted {
-                    return Err(Errno::EINVAL);
-                }
-                if control.file_type() == FileType::Symlink {
-                    return Err(Errno::EINVAL);
-                }
-                let file = control.file().open(at, flags)?;
-                Ok(OpenFd::new(file, flags, Arc::clone(&control), share))
-            })?;
+        let open = call.shared(control.node(), |at| {
+            if control.node().is_deleted() && !connection.backend().opts().open_on_deleted {
+                return Err(Errno::EINVAL);
+            }
+            if control.file_type() == FileType::Symlink {
+                return Err(Errno::EINVAL);
+            }
+            let file = control.file().open(at, flags)?;
+            Ok(OpenFd::new(file, flags, Arc::clone(&control), share))
+        })?;
         pending.fill(id, Fd::Open(Arc::clone(&open)));
         let answer = call
             .reply::<Self>(&OpenAtResp { open_fd: id })?
@@ -56,31 +52,21 @@ impl Serve for OpenAtReq {
 
 impl Serve for OpenCreateAtReq<'_> {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        let connection = call.connection;
-        let server = connection.backend();
         let flags = OpenFlags::from_wire(self.flags);
         let name = Name::new(self.name)?;
         let directory = call.control(self.create.dir_fd)?;
         directory.directory()?;
-        let mut pending = connection.fds().pending();
+        let mut pending = call.connection.fds().pending();
         let (child_id, child_share) = pending.reserve()?;
         let (open_id, open_share) = pending.reserve()?;
-        let (child, stat, open) =
-            connection
-                .locks()
-                .stable()
-                .write(server, directory.node(), |at| {
-                    if directory.node().is_deleted() {
-                        return Err(Errno::EINVAL);
-                    }
-                    let create = creation(&self.create);
-                    let (child, stat, open) =
-                        directory.file().open_create(at, name, create, flags)?;
-                    let node = directory.node().child(name);
-                    let child = ControlFd::new(child, stat.file_type(), node, child_share);
-                    let open = OpenFd::new(open, flags, Arc::clone(&child), open_share);
-                    Ok((child, stat, open))
-                })?;
+        let (child, stat, open) = call.exclusive(directory.node(), |at| {
+            directory.node().live()?;
+            let create = creation(&self.create);
+            let (child, stat, open) = directory.file().open_create(at, name, create, flags)?;
+            let child = directory.child(name, child, &stat, child_share);
+            let open = OpenFd::new(open, flags, Arc::clone(&child), open_share);
+            Ok((child, stat, open))
+        })?;
         pending.fill(child_id, Fd::Control(child));
         pending.fill(open_id, Fd::Open(Arc::clone(&open)));
         let answer = call.reply::<Self>(&OpenCreateAtResp {

@@ -10,7 +10,7 @@ use crate::server::call::{Answer, Call, Gift};
 use crate::server::connection::Connection;
 use crate::server::dispatch::Serve;
 use crate::server::fd::{BoundSocketFd, ControlFd};
-use crate::server::fd_locks::{FdLocks, FdShared};
+use crate::server::fd_locks::FdShared;
 use crate::server::fds::Fd;
 use crate::wire::{
     AcceptReq, AcceptResp, BindAtReq, BindAtResp, ConnectReq, ConnectWithCredsReq, FdId, FileType,
@@ -23,15 +23,12 @@ fn connect<S: ServerImpl>(
     id: FdId,
     connect: impl FnOnce(&S::ControlFd, FdShared<'_, S>) -> Result<OwnedFd, Errno>,
 ) -> Result<Gift<S>, Errno> {
-    let (server, locks) = (call.connection.backend(), call.connection.locks());
     let fd = call.control(id)?;
     if fd.file_type() != FileType::Socket {
         return Err(Errno::ENOTSOCK);
     }
-    let socket = S::FdLocks::shared(locks, server, fd.node(), |at| {
-        if fd.node().is_deleted() {
-            return Err(Errno::EINVAL);
-        }
+    let socket = call.fd_shared(fd.node(), |at| {
+        fd.node().live()?;
         connect(fd.file(), at)
     })?;
     Ok(Gift::Required(vec![socket]))
@@ -56,28 +53,20 @@ impl Serve for ConnectWithCredsReq {
 impl Serve for BindAtReq<'_> {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
         let connection = call.connection;
-        let server = connection.backend();
         let name = Name::new(self.name)?;
         let directory = call.control(self.create.dir_fd)?;
         directory.directory()?;
         let mut pending = connection.fds().pending();
         let (child_id, child_share) = pending.reserve()?;
         let (bound_id, bound_share) = pending.reserve()?;
-        let (child, stat, socket) =
-            connection
-                .locks()
-                .stable()
-                .write(server, directory.node(), |at| {
-                    if directory.node().is_deleted() {
-                        return Err(Errno::EINVAL);
-                    }
-                    let create = creation(&self.create);
-                    let (child, stat, socket) =
-                        directory.file().bind_at(at, name, create, self.sock_type)?;
-                    let node = directory.node().child(name);
-                    let child = ControlFd::new(child, stat.file_type(), node, child_share);
-                    Ok((child, stat, socket))
-                })?;
+        let (child, stat, socket) = call.exclusive(directory.node(), |at| {
+            directory.node().live()?;
+            let create = creation(&self.create);
+            let made = directory.file().bind_at(at, name, create, self.sock_type)?;
+            let (child, stat, socket) = made;
+            let child = directory.child(name, child, &stat, child_share);
+            Ok((child, stat, socket))
+        })?;
         let bound = BoundSocketFd::new(socket, Arc::clone(&child), bound_share);
         pending.fill(child_id, Fd::Control(Arc::clone(&child)));
         pending.fill(bound_id, Fd::Bound(Arc::clone(&bound)));
@@ -123,27 +112,20 @@ impl Serve for ListenReq {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
         let fd = call.bound(self.fd)?;
         let node = fd.control().node();
-        let stable = call.connection.locks().stable();
-        stable.read(call.connection.backend(), node, |at| {
-            if node.is_deleted() {
-                return Err(Errno::EINVAL);
-            }
+        call.shared(node, |at| {
+            node.live()?;
             fd.socket().listen(at, self.backlog)
         })?;
-        drop(stable);
         call.reply::<Self>(&())
     }
 }
 
 impl Serve for AcceptReq {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        let (server, locks) = (call.connection.backend(), call.connection.locks());
         let fd = call.bound(self.fd)?;
         let node = fd.control().node();
-        let (socket, peer_addr) = S::FdLocks::shared(locks, server, node, |at| {
-            if node.is_deleted() {
-                return Err(Errno::EINVAL);
-            }
+        let (socket, peer_addr) = call.fd_shared(node, |at| {
+            node.live()?;
             fd.socket().accept(at)
         })?;
         let answer = call.reply::<Self>(&AcceptResp {

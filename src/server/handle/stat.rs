@@ -4,18 +4,14 @@ use crate::Errno;
 use crate::server::backend::{ControlFdImpl, OpenFdImpl, ServerImpl};
 use crate::server::call::{Answer, Call};
 use crate::server::dispatch::Serve;
-use crate::server::fd_locks::FdLocks;
 use crate::server::fds::Fd;
 use crate::wire::{FStatFsReq, SetStatReq, StatReq};
 
 impl Serve for StatReq {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        let (server, locks) = (call.connection.backend(), call.connection.locks());
         let stat = match call.connection.fds().get(self.fd)? {
-            Fd::Control(fd) => {
-                S::FdLocks::shared(locks, server, fd.node(), |at| fd.file().stat(at))?
-            }
-            Fd::Open(fd) => S::FdLocks::shared(locks, server, fd.node(), |at| fd.file().stat(at))?,
+            Fd::Control(fd) => call.fd_shared(fd.node(), |at| fd.file().stat(at))?,
+            Fd::Open(fd) => call.fd_shared(fd.node(), |at| fd.file().stat(at))?,
             Fd::Bound(_) => return Err(Errno::EINVAL),
         };
         call.reply::<Self>(&stat)
@@ -27,16 +23,12 @@ impl Serve for SetStatReq {
         let server = call.connection.backend();
         let fd = call.control(self.fd)?;
         let mask = self.attributes().ok_or(Errno::EPERM)?;
-        let outcome = call
-            .connection
-            .locks()
-            .stable()
-            .write(server, fd.node(), |at| {
-                if fd.node().is_deleted() && !server.opts().set_attr_on_deleted {
-                    return Err(Errno::EINVAL);
-                }
-                Ok(fd.file().set_stat(at, mask, &self))
-            })?;
+        let outcome = call.exclusive(fd.node(), |at| {
+            if fd.node().is_deleted() && !server.opts().set_attr_on_deleted {
+                return Err(Errno::EINVAL);
+            }
+            Ok(fd.file().set_stat(at, mask, &self))
+        })?;
         call.reply::<Self>(&outcome)
     }
 }
@@ -44,11 +36,7 @@ impl Serve for SetStatReq {
 impl Serve for FStatFsReq {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
         let fd = call.control(self.fd)?;
-        let stable = call.connection.locks().stable();
-        let stat = stable.read(call.connection.backend(), fd.node(), |at| {
-            fd.file().stat_fs(at)
-        })?;
-        drop(stable);
+        let stat = call.shared(fd.node(), |at| fd.file().stat_fs(at))?;
         call.reply::<Self>(&stat)
     }
 }

@@ -7,7 +7,6 @@ use crate::server::backend::{ControlFdImpl, ServerImpl};
 use crate::server::call::{Answer, Call};
 use crate::server::dispatch::Serve;
 use crate::server::fd::ControlFd;
-use crate::server::fd_locks::FdLocks;
 use crate::server::fds::Fd;
 use crate::server::guarantee::Stable;
 use crate::server::quota::Share;
@@ -41,11 +40,7 @@ fn step<S: ServerImpl>(
             directory.file().walk(at, name)
         };
         match walked {
-            Ok((file, stat)) => {
-                let node = directory.node().child(name);
-                let fd = ControlFd::new(file, stat.file_type(), node, share);
-                Ok(Some((fd, stat)))
-            }
+            Ok((file, stat)) => Ok(Some((directory.child(name, file, &stat, share), stat))),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(errno),
         }
@@ -147,18 +142,15 @@ fn walk_stat<'n, S: ServerImpl>(
     names: impl Iterator<Item = &'n [u8]>,
     stats: &mut Vec<Statx>,
 ) -> Result<(), Errno> {
-    let (server, locks) = (call.connection.backend(), call.connection.locks());
     if wants_start {
-        stats.push(S::FdLocks::shared(locks, server, start.node(), |at| {
-            start.file().stat(at)
-        })?);
+        stats.push(call.fd_shared(start.node(), |at| start.file().stat(at))?);
     }
     if !start.is_directory() {
         return Ok(());
     }
     // All names have been judged, so none is lost here.
     let mut names = names.filter_map(|name| Name::new(name).ok());
-    let stable = locks.stable();
+    let (server, stable) = (call.connection.backend(), call.connection.locks().stable());
     if server.opts().walk_stat_supported {
         return stable.read(server, start.node(), |at| {
             start

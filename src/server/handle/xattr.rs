@@ -4,7 +4,6 @@ use crate::Errno;
 use crate::server::backend::{ControlFdImpl, ServerImpl};
 use crate::server::call::{Answer, Call};
 use crate::server::dispatch::Serve;
-use crate::server::fd_locks::FdLocks;
 use crate::wire::{
     FGetXattrReq, FGetXattrResp, FListXattrReq, FListXattrResp, FRemoveXattrReq, FSetXattrReq,
     XattrName,
@@ -23,15 +22,12 @@ fn limit(size: u64) -> usize {
 
 impl Serve for FGetXattrReq<'_> {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        let (server, locks) = (call.connection.backend(), call.connection.locks());
         let fd = call.control(self.fd)?;
         let name = XattrName::new(self.name)?;
         let mut value = core::mem::take(&mut call.scratch.bytes);
         value.clear();
-        let result = S::FdLocks::shared(locks, server, fd.node(), |at| {
-            if fd.node().is_deleted() {
-                return Err(Errno::EINVAL);
-            }
+        let result = call.fd_shared(fd.node(), |at| {
+            fd.node().live()?;
             fd.file()
                 .get_xattr(at, name, limit(u64::from(self.buf_size)), &mut value)
         });
@@ -49,7 +45,6 @@ impl Serve for FGetXattrReq<'_> {
 
 impl Serve for FSetXattrReq<'_> {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        let (server, locks) = (call.connection.backend(), call.connection.locks());
         let fd = call.control(self.fd)?;
         let name = XattrName::new(self.name)?;
         // gVisor's encoder writes the length of a 65,536-byte value as 0 and the value behind it.
@@ -59,10 +54,8 @@ impl Serve for FSetXattrReq<'_> {
         if self.flags > libc::XATTR_REPLACE.cast_unsigned() {
             return Err(Errno::EINVAL);
         }
-        S::FdLocks::exclusive(locks, server, fd.node(), |at| {
-            if fd.node().is_deleted() {
-                return Err(Errno::EINVAL);
-            }
+        call.fd_exclusive(fd.node(), |at| {
+            fd.node().live()?;
             fd.file().set_xattr(at, name, self.value, self.flags)
         })?;
         call.reply::<Self>(&())
@@ -71,14 +64,11 @@ impl Serve for FSetXattrReq<'_> {
 
 impl Serve for FListXattrReq {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        let (server, locks) = (call.connection.backend(), call.connection.locks());
         let fd = call.control(self.fd)?;
         let mut names = core::mem::take(&mut call.scratch.names);
         names.clear();
-        let result = S::FdLocks::shared(locks, server, fd.node(), |at| {
-            if fd.node().is_deleted() {
-                return Err(Errno::EINVAL);
-            }
+        let result = call.fd_shared(fd.node(), |at| {
+            fd.node().live()?;
             fd.file().list_xattr(at, limit(self.size), &mut names)
         });
         let answer = result.and_then(|()| {
@@ -93,13 +83,10 @@ impl Serve for FListXattrReq {
 
 impl Serve for FRemoveXattrReq<'_> {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        let (server, locks) = (call.connection.backend(), call.connection.locks());
         let fd = call.control(self.fd)?;
         let name = XattrName::new(self.name)?;
-        S::FdLocks::exclusive(locks, server, fd.node(), |at| {
-            if fd.node().is_deleted() {
-                return Err(Errno::EINVAL);
-            }
+        call.fd_exclusive(fd.node(), |at| {
+            fd.node().live()?;
             fd.file().remove_xattr(at, name)
         })?;
         call.reply::<Self>(&())
