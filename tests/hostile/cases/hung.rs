@@ -113,7 +113,7 @@ fn furnish(stage: &Stage) -> Verdict {
 
 /// What anybody asks, beside what hangs. Returns how long the 99th of each hundred took.
 fn ask(stage: &Stage, channel: &mut Caller, root: FdId) -> Result<Duration, Stop> {
-    let rounds = stage.count(2000, 100_000);
+    let rounds = stage.count(2000, 20_000);
     let mut times = Vec::new();
     for round in 0..rounds {
         let since = Instant::now();
@@ -123,8 +123,9 @@ fn ask(stage: &Stage, channel: &mut Caller, root: FdId) -> Result<Duration, Stop
             let open = channel.open(found, 0)?.id;
             let work = channel.find(root, b"work")?.control_fd;
             if round % 10 == 0 {
-                channel.mkdir(work, b"new")?;
+                let new = channel.mkdir(work, b"new")?.control_fd;
                 channel.rmdir(work, b"new")?;
+                channel.close(&[new])?;
             }
             channel.close(&[open, found, work])?;
             Ok(())
@@ -183,7 +184,7 @@ fn renames(stage: &mut Stage) -> Verdict {
     let others = other.root.control_fd;
     let mut channel = other.channel()?;
     let stuck = stuck(stage, &hung)?;
-    for _ in 0..stage.count(2, 20) {
+    for _ in 0..stage.count(2, 5) {
         let (renamed, asked) = thread::scope(|scope| {
             let renaming = scope.spawn(|| {
                 let since = Instant::now();
