@@ -117,6 +117,7 @@ fn compile(policy: &Policy<'_>) -> Result<BpfProgram, BackendError> {
     }
     filter.extend(section(rules::missing(policy)?, missing)?);
     filter.extend(section(rules::permitted(policy)?, SeccompAction::Allow)?);
+    filter.extend(section(rules::anyhow(policy), SeccompAction::Allow)?);
     // Whatever it is by then.
     let all = SeccompFilter::new(Rules::new(), forbidden, SeccompAction::Allow, arch()?)?;
     filter.extend(BpfProgram::try_from(all)?);

@@ -41,7 +41,7 @@ const NOWHERE: u64 = 0xffff_ff9c;
 type Built<T> = Result<T, BackendError>;
 
 /// What most requests are made of, one after the other by how often.
-pub(super) fn hot(policy: &Policy<'_>) -> Built<[Rules; 3]> {
+pub(super) fn hot(policy: &Policy<'_>) -> Built<[Rules; 4]> {
     let procfd = number(policy.procfd);
     let look = vec![
         rule([is(2, bits(libc::AT_EMPTY_PATH))])?,
@@ -56,26 +56,47 @@ pub(super) fn hot(policy: &Policy<'_>) -> Built<[Rules; 3]> {
         Rules::from([(libc::SYS_statx, look)]),
         Rules::from([(libc::SYS_openat, open)]),
         Rules::from([(libc::SYS_close, close)]),
+        changes()?,
     ])
 }
 
-/// What else may be done.
+/// What changes attributes and names.
+fn changes() -> Built<Rules> {
+    let itself = || rule([is(3, bits(libc::AT_EMPTY_PATH))]);
+    let owner = rule([is(4, bits(libc::AT_EMPTY_PATH))])?;
+    let renames = [
+        0,
+        u64::from(libc::RENAME_NOREPLACE),
+        u64::from(libc::RENAME_EXCHANGE),
+    ];
+    Ok(Rules::from([
+        (libc::SYS_fchownat, vec![owner]),
+        (libc::SYS_utimensat, vec![itself()?]),
+        (SYS_FCHMODAT2, vec![itself()?]),
+        (
+            libc::SYS_unlinkat,
+            any_of(2, [0, bits(libc::AT_REMOVEDIR)])?,
+        ),
+        (libc::SYS_renameat2, any_of(4, renames)?),
+    ]))
+}
+
+/// What may be done whatever the arguments are.
+pub(super) fn anyhow(policy: &Policy<'_>) -> Rules {
+    let becoming = if policy.identities { IDENTITIES } else { &[] };
+    let calls = ANYHOW.iter().chain(becoming);
+    calls.map(|call| (*call, Vec::new())).collect()
+}
+
+/// What else may be done with some arguments, and what policy permits.
 pub(super) fn permitted(policy: &Policy<'_>) -> Built<Rules> {
     let mut rules = Rules::new();
     let procfd = number(policy.procfd);
-    for call in ANYHOW {
-        rules.insert(*call, Vec::new());
-    }
     memory(&mut rules)?;
     threads(&mut rules, procfd)?;
     files(&mut rules, procfd)?;
     names(&mut rules, procfd)?;
     sockets(&mut rules, policy)?;
-    if policy.identities {
-        for call in IDENTITIES {
-            rules.insert(*call, Vec::new());
-        }
-    }
     Ok(rules)
 }
 
@@ -211,14 +232,8 @@ fn threads(rules: &mut Rules, procfd: u64) -> Built<()> {
 }
 
 fn files(rules: &mut Rules, procfd: u64) -> Built<()> {
-    let itself = || rule([is(3, bits(libc::AT_EMPTY_PATH))]);
-    rules.insert(libc::SYS_newfstatat, vec![itself()?]);
-    rules.insert(libc::SYS_utimensat, vec![itself()?]);
-    rules.insert(SYS_FCHMODAT2, vec![itself()?]);
-    rules.insert(
-        libc::SYS_fchownat,
-        vec![rule([is(4, bits(libc::AT_EMPTY_PATH))])?],
-    );
+    let itself = rule([is(3, bits(libc::AT_EMPTY_PATH))])?;
+    rules.insert(libc::SYS_newfstatat, vec![itself]);
     // Which has no flags, and is what there was before fchmodat2.
     rules.insert(libc::SYS_fchmodat, vec![rule([is(0, procfd)])?]);
     rules.insert(
@@ -247,16 +262,6 @@ fn names(rules: &mut Rules, procfd: u64) -> Built<()> {
         libc::SYS_linkat,
         vec![rule([is(0, procfd), is(4, bits(libc::AT_SYMLINK_FOLLOW))])?],
     );
-    rules.insert(
-        libc::SYS_unlinkat,
-        any_of(2, [0, bits(libc::AT_REMOVEDIR)])?,
-    );
-    let renames = [
-        0,
-        u64::from(libc::RENAME_NOREPLACE),
-        u64::from(libc::RENAME_EXCHANGE),
-    ];
-    rules.insert(libc::SYS_renameat2, any_of(4, renames)?);
     // Whiteouts. Regular files are made by opening them.
     let file_type = has_of(2, u64::from(libc::S_IFMT), u64::from(libc::S_IFCHR));
     rules.insert(libc::SYS_mknodat, vec![rule([file_type, is(3, 0)])?]);
