@@ -1,10 +1,10 @@
 //! What the process can do with files from here on, whatever path leads to them.
 //!
 //! Landlock looks at a path by walking it up to a directory that there is a rule for: 0.1 µs for each
-//! step, whenever something is opened, made, removed, moved or linked. Nothing but opening a file 64
-//! levels below the root takes four times as long then. So there is a [choice](Reach): paths are looked
-//! at where the process sees more than it serves, and where it has a mount tree of its own, which
-//! holds nothing else, only what costs nothing is forbidden.
+//! step, whenever something is opened, made, removed, moved or linked. To open a file 64 levels below
+//! the root takes four times as long then. So there is a [choice](Reach): paths are looked at where the
+//! process sees more than it serves, and where it has a mount tree of its own, which holds nothing
+//! else, only what is never done is forbidden.
 //!
 //! Below the roots nothing is refused but executing, and, unless devices are served, ioctl(2) on
 //! devices. In particular files of all types can be made there: to Landlock, moving a FIFO from one
@@ -37,6 +37,12 @@ pub(crate) enum LandlockFailure {
     /// EOPNOTSUPP.
     #[error("Landlock is not among the security modules: add it to the kernel's lsm= parameter")]
     Disabled,
+    /// The first version.
+    #[error(
+        "this kernel's Landlock would keep files from being moved between directories: Linux 5.19 can \
+         do without that"
+    )]
+    Old,
     #[error("Landlock cannot restrict the process: {0}")]
     Refused(#[from] RulesetError),
 }
@@ -44,7 +50,7 @@ pub(crate) enum LandlockFailure {
 impl LandlockFailure {
     /// Whether that is for the kernel to provide, and not a failure of what it has.
     pub(crate) fn is_unsupported(&self) -> bool {
-        matches!(self, LandlockFailure::Missing | LandlockFailure::Disabled)
+        !matches!(self, LandlockFailure::Refused(_))
     }
 }
 
@@ -103,6 +109,9 @@ pub(crate) fn restrict(
         usual &= !AccessFs::IoctlDev;
     }
     let mut ruleset = Ruleset::default()
+        // All or nothing as to this one.
+        .set_compatibility(CompatLevel::SoftRequirement)
+        .handle_access(AccessFs::Refer)?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(handled)?
         .handle_access(AccessNet::from_all(NEWEST))?
@@ -115,6 +124,9 @@ pub(crate) fn restrict(
     match status.landlock {
         LandlockStatus::NotImplemented => Err(LandlockFailure::Missing),
         LandlockStatus::NotEnabled => Err(LandlockFailure::Disabled),
+        LandlockStatus::Available { .. } if status.ruleset == RulesetStatus::NotEnforced => {
+            Err(LandlockFailure::Old)
+        }
         LandlockStatus::Available { effective_abi, .. } => Ok(Enforced {
             version: effective_abi as u32,
             reach,
