@@ -23,8 +23,10 @@ use std::process::Command;
 use std::time::Instant;
 
 use lisafs::host::{HostFs, HostOptions, HostUds};
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, StatxFlags};
-use rustix::fs::{openat, renameat_with, statx, unlinkat};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, RenameFlags, StatxFlags, Timespec, Timestamps, UTIME_OMIT,
+};
+use rustix::fs::{openat, renameat_with, statx, unlinkat, utimensat};
 use rustix::io::pread;
 
 const DEPTHS: [usize; 3] = [1, 8, 64];
@@ -32,6 +34,16 @@ const COLUMNS: [&str; 4] = ["none", "seccomp", "tree", "paths"];
 const ROUNDS: usize = 5;
 const BATCHES: usize = 20;
 const BATCH: u32 = 200;
+
+/// Changes no time.
+const OMIT: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: UTIME_OMIT,
+};
+const KEEP: Timestamps = Timestamps {
+    last_access: OMIT,
+    last_modification: OMIT,
+};
 
 fn main() {
     let arguments: Vec<_> = env::args().collect();
@@ -125,6 +137,9 @@ fn operations(depth: &str, directory: &OwnedFd, host: &HostFs) {
     });
     time(depth, "statx name", || {
         statx(directory, c"file", AtFlags::SYMLINK_NOFOLLOW, mask).unwrap()
+    });
+    time(depth, "utimensat fd", || {
+        utimensat(&file, c"", &KEEP, AtFlags::EMPTY_PATH).unwrap();
     });
     time(depth, "openat O_PATH, close", || {
         drop(open("file", OFlags::PATH))
