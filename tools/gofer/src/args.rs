@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::{FalseyValueParser, ValueParser};
-use clap::{ArgGroup, Parser, Subcommand};
+use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use flipcall::WaitPolicy;
 use lisafs::host::{CharacterDevices, HostFifo, HostOptions, HostUds};
 use lisafs::server::ConnectionOpts;
@@ -23,6 +23,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Serve(ServeOptions),
+    Check(CheckOptions),
     Install(InstallOptions),
     Uninstall(UninstallOptions),
     Runsc(RunscOptions),
@@ -96,6 +97,24 @@ pub(crate) struct UninstallOptions {
     /// The directory that was installed below
     #[arg(long, value_name = "DIR")]
     pub(crate) prefix: PathBuf,
+}
+
+/// Say what the sandbox of `serve` can be made of
+///
+/// Tries all of it, in another process, for DIR. Prints one line for each layer: what is in force, or
+/// why it is missing and what to do.
+///
+/// Exits with 0 if `serve --sandbox strict` would start, with 1 if it would not, and with 2 if that
+/// could not be found out.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckOptions {
+    /// The directory that would be served
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Serve a directory
@@ -196,8 +215,17 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "HOW", default_value_t)]
     pub(crate) wait: WaitPolicy,
 
-    /// Whether to lock this process in: off
-    #[arg(long, value_name = "HOW", default_value = "off", value_parser = ValueParser::new(Sandbox::from_str))]
+    /// How far to lock this process in before it hears of a client
+    ///
+    /// It then sees nothing but DIR, mounted nosuid, nodev unless devices are served, and read-only with
+    /// --readonly; it is in namespaces of its own, with few capabilities or none, and can make no
+    /// system calls but those that serving takes. `lisafs-gofer check` says what of this can be had here.
+    ///
+    /// What is mounted below DIR later on is not served then. An ordinary user is alone in a user
+    /// namespace: files of all others appear as those of the user and group 65534, and files cannot be given to
+    /// the other groups that this user is in. Root can no longer set trusted.* and other attributes
+    /// that take CAP_SYS_ADMIN.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Sandbox::Strict)]
     pub(crate) sandbox: Sandbox,
 
     /// Write a line for each request on stderr, as strace does for system calls
@@ -267,25 +295,14 @@ const LEAST_BYTES: u32 = 8192;
 const MOST_FDS: usize = 1 << 20;
 
 /// How far the process is locked in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Sandbox {
-    /// Not at all.
+    /// All of it, or it does not start
+    Strict,
+    /// What there is; what is missing is said
+    BestEffort,
+    /// Not at all: clients are kept from other files by the checks of this process alone
     Off,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("there is no sandbox yet: `off` is the only choice")]
-pub(crate) struct NoSandbox;
-
-impl FromStr for Sandbox {
-    type Err = NoSandbox;
-
-    fn from_str(word: &str) -> Result<Sandbox, NoSandbox> {
-        match word {
-            "off" => Ok(Sandbox::Off),
-            _ => Err(NoSandbox),
-        }
-    }
 }
 
 fn positive(text: &str) -> Result<usize, String> {

@@ -36,13 +36,14 @@ impl Embedded {
     }
 
     /// What starts `program`, which has to be this one, as a gofer that serves and logs nothing but
-    /// errors. How to be reached is to be added, and the directory, behind `--`.
+    /// errors. It is locked in as far as the system permits: its client is who has started it. How to be
+    /// reached is to be added, and the directory, behind `--`.
     #[must_use]
     pub fn command(program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command
             .args([VERB, "serve"])
-            .args(["--log", "error", "--sandbox", "off"]);
+            .args(["--log", "error", "--sandbox", "best-effort"]);
         command
     }
 }
@@ -56,7 +57,14 @@ mod tests {
         let command = Embedded::command("program");
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let embedded = Embedded::from_command_line(words.map(OsStr::to_owned)).unwrap();
-        let words = ["program", "serve", "--log", "error", "--sandbox", "off"];
+        let words = [
+            "program",
+            "serve",
+            "--log",
+            "error",
+            "--sandbox",
+            "best-effort",
+        ];
         assert_eq!(embedded.command_line, words);
         for other in [&[][..], &["program"], &["program", "ls", VERB]] {
             let words = other.iter().map(OsString::from);

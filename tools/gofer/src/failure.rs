@@ -10,6 +10,7 @@ use lisafs::host::SetupError;
 use crate::inherited::Unfit;
 use crate::jail::caps::CapsFailure;
 use crate::jail::landlock::LandlockFailure;
+use crate::jail::layers::Missing;
 use crate::jail::mount_tree::MountError;
 use crate::jail::seccomp::SeccompFailure;
 use crate::runsc::{
@@ -84,6 +85,16 @@ pub(crate) enum Failure {
          and CAP_SYS_ADMIN over the mount namespace"
     )]
     Procfd,
+    #[error(
+        "the sandbox is without {layer}: {missing}. `lisafs-gofer check` shows all of it; --sandbox \
+         best-effort serves without what is missing"
+    )]
+    Layer {
+        layer: &'static str,
+        missing: Missing,
+    },
+    #[error("the process that tries the sandbox: {0}")]
+    Check(String),
     #[error(transparent)]
     Landlock(#[from] LandlockFailure),
     #[error(transparent)]

@@ -15,6 +15,8 @@
 //! | `process` | what the process is set to before it serves |
 //! | `listener`, `inherited` | the socket: one to listen on, or one that is connected |
 //! | `panics` | what is said of a bug |
+//! | `keeper` | the process that removes the name of a socket |
+//! | `check` | what of the sandbox can be had |
 //! | `signals` | SIGTERM and SIGINT as events |
 //! | `serve` | accepting, serving, draining |
 //! | `runsc` | being the gofer of a stock runsc |
@@ -26,6 +28,7 @@
 //! | `fuzzing` | doors for `tests/fuzz`, there only where that is built |
 
 mod args;
+mod check;
 mod embedded;
 mod failure;
 #[cfg(fuzzing)]
@@ -34,6 +37,7 @@ pub mod fuzzing;
 mod inherited;
 mod install;
 mod jail;
+mod keeper;
 mod listener;
 mod metrics;
 mod multiplexer;
@@ -80,6 +84,7 @@ pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match args.verb {
         Verb::Serve(options) => serve(&options),
+        Verb::Check(options) => check::run(&options),
         Verb::Runsc(options) => runsc::run(options.argv, options.trace),
         Verb::Install(options) => report(install::install(&options)),
         Verb::Uninstall(options) => report(install::uninstall(&options)),

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -15,22 +16,25 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, fchmod};
 use tracing::warn;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, cannot};
+use crate::keeper::Keeper;
 
 /// A listening socket. One that was made here takes its name along when it goes.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UnixListener,
     /// Removed when this is dropped.
-    _name: Option<Name>,
+    name: Option<Name>,
 }
 
 /// The name of a socket that was made here.
 #[derive(Debug)]
 struct Name {
     path: PathBuf,
-    /// Device and inode, which may be somebody else's by the end.
-    identity: Option<(u64, u64)>,
+    /// It may be somebody else's by the end.
+    identity: Option<Identity>,
+    /// Who removes it instead, if this process is not going to reach it.
+    keeper: Option<Keeper>,
 }
 
 impl Listener {
@@ -58,9 +62,10 @@ impl Listener {
         // From here on an error has to remove the name again, which the drop does.
         let listener = Listener {
             socket: UnixListener::from(socket),
-            _name: Some(Name {
+            name: Some(Name {
                 path: path.to_owned(),
                 identity,
+                keeper: None,
             }),
         };
         listen(&listener.socket, Backlog::MAXCONN).map_err(failed)?;
@@ -70,10 +75,22 @@ impl Listener {
     /// Accepts on a socket that others may accept on as well, and whose name is theirs.
     pub(crate) fn adopt(socket: UnixListener) -> io::Result<Listener> {
         socket.set_nonblocking(true)?;
-        Ok(Listener {
-            socket,
-            _name: None,
-        })
+        Ok(Listener { socket, name: None })
+    }
+
+    /// Has another process remove the name, since this one is about to lose sight of it. To be called
+    /// while there is one thread.
+    ///
+    /// # Errors
+    /// If there can be no other process.
+    pub(crate) fn entrust_name(&mut self) -> Result<(), Failure> {
+        if let Some(name) = &mut self.name {
+            let keeper = Keeper::start(|| name.remove());
+            name.keeper = Some(keeper.map_err(cannot(
+                "cannot start the process that removes the socket in the end",
+            ))?);
+        }
+        Ok(())
     }
 
     /// Takes a connection; `None` if it was given up meanwhile, or somebody else has taken it.
@@ -101,8 +118,9 @@ impl AsFd for Listener {
     }
 }
 
-impl Drop for Name {
-    fn drop(&mut self) {
+impl Name {
+    /// Removes it, unless it is somebody else's by now.
+    fn remove(&self) {
         let now = fs::symlink_metadata(&self.path).ok().map(identity);
         if now.is_some()
             && now == self.identity
@@ -113,8 +131,20 @@ impl Drop for Name {
     }
 }
 
-fn identity(metadata: fs::Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
+impl Drop for Name {
+    fn drop(&mut self) {
+        match self.keeper.take() {
+            Some(keeper) => drop(keeper),
+            None => self.remove(),
+        }
+    }
+}
+
+/// Device, inode, and when it was made: the number of an inode that is gone is soon another one's.
+type Identity = (u64, u64, Option<SystemTime>);
+
+fn identity(metadata: fs::Metadata) -> Identity {
+    (metadata.dev(), metadata.ino(), metadata.created().ok())
 }
 
 /// A socket whose name will have mode 0600 from the moment it exists: bind(2) takes the mode of

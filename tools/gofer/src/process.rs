@@ -12,10 +12,20 @@ use nix::sys::stat::{Mode, umask};
 use crate::failure::{Failure, cannot};
 use crate::sys;
 
-/// Sets the process up, and returns how many descriptors it may have. To be called before there
-/// are other threads.
-pub(crate) fn prepare() -> Result<usize, Failure> {
-    close_on_exec().map_err(cannot("cannot look at the inherited descriptors"))?;
+/// Sets the process up, and returns how many descriptors it may have. What it was started with is
+/// closed, but for the standard streams and what has been taken over, `kept`. To be called before
+/// anything else is opened and before there are other threads.
+pub(crate) fn prepare(kept: Option<RawFd>) -> Result<usize, Failure> {
+    let failed = cannot("cannot look at the inherited descriptors");
+    for number in open_descriptors().map_err(failed)? {
+        if number > 2 && Some(number) != kept {
+            match sys::take_inherited(number) {
+                // The directory that was read is among them, and closed since.
+                Ok(_) | Err(Errno::EBADF) => {}
+                Err(why) => return Err(cannot("cannot close an inherited descriptor")(why)),
+            }
+        }
+    }
     settle()
 }
 
@@ -34,21 +44,14 @@ pub(crate) fn settle() -> Result<usize, Failure> {
     Ok(descriptors)
 }
 
-/// Whatever was inherited goes no further.
-fn close_on_exec() -> io::Result<()> {
+/// The numbers of the descriptors that are open, and perhaps one that was open meanwhile.
+pub(crate) fn open_descriptors() -> io::Result<Vec<RawFd>> {
+    let mut numbers = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
         let name = entry?.file_name();
-        let number: Option<RawFd> = name.to_str().and_then(|name| name.parse().ok());
-        match number.filter(|number| *number > 2) {
-            Some(number) => match sys::set_close_on_exec(number) {
-                // Entries are read ahead; this one has been closed since.
-                Ok(()) | Err(Errno::EBADF) => {}
-                Err(why) => return Err(why.into()),
-            },
-            None => continue,
-        }
+        numbers.extend(name.to_str().and_then(|name| name.parse::<RawFd>().ok()));
     }
-    Ok(())
+    Ok(numbers)
 }
 
 /// Files are held open for clients, so there can be as many as the system permits. Returns how

@@ -1,9 +1,8 @@
 //! Accepting clients, serving them, and the end of it.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -17,6 +16,9 @@ use tracing::{info, warn};
 
 use crate::args::{Sandbox, ServeOptions};
 use crate::failure::{Failure, cannot};
+use crate::jail::entry::{Jail, Served};
+use crate::jail::layers::{Layer, Report};
+use crate::jail::seccomp::{Policy, Violation};
 use crate::listener::Listener;
 use crate::metrics::{Exporter, Exposition, Metrics};
 use crate::signals::{Event, Signals};
@@ -40,9 +42,11 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
         (None, None) => inherited::take_listener().map_err(Failure::Passed)?,
         _ => None,
     };
-    let descriptors = process::prepare()?;
-    let Sandbox::Off = options.sandbox;
-    warn!("there is no sandbox: clients are kept from other files by the checks of this process");
+    let number = match (&client, &passed) {
+        (Some(client), _) => Some(client.as_raw_fd()),
+        (None, passed) => passed.as_ref().map(AsRawFd::as_raw_fd),
+    };
+    let descriptors = process::prepare(number)?;
     let limits = options.connection(descriptors);
     if limits.max_fds > descriptors {
         warn!(
@@ -50,45 +54,106 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
             "--max-fds is more than this process may have: raise its limit of open files"
         );
     }
+    // Opened once, so that all clients see one tree, whatever happens to the name.
+    let root = open(
+        &options.dir,
+        OFlag::O_PATH | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|source| Failure::Root {
+        dir: options.dir.clone(),
+        source: source.into(),
+    })?;
+    let served = Served {
+        dir: &options.dir,
+        options: options.host(),
+        readonly: options.readonly,
+        client: client.as_ref().map(AsRawFd::as_raw_fd),
+    };
+    let mut jail = match options.sandbox {
+        Sandbox::Strict => Some(Jail::new(false)),
+        Sandbox::BestEffort => Some(Jail::new(true)),
+        Sandbox::Off => {
+            warn!(
+                "there is no sandbox: clients are kept from other files by the checks of this process"
+            );
+            None
+        }
+    };
+    let mut sockets = Sockets::open(options, passed)?;
     let signals = Signals::block().map_err(cannot("cannot take over the signals"))?;
+    let backend = match &mut jail {
+        Some(jail) => {
+            sockets.entrust_names()?;
+            jail.enclose(&served, root)?
+        }
+        None => served.backend(root)?,
+    };
     // After the signals, as its thread is not to get them.
     let trace = options.trace.then(Trace::to_stderr).transpose()?;
-    let metrics = options
-        .metrics
-        .as_deref()
-        .map(|path| (path, Metrics::new()));
+    let metrics = sockets.metrics.map(|listener| (listener, Metrics::new()));
     let mut observers: Vec<Arc<dyn Observer>> = Vec::new();
     observers.extend(trace.as_ref().map(Trace::observer));
     observers.extend(metrics.as_ref().map(|(_, metrics)| metrics.observer()));
-    let gofer = Gofer::new(options, limits, observers)?;
+    let gofer = Gofer::new(options, limits, backend, observers);
+    let report = match jail {
+        Some(jail) => jail.filter(&gofer.policy())?,
+        None => Report::default(),
+    };
+    say(&report);
     let _exporter = metrics
-        .map(|(path, metrics)| gofer.export(path, metrics))
+        .map(|(listener, metrics)| gofer.export(listener, metrics, &report))
         .transpose()?;
-    match (client, &options.listen) {
+    match (client, sockets.clients) {
         (Some(client), _) => gofer.serve_one(client, signals),
-        (None, Some(path)) => gofer.serve_all(Listener::bind(path)?, signals),
-        (None, None) => {
-            let socket = passed.ok_or(Failure::NoSocket)?;
-            let listener = Listener::adopt(socket).map_err(cannot("cannot use the socket"))?;
-            gofer.serve_all(listener, signals)
+        (None, Some(listener)) => gofer.serve_all(listener, signals),
+        (None, None) => Err(Failure::NoSocket),
+    }
+}
+
+/// The sockets that this process listens on.
+struct Sockets {
+    clients: Option<Listener>,
+    metrics: Option<Listener>,
+}
+
+impl Sockets {
+    /// Makes those that are to be made; `passed` is one that there is already.
+    fn open(options: &ServeOptions, passed: Option<UnixListener>) -> Result<Sockets, Failure> {
+        let metrics = options.metrics.as_deref().map(Listener::bind).transpose()?;
+        let clients = match (&options.listen, passed) {
+            (Some(path), _) => Some(Listener::bind(path)?),
+            (None, Some(socket)) => {
+                Some(Listener::adopt(socket).map_err(cannot("cannot use the socket"))?)
+            }
+            (None, None) if options.fd.is_none() => return Err(Failure::NoSocket),
+            (None, None) => None,
+        };
+        Ok(Sockets { clients, metrics })
+    }
+
+    fn entrust_names(&mut self) -> Result<(), Failure> {
+        let mut all = self.clients.iter_mut().chain(&mut self.metrics);
+        all.try_for_each(Listener::entrust_name)
+    }
+}
+
+/// Logs what the sandbox is made of.
+fn say(report: &Report) {
+    for state in &report.states {
+        match &state.outcome {
+            Ok(_) => info!("sandbox: {state}"),
+            Err(_) => warn!("sandbox: {state}"),
         }
     }
 }
 
-/// What a sandbox can be made of, as the metrics call it.
-const SANDBOX_LAYERS: [&str; 6] = [
-    "namespaces",
-    "pivot_root",
-    "capabilities",
-    "no_new_privs",
-    "seccomp",
-    "landlock",
-];
-
 struct Gofer<'o> {
     options: &'o ServeOptions,
     limits: ConnectionOpts,
-    root: OwnedFd,
+    /// The descriptors of all connections are its own: the system call filter knows of one directory of
+    /// them.
+    backend: HostFs,
     server: Server<HostFs>,
 }
 
@@ -96,22 +161,13 @@ impl<'o> Gofer<'o> {
     fn new(
         options: &'o ServeOptions,
         limits: ConnectionOpts,
+        backend: HostFs,
         mut observers: Vec<Arc<dyn Observer>>,
-    ) -> Result<Gofer<'o>, Failure> {
-        // Opened once, so that all clients see one tree, whatever happens to the name.
-        let root = open(
-            &options.dir,
-            OFlag::O_PATH | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|source| Failure::Root {
-            dir: options.dir.clone(),
-            source: source.into(),
-        })?;
-        let gofer = Gofer {
+    ) -> Gofer<'o> {
+        Gofer {
             options,
             limits,
-            root,
+            backend,
             server: match (observers.pop(), observers.is_empty()) {
                 (None, _) => Server::new(options.max_connections),
                 (Some(only), true) => Server::observed(options.max_connections, only),
@@ -120,34 +176,35 @@ impl<'o> Gofer<'o> {
                     Server::observed(options.max_connections, Arc::new(observers))
                 }
             },
-        };
-        // What is wrong with the directory is better said now than to the first client.
-        gofer.backend()?;
-        Ok(gofer)
+        }
     }
 
-    fn backend(&self) -> Result<HostFs, Failure> {
-        let root = self
-            .root
-            .try_clone()
-            .map_err(cannot("cannot open the directory again"))?;
-        HostFs::new(root, self.options.host()).map_err(|why| Failure::Setup {
-            dir: self.options.dir.clone(),
-            why,
-        })
+    /// What it is going to do, and nothing else.
+    fn policy(&self) -> Policy<'_> {
+        Policy {
+            procfd: self.backend.procfd(),
+            host_uds: self.options.host_uds,
+            identities: self.backend.connects_with_creds(),
+            accepts: self.options.fd.is_none() || self.options.metrics.is_some(),
+            violation: Violation::chosen(),
+        }
     }
 
-    /// Lets the metrics be asked for at `path`.
-    fn export(&self, path: &Path, metrics: Arc<Metrics>) -> Result<Exporter, Failure> {
-        let Sandbox::Off = self.options.sandbox;
-        let layers = SANDBOX_LAYERS.map(|layer| (layer, false)).to_vec();
-        Exporter::start(path, Exposition::new(metrics, self.server.clone(), layers))
+    /// Lets the metrics be asked for.
+    fn export(
+        &self,
+        listener: Listener,
+        metrics: Arc<Metrics>,
+        report: &Report,
+    ) -> Result<Exporter, Failure> {
+        let layers = Layer::ALL.map(|layer| (layer.name(), report.has(layer)));
+        let exposition = Exposition::new(metrics, self.server.clone(), layers.to_vec());
+        Exporter::start(listener, exposition)
     }
 
     fn start(&self, client: UnixStream) -> Result<(), Failure> {
-        let backend = self.backend()?;
         self.server
-            .start_connection(client, backend, self.limits.clone())
+            .start_connection(client, self.backend.clone(), self.limits.clone())
             .map_err(Failure::Connection)
     }
 

@@ -9,6 +9,7 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::unistd::{ForkResult, Pid};
 
 /// Takes over a descriptor that this process was started with.
 ///
@@ -24,6 +25,38 @@ pub(crate) fn take_inherited(number: RawFd) -> Result<OwnedFd, Errno> {
     // warrants, so no value of this program owns it; the standard library uses 0, 1 and 2 by number,
     // and owns them no more than others do.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// On which side of [`fork`] the caller is.
+pub(crate) enum Forked {
+    Parent(Pid),
+    Child,
+}
+
+/// fork(2), while there is one thread.
+///
+/// # Errors
+/// As fork(2); EBUSY if there are other threads.
+pub(crate) fn fork() -> Result<Forked, Errno> {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    if threads != 1 {
+        return Err(Errno::EBUSY);
+    }
+    // SAFETY: after the fork of a process with several threads, the child may find locks held that
+    // nobody gives back. There is one thread, which has just been counted, and it starts no other
+    // meanwhile.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Forked::Parent(child)),
+        ForkResult::Child => Ok(Forked::Child),
+    }
+}
+
+/// close(2) in a process that was made by [`fork`] and never goes back to what the other one does.
+pub(crate) fn close_in_child(number: RawFd) {
+    // SAFETY: close takes a number. It may belong to a value that the other process had when this one
+    // was made; this one never gets back to where that value is used or dropped, as its caller
+    // warrants.
+    unsafe { libc::close(number) };
 }
 
 /// fcntl(number, F_SETFD, FD_CLOEXEC).

@@ -106,6 +106,20 @@ pub(super) fn add(
         Err(Errno::EPERM) if times != AccessTimes::default() => add((0, 0))?,
         other => other?,
     }
+    require(mount, added)
+}
+
+/// Adds attributes to a mount and to all that are below it, and makes sure that the mount itself has
+/// them.
+///
+/// # Errors
+/// If it is without one of `added` afterwards.
+pub(super) fn add_to_all(mount: BorrowedFd<'_>, added: Attributes) -> Result<(), AttributesError> {
+    sys::set_mount_attributes(mount, true, &change(added.bits(), 0, 0))?;
+    require(mount, added)
+}
+
+fn require(mount: BorrowedFd<'_>, added: Attributes) -> Result<(), AttributesError> {
     let present = of(mount)?;
     if present.contains(added) {
         Ok(())

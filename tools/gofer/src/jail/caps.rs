@@ -6,6 +6,19 @@ use std::fmt;
 use caps::errors::CapsError;
 use caps::{CapSet, Capability, CapsHashSet};
 
+/// What takes care of files of all owners. Nothing of it gets at another process, or changes mounts.
+pub(crate) const FOR_FILES: [Capability; 6] = [
+    Capability::CAP_CHOWN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_DAC_READ_SEARCH,
+    Capability::CAP_FOWNER,
+    Capability::CAP_FSETID,
+    Capability::CAP_SYS_CHROOT,
+];
+
+/// What it takes besides to connect to sockets as somebody else.
+pub(crate) const TO_CONNECT: [Capability; 2] = [Capability::CAP_SETGID, Capability::CAP_SETUID];
+
 /// The capabilities are not what they should be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CapsFailure {

@@ -3,6 +3,9 @@
 //!
 //! | | |
 //! |---|---|
+//! | `entry` | all of it in order, for a gofer that was not started by runsc |
+//! | `layers` | what has become of it, for whoever wants to know |
+//! | `unshare` | namespaces of its own, as root or as anybody |
 //! | `mount_tree` | a tree is put together aside, then becomes all there is |
 //! | `resolve` | paths inside of it, made and found without ever leaving it |
 //! | `mountinfo` | what is mounted where |
@@ -17,11 +20,14 @@
 
 pub(crate) mod attributes;
 pub(crate) mod caps;
+pub(crate) mod entry;
 pub(crate) mod landlock;
+pub(crate) mod layers;
 pub(crate) mod mount_tree;
 mod mountinfo;
 pub(crate) mod resolve;
 pub(crate) mod seccomp;
+mod unshare;
 
 #[cfg(test)]
 mod apart;

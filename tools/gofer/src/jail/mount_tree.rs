@@ -293,6 +293,31 @@ impl MountTree {
         Ok(())
     }
 
+    /// Adds attributes to the root and to all that is mounted below it, and looks whether each mount has
+    /// them.
+    ///
+    /// # Errors
+    /// If one has not.
+    pub(crate) fn restrict_all(&self, added: Attributes) -> Result<(), MountError> {
+        let failed = |path: &Path, source| MountError::Attributes {
+            path: path.to_owned(),
+            source,
+        };
+        attributes::add_to_all(self.root.as_fd(), added)
+            .map_err(|source| failed(Path::new("/"), source))?;
+        let (root, all) = (self.id()?, mountinfo()?);
+        for mount in all.below(root, &BTreeSet::new()) {
+            if !mount.attributes.contains(added) {
+                let path = all.path(root, mount).unwrap_or(Path::new(""));
+                return Err(failed(
+                    path,
+                    AttributesError::Missing(added, mount.attributes),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes mounts of the tree read-only, each by itself.
     fn write_protect(&self, all: &Mountinfo, mounts: Vec<&Mounted>) -> Result<(), MountError> {
         let root = self.id()?;

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use super::attributes::Attributes;
+
 /// What tells a mount from others, as long as it exists.
 pub(super) type MountId = u64;
 
@@ -20,6 +22,7 @@ pub(super) struct Mounted {
     parent: MountId,
     /// From the root of this process.
     point: PathBuf,
+    pub(super) attributes: Attributes,
 }
 
 #[derive(Debug)]
@@ -85,7 +88,20 @@ fn parse(line: &[u8]) -> Option<Mounted> {
     let (id, parent) = (id()?, id()?);
     // Behind the device and the path inside of the file system.
     let point = unescape(fields.nth(2)?)?;
-    Some(Mounted { id, parent, point })
+    let options = fields.next()?.split(|byte| *byte == b',');
+    let attributes = options.map(|option| match option {
+        b"ro" => Attributes::READONLY,
+        b"nosuid" => Attributes::NOSUID,
+        b"nodev" => Attributes::NODEV,
+        b"noexec" => Attributes::NOEXEC,
+        _ => Attributes::empty(),
+    });
+    Some(Mounted {
+        id,
+        parent,
+        point,
+        attributes: attributes.collect(),
+    })
 }
 
 /// Spaces, tabs, line feeds and backslashes are written as a backslash and three octal digits.
@@ -113,11 +129,18 @@ mod tests {
 
     #[test]
     fn lines_are_understood() {
-        let line = br"36 35 98:0 /mnt1 /mnt\0402\134/a rw,noatime master:1 - ext3 /dev/root rw";
+        let line =
+            br"36 35 98:0 /mnt1 /mnt\0402\134/a ro,noatime,nodev master:1 - ext3 /dev/root rw";
         let mount = parse(line).unwrap();
         assert_eq!((mount.id, mount.parent), (36, 35));
         assert_eq!(mount.point, Path::new(r"/mnt 2\/a"));
-        for broken in [&b"36"[..], b"a b 1:1 / /", b"1 2 1:1 /", br"1 2 1:1 / /\04"] {
+        assert_eq!(mount.attributes, Attributes::READONLY | Attributes::NODEV);
+        for broken in [
+            &b"36"[..],
+            b"a b 1:1 / / rw",
+            b"1 2 1:1 / /",
+            br"1 2 1:1 / /\04 rw",
+        ] {
             assert!(parse(broken).is_none(), "{}", broken.escape_ascii());
         }
     }
@@ -128,6 +151,7 @@ mod tests {
             id,
             parent,
             point: point.into(),
+            attributes: Attributes::empty(),
         };
         let all = Mountinfo(vec![
             mount(1, 1, "/"),

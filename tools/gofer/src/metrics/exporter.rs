@@ -3,7 +3,6 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle, Scope};
 use std::time::{Duration, Instant};
@@ -39,10 +38,9 @@ pub(crate) struct Exporter {
 }
 
 impl Exporter {
-    /// Listens at `path`, for this user only, in place of a socket that nobody listens on.
-    pub(crate) fn start(path: &Path, exposition: Exposition) -> Result<Exporter, Failure> {
+    /// Answers those who connect to `listener`.
+    pub(crate) fn start(listener: Listener, exposition: Exposition) -> Result<Exporter, Failure> {
         let failed = cannot("cannot start to answer on --metrics");
-        let listener = Listener::bind(path)?;
         let (stop, stopped) = UnixStream::pair().map_err(&failed)?;
         let thread = thread::Builder::new()
             .name("metrics".to_owned())

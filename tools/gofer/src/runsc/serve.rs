@@ -31,19 +31,6 @@ use crate::jail::seccomp::{self, Policy, Violation};
 use crate::trace::Trace;
 use crate::{jail, panics, process};
 
-/// What takes care of files of all owners. Nothing of it gets at another process, or changes mounts.
-const KEPT: [Capability; 6] = [
-    Capability::CAP_CHOWN,
-    Capability::CAP_DAC_OVERRIDE,
-    Capability::CAP_DAC_READ_SEARCH,
-    Capability::CAP_FOWNER,
-    Capability::CAP_FSETID,
-    Capability::CAP_SYS_CHROOT,
-];
-
-/// What it takes besides to connect to sockets as somebody else.
-const KEPT_TO_CONNECT: [Capability; 2] = [Capability::CAP_SETGID, Capability::CAP_SETUID];
-
 /// Serves until the sandbox has hung up everywhere.
 ///
 /// What goes wrong is told to `report`, and before the sandbox knows of the mounts that is while it still
@@ -222,10 +209,10 @@ fn open_root(path: &Path) -> Result<OwnedFd, Failure> {
 }
 
 fn kept(invocation: &Invocation) -> Vec<Capability> {
-    let mut kept = KEPT.to_vec();
+    let mut kept = jail::caps::FOR_FILES.to_vec();
     // The runsc of 2022 connects as the gofer.
     if invocation.dialect == Dialect::Today && invocation.host_uds.opens() {
-        kept.extend(KEPT_TO_CONNECT);
+        kept.extend(jail::caps::TO_CONNECT);
     }
     kept
 }

@@ -11,7 +11,7 @@ use lisafs::host::{HostFs, HostOptions};
 use lisafs::server::{Census, ConnectionOpts, Server};
 
 use crate::mixed::{hundred_requests, leave_everything_open};
-use crate::process::{Gofer, eventually};
+use crate::process::{Gofer, PATIENCE, eventually, within};
 
 const CONNECTIONS: usize = 1000;
 const AT_ONCE: usize = 50;
@@ -72,7 +72,7 @@ fn a_thousand_clients_leave_no_descriptor_and_no_thread_behind() {
     });
     use_connections(|| UnixStream::connect(&gofer.socket).unwrap());
     let mut after = of_process(gofer.pid());
-    eventually("all connections have ended", || {
+    within(PATIENCE, || {
         after = of_process(gofer.pid());
         after == before
     });

@@ -90,7 +90,7 @@ fn requests_errors_bytes_and_holdings_are_counted() {
         ("lisafs_written_bytes_total", 3.0),
         ("lisafs_connections", 1.0),
         ("lisafs_channels", 1.0),
-        ("lisafs_sandbox_layer{layer=\"seccomp\"}", 0.0),
+        ("lisafs_sandbox_layer{layer=\"seccomp\"}", 1.0),
         (
             "lisafs_request_duration_seconds_count{message=\"MkdirAt\"}",
             1.0,

@@ -41,8 +41,8 @@ fn bad_command_lines_are_refused_with_the_reason() {
         ),
         (&["--fd", "0", "--wait", "sometimes", "/"], "adaptive"),
         (
-            &["--fd", "0", "--sandbox", "strict", "/"],
-            "there is no sandbox yet",
+            &["--fd", "0", "--sandbox", "loose", "/"],
+            "strict, best-effort, off",
         ),
         (&["--fd", "0", "--log", "loud", "/"], "loud"),
     ] {

@@ -1,0 +1,334 @@
+//! The way in for a gofer that was not started by runsc: one layer after the other, until nothing is left
+//! but what is served.
+//!
+//! To be gone while there is one thread, before the first byte from a client is read.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use ::caps::Capability;
+use lisafs::host::{CharacterDevices, HostFs, HostOptions};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
+
+use super::attributes::{AccessTimes, Attributes, Propagation, PropagationKind};
+use super::caps;
+use super::landlock::{self, Reach};
+use super::layers::{Layer, Missing, Report, State};
+use super::mount_tree::{self, Manner, MountError, MountTree, STAGING, Source};
+use super::seccomp::{self, Policy};
+use super::unshare::{self, Within};
+use crate::failure::{Failure, cannot};
+
+/// What is to be served, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Served<'s> {
+    pub(crate) dir: &'s Path,
+    pub(crate) options: HostOptions,
+    pub(crate) readonly: bool,
+    /// The number of the client's socket, if it is one of the standard streams' perhaps.
+    pub(crate) client: Option<RawFd>,
+}
+
+/// A process on its way in.
+#[derive(Debug)]
+pub(crate) struct Jail {
+    /// Whether it goes on without a layer.
+    makes_do: bool,
+    report: Report,
+    within: Option<Within>,
+    /// All mounts are of the tree that is served.
+    is_inside: bool,
+}
+
+impl Jail {
+    /// `makes_do` has it go on where a layer is missing.
+    pub(crate) fn new(makes_do: bool) -> Jail {
+        Jail {
+            makes_do,
+            report: Report::default(),
+            within: None,
+            is_inside: false,
+        }
+    }
+
+    /// Puts all layers in force but the system call filter, which [`filter`](Jail::filter) adds when the
+    /// last thing is done that it does not permit. `root` is what `served.dir` leads to.
+    ///
+    /// # Errors
+    /// If a layer is missing and that matters, or if the directory cannot be served.
+    pub(crate) fn enclose(
+        &mut self,
+        served: &Served<'_>,
+        root: OwnedFd,
+    ) -> Result<HostFs, Failure> {
+        let streams = leave_streams(served.client);
+        let unshared = unshare::unshare();
+        self.within = unshared.as_ref().ok().copied();
+        self.note(
+            Layer::Namespaces,
+            unshared.map(|within| {
+                match within {
+                    Within::Same => "mount, IPC, UTS, network",
+                    Within::Own => "user, mount, IPC, UTS, network",
+                }
+                .to_owned()
+            }),
+        )?;
+        let (host, root) = self.change_root(served, root)?;
+        self.note(Layer::Groups, unshare::drop_groups())?;
+        self.drop_capabilities(served)?;
+        self.note(Layer::Process, settle_process(streams))?;
+        let set = prctl::set_no_new_privs().and_then(|()| prctl::get_no_new_privs());
+        let set = set.and_then(|is_set| if is_set { Ok(()) } else { Err(Errno::EPERM) });
+        self.note(
+            Layer::NoNewPrivs,
+            set.map(|()| "programs give no privileges".to_owned())
+                .map_err(|why| Missing::new(why, "use Linux 3.5 or later")),
+        )?;
+        self.restrict_files(served, root.as_fd())?;
+        Ok(host)
+    }
+
+    /// Installs the system call filter, and says what the sandbox is made of.
+    ///
+    /// # Errors
+    /// If it is missing and that matters.
+    pub(crate) fn filter(mut self, policy: &Policy<'_>) -> Result<Report, Failure> {
+        let outcome = seccomp::install(policy);
+        self.note(
+            Layer::Seccomp,
+            outcome
+                .map(|()| "what serving does not call for ends the process".to_owned())
+                .map_err(|why| {
+                    Missing::new(why, "use a kernel that is built with CONFIG_SECCOMP_FILTER")
+                }),
+        )?;
+        Ok(self.report)
+    }
+
+    fn note(&mut self, layer: Layer, outcome: Result<String, Missing>) -> Result<(), Failure> {
+        if let (Err(missing), false) = (&outcome, self.makes_do) {
+            return Err(Failure::Layer {
+                layer: layer.name(),
+                missing: missing.clone(),
+            });
+        }
+        self.report.states.push(State { layer, outcome });
+        Ok(())
+    }
+
+    /// Leaves no mount but what is served. Returns what serves it, and its root.
+    fn change_root(
+        &mut self,
+        served: &Served<'_>,
+        root: OwnedFd,
+    ) -> Result<(HostFs, OwnedFd), Failure> {
+        let prepared = match self.within {
+            Some(_) => prepare(served, &root).map_err(|why| {
+                Missing::new(
+                    why,
+                    "see that /proc is a procfs, and that nothing is mounted over it",
+                )
+            }),
+            None => Err(Missing::new(
+                "there is no mount namespace to do it in",
+                "see to the namespaces first",
+            )),
+        };
+        let (tree, inside) = match prepared {
+            Ok(prepared) => prepared,
+            Err(missing) => {
+                self.note(Layer::PivotRoot, Err(missing))?;
+                return Ok((served.backend(again(&root)?)?, root));
+            }
+        };
+        // A descriptor of the host's mount would be a way out.
+        drop(root);
+        let host = served.backend(again(&inside)?)?;
+        let entered = tree.enter().map_err(|why| {
+            Missing::new(
+                why,
+                "start this where the root directory is a mount, not a chroot",
+            )
+        });
+        self.is_inside = entered.is_ok();
+        let attributes = wanted(served);
+        let entered = entered.and_then(|()| {
+            if host.procfd_is_detached() {
+                Ok(format!("{}, as the kernel confirms", named(attributes)))
+            } else {
+                let why = "the directory of descriptors cannot be cut off from the rest of /proc";
+                Err(Missing::new(why, "use Linux 5.2 or later"))
+            }
+        });
+        self.note(Layer::PivotRoot, entered)?;
+        Ok((host, inside))
+    }
+
+    fn drop_capabilities(&mut self, served: &Served<'_>) -> Result<(), Failure> {
+        let kept: Vec<Capability> = match self.within {
+            // They would be a user's power over what is closed to him by its mode.
+            Some(Within::Own) => Vec::new(),
+            _ if served.options.host_uds.opens() => {
+                [&caps::FOR_FILES[..], &caps::TO_CONNECT].concat()
+            }
+            _ => caps::FOR_FILES.to_vec(),
+        };
+        let what = match self.within {
+            Some(Within::Own) => "none",
+            _ => "no more than files of other owners take",
+        };
+        self.note(
+            Layer::Capabilities,
+            caps::keep_only(&kept)
+                .map(|()| what.to_owned())
+                .map_err(|why| {
+                    Missing::new(why, "see to the namespaces first, or start this as root")
+                }),
+        )
+    }
+
+    fn restrict_files(&mut self, served: &Served<'_>, root: BorrowedFd<'_>) -> Result<(), Failure> {
+        let reach = if self.is_inside {
+            Reach::Tree
+        } else {
+            Reach::Paths
+        };
+        let devices = served.options.character_devices == CharacterDevices::Open;
+        let outcome = landlock::restrict(&[root], reach, devices);
+        self.note(
+            Layer::Landlock,
+            outcome.map(|enforced| enforced.to_string()).map_err(|why| {
+                let advice =
+                    "or use --sandbox best-effort, which goes without if the kernel has none";
+                Missing::new(why, advice)
+            }),
+        )
+    }
+}
+
+impl Served<'_> {
+    /// What serves it, with `root` for its root.
+    ///
+    /// # Errors
+    /// If it cannot be served.
+    pub(crate) fn backend(&self, root: OwnedFd) -> Result<HostFs, Failure> {
+        HostFs::new(root, self.options).map_err(|why| Failure::Setup {
+            dir: self.dir.to_owned(),
+            why,
+        })
+    }
+}
+
+fn wanted(served: &Served<'_>) -> Attributes {
+    let mut attributes = Attributes::NOSUID;
+    attributes.set(
+        Attributes::NODEV,
+        served.options.character_devices == CharacterDevices::None,
+    );
+    attributes.set(Attributes::READONLY, served.readonly);
+    attributes
+}
+
+fn again(root: &OwnedFd) -> Result<OwnedFd, Failure> {
+    root.try_clone()
+        .map_err(cannot("cannot open the directory again"))
+}
+
+/// As mount(8) has them.
+fn named(attributes: Attributes) -> String {
+    let names = [
+        (Attributes::READONLY, "ro"),
+        (Attributes::NOSUID, "nosuid"),
+        (Attributes::NODEV, "nodev"),
+    ];
+    let names = names.into_iter().filter(|(it, _)| attributes.contains(*it));
+    names.map(|(_, name)| name).collect::<Vec<_>>().join(",")
+}
+
+/// Makes a mount tree of what is served, aside. Returns it, and the root of what is served.
+///
+/// Mounts that are made below the directory later on do not come in: they would have the attributes
+/// that they have outside.
+fn prepare(served: &Served<'_>, expected: &OwnedFd) -> Result<(MountTree, OwnedFd), MountError> {
+    mount_tree::isolate()?;
+    let propagation = Propagation {
+        kind: PropagationKind::Private,
+        recursive: true,
+    };
+    let failed = |source| MountError::File {
+        what: "is not what it was",
+        path: served.dir.to_owned(),
+        source,
+    };
+    let identity = |file: &OwnedFd| fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
+    let kind = fstat(expected).map_err(failed)?.st_mode & SFlag::S_IFMT.bits();
+    let (tree, root) = if kind == SFlag::S_IFDIR.bits() {
+        let tree = MountTree::stage(served.dir, propagation, Path::new(STAGING))?;
+        let root = tree.root()?;
+        (tree, root)
+    } else {
+        let mut tree = MountTree::stage_empty(Path::new(STAGING))?;
+        let manner = Manner {
+            recursive: false,
+            attributes: Attributes::empty(),
+            access_times: AccessTimes::default(),
+            propagation: Some(propagation),
+        };
+        let place = PathBuf::from("/served");
+        let bound = tree.bind(Source::Path(served.dir), &place, manner)?;
+        tree.settle()?;
+        (tree, bound.root)
+    };
+    if identity(&root).map_err(failed)? != identity(expected).map_err(failed)? {
+        return Err(failed(Errno::ESTALE));
+    }
+    tree.restrict_all(wanted(served))?;
+    Ok((tree, root))
+}
+
+/// Lets go of the standard streams, which may be any file of the host: what the gofer has to say it says
+/// on stderr, which stays unless it is a directory.
+fn leave_streams(client: Option<RawFd>) -> Result<(), Errno> {
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let null = open("/dev/null", flags, Mode::empty())?;
+    if client != Some(0) {
+        dup2_stdin(&null)?;
+    }
+    if client != Some(1) {
+        dup2_stdout(&null)?;
+    }
+    let stderr = fstat(std::io::stderr())?.st_mode & SFlag::S_IFMT.bits();
+    if client != Some(2) && stderr == SFlag::S_IFDIR.bits() {
+        dup2_stderr(&null)?;
+    }
+    Ok(())
+}
+
+/// What others may not do to this process, and what it leaves behind.
+fn settle_process(streams: Result<(), Errno>) -> Result<String, Missing> {
+    let failed =
+        |what: &str, why: Errno, advice: &str| Missing::new(format!("{what}: {why}"), advice);
+    streams.map_err(|why| {
+        let what = "the standard streams cannot lead to /dev/null";
+        failed(what, why, "see that it is there")
+    })?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|why| {
+        let what = "core dumps cannot be turned off";
+        failed(what, why, "permit setrlimit(2)")
+    })?;
+    match prctl::set_dumpable(false).and_then(|()| prctl::get_dumpable()) {
+        Ok(false) => Ok("not dumpable, no core, no descriptors but its own".to_owned()),
+        Ok(true) => Err(Missing::new("it is dumpable all the same", "report this")),
+        Err(why) => {
+            let what = "others cannot be kept from looking into it";
+            Err(failed(what, why, "permit prctl(2)"))
+        }
+    }
+}

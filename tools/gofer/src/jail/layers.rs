@@ -1,0 +1,101 @@
+//! What a sandbox is made of, and what has become of each of it.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// A part of the sandbox that is there, or is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Layer {
+    Namespaces,
+    PivotRoot,
+    Groups,
+    Capabilities,
+    Process,
+    NoNewPrivs,
+    Landlock,
+    Seccomp,
+}
+
+impl Layer {
+    /// In the order in which they come into force.
+    pub(crate) const ALL: [Layer; 8] = [
+        Layer::Namespaces,
+        Layer::PivotRoot,
+        Layer::Groups,
+        Layer::Capabilities,
+        Layer::Process,
+        Layer::NoNewPrivs,
+        Layer::Landlock,
+        Layer::Seccomp,
+    ];
+
+    /// What the log, the metrics and `check` call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Layer::Namespaces => "namespaces",
+            Layer::PivotRoot => "pivot_root",
+            Layer::Groups => "groups",
+            Layer::Capabilities => "capabilities",
+            Layer::Process => "process",
+            Layer::NoNewPrivs => "no_new_privs",
+            Layer::Landlock => "landlock",
+            Layer::Seccomp => "seccomp",
+        }
+    }
+}
+
+/// Why a layer is not there, and what can be done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}: {advice}")]
+pub(crate) struct Missing {
+    pub(crate) why: String,
+    pub(crate) advice: String,
+}
+
+impl Missing {
+    pub(crate) fn new(why: impl fmt::Display, advice: impl Into<String>) -> Missing {
+        Missing {
+            why: why.to_string(),
+            advice: advice.into(),
+        }
+    }
+}
+
+/// What has become of a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) layer: Layer,
+    /// What is in force.
+    pub(crate) outcome: Result<String, Missing>,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.layer.name();
+        match &self.outcome {
+            Ok(what) => write!(f, "{name:<13} in force: {what}"),
+            Err(why) => write!(f, "{name:<13} missing: {why}"),
+        }
+    }
+}
+
+/// What has become of all that were tried.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) states: Vec<State>,
+}
+
+impl Report {
+    pub(crate) fn has(&self, layer: Layer) -> bool {
+        let mut states = self.states.iter();
+        states.any(|state| state.layer == layer && state.outcome.is_ok())
+    }
+
+    /// Whether nothing is missing.
+    pub(crate) fn is_complete(&self) -> bool {
+        Layer::ALL.into_iter().all(|layer| self.has(layer))
+    }
+}
