@@ -11,7 +11,7 @@ use lisafs::host::{HostFs, HostOptions};
 use lisafs::server::{Census, ConnectionOpts, Server};
 
 use crate::mixed::{hundred_requests, leave_everything_open};
-use crate::process::{Gofer, PATIENCE, eventually, within};
+use crate::process::{Gofer, PATIENCE, eventually, visible, within};
 
 const CONNECTIONS: usize = 1000;
 const AT_ONCE: usize = 50;
@@ -61,7 +61,9 @@ fn of_process(pid: u32) -> (Vec<String>, usize) {
 
 #[test]
 fn a_thousand_clients_leave_no_descriptor_and_no_thread_behind() {
-    let gofer = Gofer::listen(&[]);
+    let gofer = Gofer::listen(visible());
+    // It listens before it has locked itself in, and answers afterwards.
+    drop(gofer.connect(&ClientOptions::new()));
     // The helper has connected to see whether it can. That client is gone when only the socket that
     // is listened on is left; it may not even have had its thread yet.
     let mut before = of_process(gofer.pid());

@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::process::{eventually, wait};
+use crate::process::{eventually, visible, wait};
 
 /// A listening socket that outlives those who serve it, as that of a systemd unit.
 struct Unit {
@@ -42,6 +42,7 @@ impl Unit {
         Command::new("/bin/sh")
             .args(["-c", ACTIVATE, env!("CARGO_BIN_EXE_lisafs-gofer")])
             .args(["serve", "--log", "error"])
+            .args(visible())
             .arg(self.dir.path().join("root"))
             .stdin(std::os::fd::OwnedFd::from(self.socket.try_clone().unwrap()))
             .spawn()

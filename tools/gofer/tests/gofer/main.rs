@@ -9,6 +9,7 @@ mod mixed;
 mod process;
 mod refuse;
 mod runsc;
+mod sandbox;
 mod serve;
 mod signals;
 mod trace;

@@ -1,0 +1,129 @@
+//! What a gofer in its sandbox looks like from outside, and what it takes no notice of.
+
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::process::Command;
+
+use lisafs::client::ClientOptions;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::unistd::geteuid;
+use serde_json::Value;
+use tempfile::tempdir;
+
+use crate::process::{Gofer, eventually};
+
+fn status(pid: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap().trim_start_matches(':').trim().to_owned()
+}
+
+/// The attributes of all mounts that a process sees.
+fn mounts(pid: u32) -> Vec<Vec<String>> {
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    let options = |line: &str| line.split(' ').nth(5).unwrap().to_owned();
+    let split = |options: String| options.split(',').map(str::to_owned).collect();
+    mounts.lines().map(options).map(split).collect()
+}
+
+/// Serves one request, so that it is inside.
+fn enclosed(options: &[&str]) -> Gofer {
+    let gofer = Gofer::listen(options);
+    gofer.connect(&ClientOptions::new()).root().stat().unwrap();
+    gofer
+}
+
+#[test]
+fn a_gofer_is_locked_in_unless_told_otherwise() {
+    let gofer = enclosed(&["--readonly"]);
+    let pid = gofer.pid();
+    assert_eq!(status(pid, "NoNewPrivs"), "1");
+    assert_eq!(status(pid, "Seccomp"), "2");
+    let kept = u64::from_str_radix(&status(pid, "CapBnd"), 16).unwrap();
+    let effective = u64::from_str_radix(&status(pid, "CapEff"), 16).unwrap();
+    // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID and SYS_CHROOT at most.
+    let most = if geteuid().is_root() { 0x4001f } else { 0 };
+    assert_eq!((kept & !most, effective & !most), (0, 0));
+    if geteuid().is_root() {
+        assert_eq!(status(pid, "Groups"), "");
+        let mounts = mounts(pid);
+        assert_eq!(mounts.len(), 1, "{mounts:?}");
+        for attribute in ["ro", "nosuid", "nodev"] {
+            assert!(mounts[0].iter().any(|it| it == attribute), "{mounts:?}");
+        }
+    }
+}
+
+#[test]
+fn without_a_sandbox_nothing_is_filtered() {
+    let gofer = enclosed(&["--sandbox", "off"]);
+    assert_eq!(status(gofer.pid(), "Seccomp"), "0");
+}
+
+/// A gofer in whose environment and descriptors is what has been used against others.
+#[test]
+fn what_it_inherits_has_no_effect() {
+    let dir = tempdir().unwrap();
+    fs::create_dir(dir.path().join("root")).unwrap();
+    let inherited: Vec<OwnedFd> = (0..20)
+        .map(|_| {
+            let file = OwnedFd::from(File::open("/etc").unwrap());
+            fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+            file
+        })
+        .collect();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lisafs-gofer"));
+    command.args(["serve", "--log", "error"]).envs([
+        ("RUST_LOG", "trace"),
+        ("RUST_BACKTRACE", "full"),
+        ("MALLOC_ARENA_MAX", "1"),
+        ("LISTEN_FDS", "3"),
+        ("LISTEN_PID", "1"),
+        ("LISAFS_WAIT", "nonsense"),
+        ("LISAFS_TRACE", "1"),
+        ("TZ", "/etc/passwd"),
+    ]);
+    let root = dir.path().join("root");
+    let gofer = Gofer::spawn(command, dir, root);
+    let client = gofer.connect(&ClientOptions::new());
+    client.write("new", b"data").unwrap();
+    assert!(inherited.iter().all(|file| file.as_raw_fd() > 2));
+    if geteuid().is_root() {
+        let fds = fs::read_dir(format!("/proc/{}/fd", gofer.pid())).unwrap();
+        let open: Vec<_> = fds
+            .filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
+            .collect();
+        assert!(
+            !open.iter().any(|open| open == Path::new("/etc")),
+            "{open:?}"
+        );
+    }
+}
+
+#[test]
+fn check_says_that_it_would_start_where_it_starts() {
+    let gofer = env!("CARGO_BIN_EXE_lisafs-gofer");
+    let output = Command::new(gofer)
+        .args(["check", "--json", "/"])
+        .output()
+        .unwrap();
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["strict"], output.status.success());
+    assert_eq!(found["layers"].as_array().unwrap().len(), 8);
+    let missing = tempdir().unwrap().path().join("missing");
+    let output = Command::new(gofer)
+        .arg("check")
+        .arg(missing)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// Somebody outside does it, whatever has become of the gofer.
+#[test]
+fn the_name_of_the_socket_goes_with_a_gofer_that_is_killed() {
+    let gofer = enclosed(&[]);
+    let dir = gofer.kill();
+    eventually("the socket is gone", || !dir.path().join("socket").exists());
+}
