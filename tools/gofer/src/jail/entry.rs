@@ -332,3 +332,6 @@ fn settle_process(streams: Result<(), Errno>) -> Result<String, Missing> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

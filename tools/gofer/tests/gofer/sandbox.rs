@@ -5,8 +5,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 
-use lisafs::client::ClientOptions;
+use lisafs::client::{ClientOptions, Create, SetAttributes};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::SockType;
 use nix::unistd::geteuid;
 use serde_json::Value;
 use tempfile::tempdir;
@@ -126,4 +127,39 @@ fn the_name_of_the_socket_goes_with_a_gofer_that_is_killed() {
     let gofer = enclosed(&[]);
     let dir = gofer.kill();
     eventually("the socket is gone", || !dir.path().join("socket").exists());
+}
+
+/// What the back end does in roundabout ways, since no path and no capability is left to it.
+#[test]
+fn what_takes_the_directory_of_descriptors_works_inside() {
+    let gofer = enclosed(&["--host-uds", "all"]);
+    let client = gofer.connect(&ClientOptions::new());
+    client.write("file", b"data").unwrap();
+    client.hard_link("file", "link").unwrap();
+    assert_eq!(client.read("link").unwrap(), b"data");
+    client.set_permissions("file", 0o640).unwrap();
+    assert_eq!(
+        client.symlink_metadata("file").unwrap().mode & 0o7777,
+        0o640
+    );
+    client.symlink("file", "symlink").unwrap();
+    let symlink = client.symlink_lookup("symlink").unwrap();
+    // A symlink has no mode to change: an error, and not the end of the server.
+    symlink
+        .set_stat(&SetAttributes::new().mode(0o600))
+        .unwrap_err();
+    assert_eq!(
+        client.symlink_metadata("file").unwrap().mode & 0o7777,
+        0o640
+    );
+    // Longer than the address of a socket may be.
+    let deep = ["d".repeat(150), "e".repeat(150)].join("/");
+    client.create_dir(&deep[..150]).unwrap();
+    client.create_dir(&deep).unwrap();
+    let directory = client.symlink_lookup(&deep).unwrap();
+    let (file, bound) = directory
+        .bind("socket", Create::mode(0o600), SockType::Stream as i32)
+        .unwrap();
+    bound.listen(1).unwrap();
+    file.connect(SockType::Stream as i32).unwrap();
 }

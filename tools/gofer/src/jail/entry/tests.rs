@@ -1,0 +1,183 @@
+//! What a process can still do that has gone in and then misbehaves. Each case is a process of its own.
+
+use std::fs::{self, File};
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Output;
+
+use lisafs::host::{HostFs, HostOptions};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::libc;
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, SFlag, mknodat};
+use nix::unistd::{Pid, execv, linkat, unlinkat};
+
+use super::{Jail, Served};
+use crate::failure::Failure;
+use crate::jail::apart::{case, run, signal_of};
+use crate::jail::seccomp::{Policy, Violation};
+
+const NAME: &str = "jail::entry::tests::nothing_leads_out";
+const DONE: &str = "all of it was refused";
+const SKIPPED: &str = "skipped: ";
+
+/// # Panics
+/// If the case has not come to its end. Stdout leads nowhere by then.
+fn assert_done(output: &Output) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let done = said.contains(DONE) || said.contains(SKIPPED);
+    assert!(output.status.success() && done, "{}: {said}", output.status);
+}
+
+/// The root of what is served, from inside, without the filter or with it.
+fn inside(is_filtered: bool) -> Result<(HostFs, OwnedFd), Failure> {
+    let dir = std::env::temp_dir();
+    let root = open(&dir, OFlag::O_PATH, Mode::empty()).unwrap();
+    let served = Served {
+        dir: &dir,
+        options: HostOptions::default(),
+        readonly: true,
+        client: None,
+    };
+    let mut jail = Jail::new(false);
+    let host = jail.enclose(&served, root)?;
+    let root = open("/", OFlag::O_PATH, Mode::empty()).unwrap();
+    if is_filtered {
+        jail.filter(&Policy {
+            procfd: host.procfd(),
+            host_uds: served.options.host_uds,
+            identities: false,
+            accepts: false,
+            violation: Violation::Kill,
+        })?;
+    }
+    Ok((host, root))
+}
+
+/// What the mount tree, the capabilities and Landlock stop without the filter.
+fn refused() {
+    let (host, root) = match inside(false) {
+        Ok(inside) => inside,
+        Err(why) => return eprintln!("{SKIPPED}{why}"),
+    };
+    let look = |path: &str| open(path, OFlag::O_RDONLY, Mode::empty()).map(drop);
+    for path in [
+        "/proc/self/status",
+        "/etc/passwd",
+        "/dev/null",
+        "/../etc/passwd",
+    ] {
+        assert_eq!(look(path), Err(Errno::ENOENT), "{path}");
+    }
+    let below = |dir: &dyn AsFd, path: &str| {
+        openat(dir.as_fd(), path, OFlag::O_RDONLY, Mode::empty()).map(drop)
+    };
+    assert_eq!(below(&root, "../etc/passwd"), Err(Errno::ENOENT));
+    // The directory of descriptors is all there is of its procfs.
+    for path in ["../status", "../../self/status", "../mem"] {
+        below(&host.procfd(), path).unwrap_err();
+    }
+    let made = openat(&root, "new", OFlag::O_CREAT, Mode::S_IRWXU).map(drop);
+    assert_eq!(made, Err(Errno::EROFS));
+    assert_eq!(
+        unlinkat(&root, "none", nix::unistd::UnlinkatFlags::NoRemoveDir),
+        Err(Errno::EROFS)
+    );
+    let device = mknodat(
+        &root,
+        "null",
+        SFlag::S_IFCHR,
+        Mode::S_IRWXU,
+        libc::makedev(1, 3),
+    );
+    assert!(
+        matches!(device, Err(Errno::EPERM | Errno::EROFS)),
+        "{device:?}"
+    );
+    nix::unistd::chroot("/").unwrap_or(());
+    nix::mount::mount(
+        Some("/"),
+        "/",
+        None::<&str>,
+        nix::mount::MsFlags::MS_BIND,
+        None::<&str>,
+    )
+    .unwrap_err();
+    // No interface of the host.
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.send_to(b"x", "192.0.2.1:9").unwrap_err();
+    drop(fs::read_dir("/").unwrap());
+    eprintln!("{DONE}");
+}
+
+/// What the filter ends a process for.
+fn misbehave(case: &str) {
+    let (_host, root) = match inside(true) {
+        Ok(inside) => inside,
+        // As the parent expects.
+        Err(why) => {
+            eprintln!("{SKIPPED}{why}");
+            return kill(Pid::this(), Signal::SIGSYS).unwrap();
+        }
+    };
+    match case {
+        "follow" => drop(openat(&root, "x", OFlag::O_RDONLY, Mode::empty())),
+        "device" => {
+            let device = libc::makedev(1, 3);
+            let _ = mknodat(&root, "null", SFlag::S_IFCHR, Mode::S_IRWXU, device);
+        }
+        "ptrace" => drop(ptrace::attach(Pid::from_raw(1))),
+        "kill" => drop(kill(Pid::from_raw(1), None)),
+        "internet" => drop(UdpSocket::bind("127.0.0.1:0")),
+        "unix" => drop(UnixStream::connect("/socket")),
+        "execute" => drop(execv(c"/bin/true", &[c"true"])),
+        "link" => drop(linkat(&root, "a", &root, "b", AtFlags::empty())),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn nothing_leads_out() {
+    match case().as_deref() {
+        None => {
+            assert_done(&run(NAME, "refused"));
+            for case in [
+                "follow", "device", "ptrace", "kill", "internet", "unix", "execute", "link",
+            ] {
+                let output = run(NAME, case);
+                assert_eq!(
+                    signal_of(&output),
+                    Some(libc::SIGSYS),
+                    "{case}: {}",
+                    String::from_utf8_lossy(&output.stderr)
+                );
+            }
+        }
+        Some("refused") => refused(),
+        Some(case) => misbehave(case),
+    }
+}
+
+/// A file of the host that is open already is not closed by going in: `process::prepare` does that.
+#[test]
+fn a_file_can_be_served() {
+    const NAME: &str = "jail::entry::tests::a_file_can_be_served";
+    if case().is_none() {
+        return assert_done(&run(NAME, "file"));
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let served = Served {
+        dir: file.path(),
+        options: HostOptions::default(),
+        readonly: false,
+        client: None,
+    };
+    let root = File::open(file.path()).unwrap().into();
+    let mut jail = Jail::new(true);
+    let host = jail.enclose(&served, root).unwrap();
+    assert!(jail.is_inside == host.procfd_is_detached());
+    eprintln!("{DONE}");
+}
