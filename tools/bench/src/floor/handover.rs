@@ -7,9 +7,10 @@ use std::hint;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use flipcall::{ClientEndpoint, PacketWindow, ServerEndpoint, Spinners, WaitPolicy};
+use nix::time::{ClockId, clock_gettime};
 use rustix::io::Errno;
 use rustix::thread::futex;
 
@@ -22,6 +23,10 @@ use crate::sample::Sample;
 const OURS: u32 = 0;
 const THEIRS: u32 = 1;
 const OVER: u32 = 2;
+
+/// How many turns of the side that answers are timed together. Reading the clock of a thread is a
+/// system call, and must not be seen in the p99 of the hand-over.
+const TURNS: u32 = 256;
 
 /// How a side waits for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +49,17 @@ pub(super) fn measure(cpus: &Cpus, waits: &[WaitPolicy]) -> Result<Vec<Row>, Sto
     // On one CPU a spinner is in the way of whom it waits for.
     if let Some(second) = cpus.second() {
         let spun = ping_pong(Wait::Spin, first, second);
+        let spun = spun.map(|seen| seen.took);
         add("hand-over and back, spinning, CPUs apart".to_owned(), spun)?;
     }
     let mut peers = vec![("same CPU", first)];
     peers.extend(cpus.second().map(|second| ("CPUs apart", second)));
     for (place, peer) in &peers {
+        let seen = ping_pong(Wait::Futex, first, *peer)?;
         let name = format!("hand-over and back, futex, {place}");
-        add(name, ping_pong(Wait::Futex, first, *peer))?;
+        add(name, Ok(seen.took))?;
+        let name = format!("CPU time of one that wakes and sleeps, futex, {place}");
+        add(name, Ok(seen.cpu))?;
     }
     for (place, peer) in &peers {
         for policy in policies(waits) {
@@ -73,17 +82,37 @@ fn policies(waits: &[WaitPolicy]) -> Vec<WaitPolicy> {
         .collect()
 }
 
+/// What handing over and back costs.
+struct PingPong {
+    took: Sample,
+    /// CPU time of the side that answers, for each turn: what no server that sleeps can do without,
+    /// whatever it does for a request.
+    cpu: Sample,
+}
+
 /// Two threads and a word.
-fn ping_pong(wait: Wait, here: usize, there: usize) -> Result<Sample, Stop> {
+fn ping_pong(wait: Wait, here: usize, there: usize) -> Result<PingPong, Stop> {
     let word = AtomicU32::new(OURS);
     thread::scope(|scope| {
-        let echo = scope.spawn(|| -> Result<(), Errno> {
+        let echo = scope.spawn(|| -> Result<Sample, Errno> {
             // Where it runs is what is measured; nothing is, where it cannot be had.
             move_to(&only(there)).map_err(|_| Errno::INVAL)?;
-            while turn(&word, wait, OURS)? != OVER {
+            let mut cpu = Sample::new();
+            let (mut turns, mut before) = (0, cpu_time()?);
+            loop {
+                let is_over = turn(&word, wait, OURS)? == OVER;
+                // However slow it all was, the last turns are counted as well.
+                if turns == TURNS || (is_over && turns > 0) {
+                    let now = cpu_time()?;
+                    cpu.record(now.saturating_sub(before) / turns);
+                    (turns, before) = (0, now);
+                }
+                if is_over {
+                    return Ok(cpu);
+                }
                 give(&word, wait, OURS)?;
+                turns += 1;
             }
-            Ok(())
         });
         let measured = scope.spawn(|| -> Result<Sample, Errno> {
             move_to(&only(here)).map_err(|_| Errno::INVAL)?;
@@ -103,10 +132,17 @@ fn ping_pong(wait: Wait, here: usize, there: usize) -> Result<Sample, Stop> {
         });
         let panicked = |_| Stop::at("floor", "a thread has panicked");
         let failed = |why: Errno| Stop::at("floor", why);
-        let sample = measured.join().map_err(panicked)?.map_err(failed);
-        echo.join().map_err(panicked)?.map_err(failed)?;
-        sample
+        let took = measured.join().map_err(panicked)?.map_err(failed)?;
+        let cpu = echo.join().map_err(panicked)?.map_err(failed)?;
+        Ok(PingPong { took, cpu })
     })
+}
+
+/// Of this thread.
+fn cpu_time() -> Result<Duration, Errno> {
+    let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    now.map(Duration::from)
+        .map_err(|errno| Errno::from_raw_os_error(errno as i32))
 }
 
 /// Waits until the word is no longer `waiting`; what it is then.
