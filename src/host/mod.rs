@@ -137,6 +137,9 @@ impl SetupError {
     }
 }
 
+/// What is wrong where files cannot be opened by their descriptors.
+const PROCFD: &str = "/proc/self/fd cannot be opened";
+
 fn cannot(what: &'static str) -> impl Fn(Errno) -> SetupError {
     move |source| SetupError { what, source }
 }
@@ -159,6 +162,21 @@ impl HostFs {
     /// If it is a block device, or there is no `/proc/self/fd`.
     pub fn new(root: OwnedFd, options: HostOptions) -> Result<HostFs, SetupError> {
         HostFs::with_kernel(root, options, Kernel::probe())
+    }
+
+    /// As [`new`](Self::new), with a [`procfd`](Self::procfd) that somebody else has made: a mount of its
+    /// own of `/proc/PID/fd`, as open_tree(2) makes it, where PID is this process. For processes that
+    /// may make no mounts.
+    ///
+    /// # Errors
+    /// If `root` is a block device, or `procfd` does not lead to the descriptors of this process.
+    pub fn with_procfd(
+        root: OwnedFd,
+        procfd: OwnedFd,
+        options: HostOptions,
+    ) -> Result<HostFs, SetupError> {
+        let procfd = ProcFd::adopt(procfd).map_err(cannot(PROCFD))?;
+        HostFs::build(root, procfd, options, Kernel::probe())
     }
 
     /// The same tree under other options, for connections that are to be treated in another way. Unlike
@@ -199,7 +217,16 @@ impl HostFs {
         options: HostOptions,
         kernel: Kernel,
     ) -> Result<HostFs, SetupError> {
-        let procfd = ProcFd::open(kernel).map_err(cannot("/proc/self/fd cannot be opened"))?;
+        let procfd = ProcFd::open(kernel).map_err(cannot(PROCFD))?;
+        HostFs::build(root, procfd, options, kernel)
+    }
+
+    fn build(
+        root: OwnedFd,
+        procfd: ProcFd,
+        options: HostOptions,
+        kernel: Kernel,
+    ) -> Result<HostFs, SetupError> {
         let descriptors = Descriptors::new(Quota::new(usize::MAX));
         let root = procfd
             .reopen(root.as_fd(), OFlag::O_PATH)

@@ -13,7 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::{Mode, fstat, umask};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::fchdir;
 
 use super::kernel::Kernel;
@@ -54,6 +55,26 @@ impl ProcFd {
             directory,
             is_detached: false,
         })
+    }
+
+    /// Takes over such a mount that somebody else has made.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP if it is not of a procfs, ENOENT if it is another process's.
+    pub(super) fn adopt(directory: OwnedFd) -> Result<ProcFd, Errno> {
+        if fstatfs(&directory)?.filesystem_type() != PROC_SUPER_MAGIC {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let procfd = ProcFd {
+            directory,
+            is_detached: true,
+        };
+        let own = |fd: BorrowedFd<'_>| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+        let seen = procfd.reopen(procfd.as_fd(), OFlag::O_PATH)?;
+        if own(seen.as_fd())? != own(procfd.as_fd())? {
+            return Err(Errno::ENOENT);
+        }
+        Ok(procfd)
     }
 
     /// Whether it is a mount of its own.

@@ -217,14 +217,12 @@ pub(crate) struct ServeOptions {
 
     /// How far to lock this process in before it hears of a client
     ///
-    /// It then sees nothing but DIR, mounted nosuid, nodev unless devices are served, and read-only with
-    /// --readonly; it is in namespaces of its own, with few capabilities or none, and can make no
-    /// system calls but those that serving takes. `lisafs-gofer check` says what of this can be had here.
+    /// It then reaches nothing but DIR, mounted nosuid, nodev unless devices are served, and read-only
+    /// with --readonly; it has few capabilities or none, and can make no system calls but those that
+    /// serving takes. `lisafs-gofer check` says what of this can be had here.
     ///
-    /// What is mounted below DIR later on is not served then. An ordinary user is alone in a user
-    /// namespace: files of all others appear as those of the user and group 65534, and files cannot be given to
-    /// the other groups that this user is in. Root can no longer set trusted.* and other attributes
-    /// that take CAP_SYS_ADMIN.
+    /// What is mounted below DIR later on is not served then, and root can no longer set trusted.* and
+    /// other attributes that take CAP_SYS_ADMIN.
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Sandbox::Strict)]
     pub(crate) sandbox: Sandbox,
 

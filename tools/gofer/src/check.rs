@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::CheckOptions;
 use crate::failure::{Failure, cannot};
-use crate::jail::entry::{Jail, Served};
+use crate::jail::entry::Jail;
+use crate::jail::export::Served;
 use crate::jail::layers::{Layer, Report};
 use crate::jail::seccomp::{Policy, Violation};
 use crate::sys::{self, Forked};

@@ -16,7 +16,8 @@ use tracing::{info, warn};
 
 use crate::args::{Sandbox, ServeOptions};
 use crate::failure::{Failure, cannot};
-use crate::jail::entry::{Jail, Served};
+use crate::jail::entry::Jail;
+use crate::jail::export::Served;
 use crate::jail::layers::{Layer, Report};
 use crate::jail::seccomp::{Policy, Violation};
 use crate::listener::Listener;

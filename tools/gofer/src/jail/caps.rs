@@ -7,13 +7,12 @@ use caps::errors::CapsError;
 use caps::{CapSet, Capability, CapsHashSet};
 
 /// What takes care of files of all owners. Nothing of it gets at another process, or changes mounts.
-pub(crate) const FOR_FILES: [Capability; 6] = [
+pub(crate) const FOR_FILES: [Capability; 5] = [
     Capability::CAP_CHOWN,
     Capability::CAP_DAC_OVERRIDE,
     Capability::CAP_DAC_READ_SEARCH,
     Capability::CAP_FOWNER,
     Capability::CAP_FSETID,
-    Capability::CAP_SYS_CHROOT,
 ];
 
 /// What it takes besides to connect to sockets as somebody else.
@@ -52,18 +51,23 @@ impl fmt::Debug for Set {
 /// the only one: others keep what they have, and new ones start with what it has then.
 ///
 /// Effective, permitted and bounding are `kept` afterwards, less what the thread does not have;
-/// inheritable and ambient are empty, because no program is executed any more.
+/// inheritable and ambient are empty, because no program is executed any more. The bounding set of a
+/// thread without any capability stays as it is: it bounds what programs could give. Says whether some
+/// are left.
 ///
 /// # Errors
 /// If the bounding set has to shrink but CAP_SETPCAP is missing, or something is left.
-pub(crate) fn keep_only(kept: &[Capability]) -> Result<(), CapsFailure> {
+pub(crate) fn keep_only(kept: &[Capability]) -> Result<bool, CapsFailure> {
     let kept: CapsHashSet = kept.iter().copied().collect();
     // As long as CAP_SETPCAP is there.
-    let bounding = read(CapSet::Bounding)?;
-    for capability in bounding.difference(&kept) {
-        caps::drop(None, CapSet::Bounding, *capability).map_err(change(CapSet::Bounding))?;
-    }
     let had = read(CapSet::Permitted)?;
+    let mut bounding = read(CapSet::Bounding)?;
+    if !had.is_empty() {
+        for capability in bounding.difference(&kept) {
+            caps::drop(None, CapSet::Bounding, *capability).map_err(change(CapSet::Bounding))?;
+        }
+        bounding.retain(|capability| kept.contains(capability));
+    }
     let left: CapsHashSet = had.intersection(&kept).copied().collect();
     let none = CapsHashSet::new();
     caps::clear(None, CapSet::Ambient).map_err(change(CapSet::Ambient))?;
@@ -75,9 +79,8 @@ pub(crate) fn keep_only(kept: &[Capability]) -> Result<(), CapsFailure> {
     ] {
         caps::set(None, set, value).map_err(change(set))?;
     }
-    let bound: CapsHashSet = bounding.intersection(&kept).copied().collect();
     for (set, expected) in [
-        (CapSet::Bounding, &bound),
+        (CapSet::Bounding, &bounding),
         (CapSet::Effective, &left),
         (CapSet::Permitted, &left),
         (CapSet::Inheritable, &none),
@@ -92,7 +95,7 @@ pub(crate) fn keep_only(kept: &[Capability]) -> Result<(), CapsFailure> {
             });
         }
     }
-    Ok(())
+    Ok(!left.is_empty())
 }
 
 fn read(set: CapSet) -> Result<CapsHashSet, CapsFailure> {
@@ -119,7 +122,7 @@ mod tests {
             return;
         };
         let kept = [Capability::CAP_CHOWN, Capability::CAP_FOWNER];
-        keep_only(&kept).unwrap();
+        assert!(keep_only(&kept).unwrap());
         let all: CapsHashSet = kept.into_iter().collect();
         for (set, expected) in [
             (CapSet::Bounding, all.clone()),

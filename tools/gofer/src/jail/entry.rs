@@ -5,10 +5,8 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
 
-use ::caps::Capability;
-use lisafs::host::{CharacterDevices, HostFs, HostOptions};
+use lisafs::host::{CharacterDevices, HostFs};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::prctl;
@@ -16,24 +14,13 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-use super::attributes::{AccessTimes, Attributes, Propagation, PropagationKind};
-use super::caps;
+use super::export::{Served, named, prepare};
 use super::landlock::{self, Reach};
 use super::layers::{Layer, Missing, Report, State};
-use super::mount_tree::{self, Manner, MountError, MountTree, STAGING, Source};
 use super::seccomp::{self, Policy};
-use super::unshare::{self, Within};
+use super::unshare;
+use super::{caps, detached};
 use crate::failure::{Failure, cannot};
-
-/// What is to be served, and how.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Served<'s> {
-    pub(crate) dir: &'s Path,
-    pub(crate) options: HostOptions,
-    pub(crate) readonly: bool,
-    /// The number of the client's socket, if it is one of the standard streams' perhaps.
-    pub(crate) client: Option<RawFd>,
-}
 
 /// A process on its way in.
 #[derive(Debug)]
@@ -41,7 +28,6 @@ pub(crate) struct Jail {
     /// Whether it goes on without a layer.
     makes_do: bool,
     report: Report,
-    within: Option<Within>,
     /// All mounts are of the tree that is served.
     is_inside: bool,
 }
@@ -52,7 +38,6 @@ impl Jail {
         Jail {
             makes_do,
             report: Report::default(),
-            within: None,
             is_inside: false,
         }
     }
@@ -68,19 +53,11 @@ impl Jail {
         root: OwnedFd,
     ) -> Result<HostFs, Failure> {
         let streams = leave_streams(served.client);
-        let unshared = unshare::unshare();
-        self.within = unshared.as_ref().ok().copied();
-        self.note(
-            Layer::Namespaces,
-            unshared.map(|within| {
-                match within {
-                    Within::Same => "mount, IPC, UTS, network",
-                    Within::Own => "user, mount, IPC, UTS, network",
-                }
-                .to_owned()
-            }),
-        )?;
-        let (host, root) = self.change_root(served, root)?;
+        let (host, root) = if unshare::is_privileged() {
+            self.change_root(served, root)?
+        } else {
+            self.detach(served, root)?
+        };
         self.note(Layer::Groups, unshare::drop_groups())?;
         self.drop_capabilities(served)?;
         self.note(Layer::Process, settle_process(streams))?;
@@ -129,18 +106,23 @@ impl Jail {
         served: &Served<'_>,
         root: OwnedFd,
     ) -> Result<(HostFs, OwnedFd), Failure> {
-        let prepared = match self.within {
-            Some(_) => prepare(served, &root).map_err(|why| {
+        let unshared = unshare::unshare();
+        let prepared = match &unshared {
+            Ok(()) => prepare(served, &root).map_err(|why| {
                 Missing::new(
                     why,
                     "see that /proc is a procfs, and that nothing is mounted over it",
                 )
             }),
-            None => Err(Missing::new(
+            Err(_) => Err(Missing::new(
                 "there is no mount namespace to do it in",
                 "see to the namespaces first",
             )),
         };
+        self.note(
+            Layer::Namespaces,
+            unshared.map(|()| "mount, IPC, UTS, network".to_owned()),
+        )?;
         let (tree, inside) = match prepared {
             Ok(prepared) => prepared,
             Err(missing) => {
@@ -158,7 +140,7 @@ impl Jail {
             )
         });
         self.is_inside = entered.is_ok();
-        let attributes = wanted(served);
+        let attributes = served.attributes();
         let entered = entered.and_then(|()| {
             if host.procfd_is_detached() {
                 Ok(format!("{}, as the kernel confirms", named(attributes)))
@@ -171,23 +153,43 @@ impl Jail {
         Ok((host, inside))
     }
 
-    fn drop_capabilities(&mut self, served: &Served<'_>) -> Result<(), Failure> {
-        let kept: Vec<Capability> = match self.within {
-            // They would be a user's power over what is closed to him by its mode.
-            Some(Within::Own) => Vec::new(),
-            _ if served.options.host_uds.opens() => {
-                [&caps::FOR_FILES[..], &caps::TO_CONNECT].concat()
+    /// Has the mounts made by somebody who may, and serves by descriptor what was made. Returns what
+    /// serves it, and its root.
+    fn detach(&mut self, served: &Served<'_>, root: OwnedFd) -> Result<(HostFs, OwnedFd), Failure> {
+        let made = detached::detach(served, &root);
+        let note = |what: &str| made.as_ref().map(|_| what.to_owned()).map_err(Clone::clone);
+        let namespaces = note("a user namespace for the mounts; else those of its user");
+        let mounts = note(&format!(
+            "what is served by descriptor, a mount of its own, {}",
+            named(served.attributes())
+        ));
+        self.note(Layer::Namespaces, namespaces)?;
+        self.note(Layer::PivotRoot, mounts)?;
+        match made {
+            Ok(made) => {
+                let root = again(&made.root)?;
+                Ok((served.detached_backend(made)?, root))
             }
-            _ => caps::FOR_FILES.to_vec(),
-        };
-        let what = match self.within {
-            Some(Within::Own) => "none",
-            _ => "no more than files of other owners take",
-        };
+            Err(_) => Ok((served.backend(again(&root)?)?, root)),
+        }
+    }
+
+    fn drop_capabilities(&mut self, served: &Served<'_>) -> Result<(), Failure> {
+        let mut kept = caps::FOR_FILES.to_vec();
+        if served.options.host_uds.opens() {
+            kept.extend(caps::TO_CONNECT);
+        }
         self.note(
             Layer::Capabilities,
             caps::keep_only(&kept)
-                .map(|()| what.to_owned())
+                .map(|had_some| {
+                    let what = if had_some {
+                        "no more than files of other owners take"
+                    } else {
+                        "none"
+                    };
+                    what.to_owned()
+                })
                 .map_err(|why| {
                     Missing::new(why, "see to the namespaces first, or start this as root")
                 }),
@@ -213,84 +215,9 @@ impl Jail {
     }
 }
 
-impl Served<'_> {
-    /// What serves it, with `root` for its root.
-    ///
-    /// # Errors
-    /// If it cannot be served.
-    pub(crate) fn backend(&self, root: OwnedFd) -> Result<HostFs, Failure> {
-        HostFs::new(root, self.options).map_err(|why| Failure::Setup {
-            dir: self.dir.to_owned(),
-            why,
-        })
-    }
-}
-
-fn wanted(served: &Served<'_>) -> Attributes {
-    let mut attributes = Attributes::NOSUID;
-    attributes.set(
-        Attributes::NODEV,
-        served.options.character_devices == CharacterDevices::None,
-    );
-    attributes.set(Attributes::READONLY, served.readonly);
-    attributes
-}
-
 fn again(root: &OwnedFd) -> Result<OwnedFd, Failure> {
     root.try_clone()
         .map_err(cannot("cannot open the directory again"))
-}
-
-/// As mount(8) has them.
-fn named(attributes: Attributes) -> String {
-    let names = [
-        (Attributes::READONLY, "ro"),
-        (Attributes::NOSUID, "nosuid"),
-        (Attributes::NODEV, "nodev"),
-    ];
-    let names = names.into_iter().filter(|(it, _)| attributes.contains(*it));
-    names.map(|(_, name)| name).collect::<Vec<_>>().join(",")
-}
-
-/// Makes a mount tree of what is served, aside. Returns it, and the root of what is served.
-///
-/// Mounts that are made below the directory later on do not come in: they would have the attributes
-/// that they have outside.
-fn prepare(served: &Served<'_>, expected: &OwnedFd) -> Result<(MountTree, OwnedFd), MountError> {
-    mount_tree::isolate()?;
-    let propagation = Propagation {
-        kind: PropagationKind::Private,
-        recursive: true,
-    };
-    let failed = |source| MountError::File {
-        what: "is not what it was",
-        path: served.dir.to_owned(),
-        source,
-    };
-    let identity = |file: &OwnedFd| fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
-    let kind = fstat(expected).map_err(failed)?.st_mode & SFlag::S_IFMT.bits();
-    let (tree, root) = if kind == SFlag::S_IFDIR.bits() {
-        let tree = MountTree::stage(served.dir, propagation, Path::new(STAGING))?;
-        let root = tree.root()?;
-        (tree, root)
-    } else {
-        let mut tree = MountTree::stage_empty(Path::new(STAGING))?;
-        let manner = Manner {
-            recursive: false,
-            attributes: Attributes::empty(),
-            access_times: AccessTimes::default(),
-            propagation: Some(propagation),
-        };
-        let place = PathBuf::from("/served");
-        let bound = tree.bind(Source::Path(served.dir), &place, manner)?;
-        tree.settle()?;
-        (tree, bound.root)
-    };
-    if identity(&root).map_err(failed)? != identity(expected).map_err(failed)? {
-        return Err(failed(Errno::ESTALE));
-    }
-    tree.restrict_all(wanted(served))?;
-    Ok((tree, root))
 }
 
 /// Lets go of the standard streams, which may be any file of the host: what the gofer has to say it says

@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `entry` | all of it in order, for a gofer that was not started by runsc |
 //! | `layers` | what has become of it, for whoever wants to know |
-//! | `unshare` | namespaces of its own, as root or as anybody |
+//! | `export` | what is served, and its mounts |
+//! | `unshare` | namespaces, as root or as anybody |
+//! | `detached` | mounts for a process that may make none |
 //! | `mount_tree` | a tree is put together aside, then becomes all there is |
 //! | `resolve` | paths inside of it, made and found without ever leaving it |
 //! | `mountinfo` | what is mounted where |
@@ -20,7 +22,9 @@
 
 pub(crate) mod attributes;
 pub(crate) mod caps;
+mod detached;
 pub(crate) mod entry;
+pub(crate) mod export;
 pub(crate) mod landlock;
 pub(crate) mod layers;
 pub(crate) mod mount_tree;

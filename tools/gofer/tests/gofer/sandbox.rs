@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -41,12 +42,14 @@ fn a_gofer_is_locked_in_unless_told_otherwise() {
     let pid = gofer.pid();
     assert_eq!(status(pid, "NoNewPrivs"), "1");
     assert_eq!(status(pid, "Seccomp"), "2");
-    let kept = u64::from_str_radix(&status(pid, "CapBnd"), 16).unwrap();
-    let effective = u64::from_str_radix(&status(pid, "CapEff"), 16).unwrap();
-    // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID and SYS_CHROOT at most.
-    let most = if geteuid().is_root() { 0x4001f } else { 0 };
-    assert_eq!((kept & !most, effective & !most), (0, 0));
-    if geteuid().is_root() {
+    let capabilities = |set| u64::from_str_radix(&status(pid, set), 16).unwrap();
+    if !geteuid().is_root() {
+        assert_eq!(capabilities("CapPrm"), 0);
+    } else {
+        // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER and FSETID.
+        for set in ["CapPrm", "CapEff", "CapBnd"] {
+            assert_eq!(capabilities(set) & !0x1f, 0, "{set}");
+        }
         assert_eq!(status(pid, "Groups"), "");
         let mounts = mounts(pid);
         assert_eq!(mounts.len(), 1, "{mounts:?}");
@@ -54,6 +57,20 @@ fn a_gofer_is_locked_in_unless_told_otherwise() {
             assert!(mounts[0].iter().any(|it| it == attribute), "{mounts:?}");
         }
     }
+}
+
+/// A user namespace would show all owners but one as nobody.
+#[test]
+fn owners_are_what_they_are_outside() {
+    let gofer = Gofer::serve(Path::new("/usr"), &[]);
+    let client = gofer.connect(&ClientOptions::new());
+    let seen = client.symlink_metadata("share").unwrap();
+    let outside = fs::symlink_metadata("/usr/share").unwrap();
+    assert_eq!((seen.uid, seen.gid), (outside.uid(), outside.gid()));
+    // And the host is not to be seen above it.
+    let root = client.root().stat().unwrap();
+    assert_eq!(root.ino, fs::metadata("/usr").unwrap().ino());
+    client.symlink_metadata("../etc/passwd").unwrap_err();
 }
 
 #[test]

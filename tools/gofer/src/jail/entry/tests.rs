@@ -16,9 +16,10 @@ use nix::sys::signal::kill;
 use nix::sys::stat::{Mode, SFlag, mknodat};
 use nix::unistd::{Pid, execv, linkat, unlinkat};
 
-use super::{Jail, Served};
+use super::Jail;
 use crate::failure::Failure;
 use crate::jail::apart::{case, run, signal_of};
+use crate::jail::export::Served;
 use crate::jail::seccomp::{Policy, Violation};
 
 const NAME: &str = "jail::entry::tests::nothing_leads_out";
