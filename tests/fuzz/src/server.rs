@@ -12,6 +12,8 @@ use flipcall::{
     Spinners, WaitPolicy, fd_channel,
 };
 use lisafs::wire::{Array, ChannelResp, Encode, FdId, Inode, Mid, MountResp, Statx, messages};
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
 
 use crate::frames::{Frame, Frames};
 
@@ -37,16 +39,16 @@ impl<'a> HostileServer<'a> {
     /// What the host says.
     pub fn new(stream: UnixStream, input: &'a [u8]) -> io::Result<HostileServer<'a>> {
         let window = PacketWindow::create(8).map_err(io::Error::other)?;
-        let (reader, writer) = io::pipe()?;
+        // A file that is said to be a FIFO is read through what is donated for it, and would be for ever.
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         Ok(HostileServer {
             socket: FrameSocket::from(stream),
             answers: Mutex::new(Frames::new(input)),
-            // Whoever reads the pipe waits for ever.
             gifts: [
                 window.try_clone_fd().map_err(io::Error::other)?,
                 File::open("/dev/null")?.into(),
-                reader.into(),
-                writer.into(),
+                reader,
+                writer,
             ],
             mounts: false,
             channels: false,
