@@ -4,6 +4,7 @@ use std::fs::File as HostFile;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use flipcall::SharedBytes;
 
@@ -33,7 +34,8 @@ pub struct OpenFile {
     handle: Handle,
     kind: FileType,
     donated: Option<HostFile>,
-    direct: bool,
+    /// Whether reads and writes use the donated descriptor, once that has been found out.
+    direct: OnceLock<bool>,
 }
 
 impl OpenFile {
@@ -47,16 +49,11 @@ impl OpenFile {
         if id == FdId::INVALID {
             return Err(Error::malformed());
         }
-        let donated = donated.map(HostFile::from);
-        // Only what is a regular file itself answers reads and writes as the server would.
-        let direct = client.uses_donations()
-            && kind == FileType::Regular
-            && donated.as_ref().is_some_and(is_regular);
         Ok(OpenFile {
-            direct,
+            direct: OnceLock::new(),
             handle: Handle::at_once(client, id),
             kind,
-            donated,
+            donated: donated.map(HostFile::from),
         })
     }
 
@@ -83,7 +80,7 @@ impl OpenFile {
     /// through the server.
     #[must_use]
     pub fn without_donation(mut self) -> OpenFile {
-        self.direct = false;
+        self.direct = OnceLock::from(false);
         self
     }
 
@@ -268,8 +265,16 @@ impl OpenFile {
         self.donated.as_ref()
     }
 
+    /// The donated descriptor, where reads and writes use it. Only what is a regular file itself
+    /// answers them as the server would; who never reads nor writes does not pay for the look at it.
     fn direct(&self) -> Option<&HostFile> {
-        self.donated.as_ref().filter(|_| self.direct)
+        let host = self.donated.as_ref()?;
+        let direct = || {
+            self.handle.client().uses_donations()
+                && self.kind == FileType::Regular
+                && is_regular(host)
+        };
+        self.direct.get_or_init(direct).then_some(host)
     }
 
     /// How much data fits into a message with `fixed` bytes before it.
