@@ -2,10 +2,9 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::vec;
 
 use super::{Error, OpenFile};
-use crate::wire::{Dirent64, FileType, Getdents64Req, Name};
+use crate::wire::{Decode, Dirent64, FileType, Getdents64Req, Name, Reader};
 
 /// How much to ask for at once, in bytes of the host's entries.
 const BATCH: i32 = 64 << 10;
@@ -63,7 +62,11 @@ pub struct DirEntry {
 #[derive(Debug)]
 pub struct ReadDir {
     dir: OpenFile,
-    batch: vec::IntoIter<DirEntry>,
+    /// The last reply's entries as they came, and where the next of them begins. They are made
+    /// [`DirEntry`]s one by one: memory for a name is cheap where that of the last one has just been
+    /// given back.
+    batch: Vec<u8>,
+    next: usize,
     place: Place,
 }
 
@@ -78,15 +81,15 @@ impl ReadDir {
     pub(super) fn new(dir: OpenFile) -> ReadDir {
         ReadDir {
             dir,
-            batch: Vec::new().into_iter(),
+            batch: Vec::new(),
+            next: 0,
             place: Place::Start,
         }
     }
 
     /// Goes back to the first entry.
     pub fn rewind(&mut self) {
-        self.batch = Vec::new().into_iter();
-        self.place = Place::Start;
+        self.leave(Place::Start);
     }
 
     /// The open directory. Its position is that of these entries.
@@ -99,6 +102,21 @@ impl ReadDir {
     #[must_use]
     pub fn into_inner(self) -> OpenFile {
         self.dir
+    }
+
+    /// Forgets what is left of the last reply.
+    fn leave(&mut self, place: Place) {
+        self.batch.clear();
+        self.next = 0;
+        self.place = place;
+    }
+
+    /// The next entry of the last reply.
+    fn take(&mut self) -> Option<Result<DirEntry, Error>> {
+        let mut rest = Reader::new(self.batch.get(self.next..).unwrap_or_default());
+        let judged = core::iter::from_fn(|| Dirent64::decode(&mut rest).ok()).find_map(judge);
+        self.next = self.batch.len() - rest.rest().len();
+        judged
     }
 
     /// Asks for more entries; there are none at the end.
@@ -115,14 +133,11 @@ impl ReadDir {
                 Place::End => return Ok(()),
             },
         };
-        self.place = Place::End;
+        self.leave(Place::End);
         let mut lease = self.dir.client().lease();
         let dirents = lease.call(&request)?.dirents;
-        let at_end = dirents.is_empty();
-        let batch: Vec<_> = dirents.iter().filter_map(judge).collect::<Result<_, _>>()?;
-        drop(lease);
-        self.batch = batch.into_iter();
-        if !at_end {
+        if !dirents.is_empty() {
+            self.batch.extend_from_slice(dirents.as_bytes());
             self.place = Place::Middle;
         }
         Ok(())
@@ -151,8 +166,11 @@ impl Iterator for ReadDir {
     fn next(&mut self) -> Option<Self::Item> {
         let mut refills = 0;
         loop {
-            if let Some(entry) = self.batch.next() {
-                return Some(Ok(entry));
+            if let Some(entry) = self.take() {
+                if entry.is_err() {
+                    self.leave(Place::End);
+                }
+                return Some(entry);
             }
             if matches!(self.place, Place::End) {
                 return None;

@@ -119,6 +119,12 @@ impl<'a, T: Decode<'a>> Measured<'a, T> {
         self.count == 0
     }
 
+    /// The elements as they are on the wire, one behind the other.
+    #[must_use]
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// The elements in wire order.
     pub fn iter(&self) -> impl Iterator<Item = T> + Clone + use<'a, T> {
         let mut rest = Reader::new(self.bytes);
