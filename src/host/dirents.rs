@@ -55,6 +55,11 @@ pub(super) struct Directory {
 struct Cursor {
     /// Behind the last entry that was delivered or left out; a cookie of the host.
     position: i64,
+    /// The kernel has been asked for entries since the directory was opened or rewound.
+    is_begun: bool,
+    /// The last request had entries, and behind them came the end, which the next one is told: the
+    /// kernel need not be asked for it again.
+    is_at_end: bool,
     home: Option<Home>,
     mount_points: MountPoints,
 }
@@ -83,7 +88,9 @@ impl Directory {
         let mut cursor = self.cursor.lock();
         let cursor = &mut *cursor;
         if request.rewind {
-            cursor.move_to(directory, 0)?;
+            cursor.rewind(directory)?;
+        } else if core::mem::take(&mut cursor.is_at_end) {
+            return Ok(());
         }
         let home = match cursor.home {
             Some(home) => home,
@@ -102,8 +109,12 @@ impl Directory {
             loop {
                 let batch = buffer.get_mut(..room.clamp(LONGEST_RECORD, BATCH));
                 let batch = batch.unwrap_or_default();
+                cursor.is_begun = true;
                 let filled = match sys::getdents64(directory, batch) {
-                    Ok(0) => return Ok(()),
+                    Ok(0) => {
+                        cursor.is_at_end = !entries.is_empty();
+                        return Ok(());
+                    }
                     Ok(filled) => filled,
                     Err(_) if !entries.is_empty() => return Ok(()),
                     Err(errno) => return Err(errno.into()),
@@ -130,9 +141,12 @@ impl Directory {
 }
 
 impl Cursor {
-    fn move_to(&mut self, directory: BorrowedFd<'_>, position: i64) -> Result<(), Errno> {
-        lseek(directory, position, Whence::SeekSet)?;
-        self.position = position;
+    fn rewind(&mut self, directory: BorrowedFd<'_>) -> Result<(), Errno> {
+        if self.is_begun {
+            lseek(directory, 0, Whence::SeekSet)?;
+            (self.is_begun, self.is_at_end) = (false, false);
+            self.position = 0;
+        }
         Ok(())
     }
 }
