@@ -34,6 +34,7 @@ pub(crate) enum Kind {
     Truncate,
     Getdents,
     PRead,
+    ReadWith,
     PWrite,
     StatFs,
     GetXattr,
@@ -92,9 +93,13 @@ const BYTES: Argument = Argument::Bytes {
     most: 64 << 20,
     default: 4096,
 };
+const MESSAGE: Argument = Argument::Bytes {
+    most: 1 << 20,
+    default: 4096,
+};
 
 /// One row for each kind: kind, name, argument, requests.
-const ENTRIES_OF_ALL: [Entry; 30] = [
+const ENTRIES_OF_ALL: [Entry; 31] = [
     entry(Kind::Ping, "ping", NONE, Some(1)),
     entry(Kind::Fstat, "fstat", NONE, Some(1)),
     entry(Kind::FstatOpen, "fstat-open", NONE, Some(1)),
@@ -115,6 +120,7 @@ const ENTRIES_OF_ALL: [Entry; 30] = [
     entry(Kind::Truncate, "truncate", NONE, Some(1)),
     entry(Kind::Getdents, "getdents", ENTRIES, None),
     entry(Kind::PRead, "pread", BYTES, Some(1)),
+    entry(Kind::ReadWith, "read-with", MESSAGE, Some(1)),
     entry(Kind::PWrite, "pwrite", BYTES, Some(1)),
     entry(Kind::StatFs, "statfs", NONE, Some(1)),
     entry(Kind::GetXattr, "getxattr", NONE, Some(1)),
@@ -144,7 +150,7 @@ pub(crate) const USUAL: &str = "fstat,walk,walk-absent,walkstat,open,create,mkdi
 const ALL: &str = "ping,fstat,fstat-open,stat,walk,walk=2,walk=8,walk=32,walk-absent,walkstat=1,\
                    walkstat,open,open-dir,create,mkdir,mknod,symlink,link,rename,readlink,setstat,\
                    truncate,getdents=1,getdents=20,getdents=1000,getdents=66000,pread=1,pread=4k,\
-                   pread=64k,pread=1m,pwrite=1,pwrite=4k,pwrite=64k,pwrite=1m,statfs,getxattr,\
+                   pread=64k,pread=1m,read-with=64k,read-with=1m,pwrite=1,pwrite=4k,pwrite=64k,pwrite=1m,statfs,getxattr,\
                    setxattr,listxattr,fsync,allocate,close=1,close=10,close=99,bind,connect";
 
 impl Op {

@@ -1,10 +1,9 @@
 //! The system calls that requests end in, without anybody in between.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use flipcall::{FdReceiver, fd_channel};
 use lisafs::Errno;
 use lisafs::client::Error;
 use rustix::fs::{
@@ -13,6 +12,7 @@ use rustix::fs::{
 };
 use rustix::io;
 
+use super::whole;
 use crate::failure::Stop;
 use crate::op::{Kind, Op};
 use crate::task::Task;
@@ -23,7 +23,7 @@ const LISTING: usize = 64 << 10;
 const XATTR: &str = "user.lisafs-bench";
 
 /// Calls, and what they are called.
-type Named = (String, Box<dyn Task>);
+pub(super) type Named = (String, Box<dyn Task>);
 
 /// A call to be repeated, and what prepares it.
 struct Bare<R, F> {
@@ -45,7 +45,7 @@ fn local(why: io::Errno) -> Error {
     Error::Local(Errno::from(std::io::Error::from(why)))
 }
 
-fn bare(run: impl FnMut() -> io::Result<()> + 'static) -> Box<dyn Task> {
+pub(super) fn bare(run: impl FnMut() -> io::Result<()> + 'static) -> Box<dyn Task> {
     Box::new(Bare {
         ready: || Ok(()),
         run,
@@ -73,17 +73,9 @@ fn make_general(dir: &Path) -> io::Result<Vec<Named>> {
         ("memcpy of 1 MiB".to_owned(), copy),
         ("openat O_PATH + close".to_owned(), path),
     ];
-    if let Ok((sender, receiver)) = fd_channel() {
-        let receiver = FdReceiver::from(receiver);
-        let donate = bare(move || {
-            let sent = sender.send(file.as_fd()).is_ok();
-            match receiver.recv() {
-                Ok(Some(_)) if sent => Ok(()),
-                _ => Err(io::Errno::IO),
-            }
-        });
-        rows.push(("a descriptor sent, received and closed".to_owned(), donate));
-    }
+    let pair = whole::pair()?;
+    let donate = bare(move || whole::donate(&pair, &file));
+    rows.push(("a descriptor sent, received and closed".to_owned(), donate));
     Ok(rows)
 }
 
@@ -232,7 +224,7 @@ fn make_below(op: Op, path: &Path) -> io::Result<Option<Named>> {
             ("ftruncate", bare(move || fs::ftruncate(&file, 0)))
         }
         Kind::Getdents => ("getdents64 to the end", listing(&dir, count)?),
-        Kind::PRead => {
+        Kind::PRead | Kind::ReadWith => {
             let file = file(&dir, count)?;
             let mut buf = vec![0; count as usize];
             (
@@ -284,13 +276,13 @@ fn make_below(op: Op, path: &Path) -> io::Result<Option<Named>> {
     Ok(Some((name.to_owned(), task)))
 }
 
-fn directory(path: &Path) -> io::Result<OwnedFd> {
+pub(super) fn directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     fs::open(path, flags, Mode::empty())
 }
 
 /// A file of at least so many bytes, open.
-fn file(dir: &OwnedFd, size: u32) -> io::Result<OwnedFd> {
+pub(super) fn file(dir: &OwnedFd, size: u32) -> io::Result<OwnedFd> {
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = fs::openat(dir, "file", flags, Mode::from(0o644))?;
     let data = vec![b'x'; size as usize];

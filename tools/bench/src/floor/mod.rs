@@ -3,6 +3,7 @@
 
 mod bare;
 mod handover;
+mod whole;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -60,6 +61,13 @@ pub(crate) fn measure(
                 rows.push(Row {
                     name,
                     op: Some(op),
+                    sample: repeat(task.as_mut())?,
+                });
+            }
+            if let Some((name, mut task)) = whole::calls(op, dir)? {
+                rows.push(Row {
+                    name,
+                    op: None,
                     sample: repeat(task.as_mut())?,
                 });
             }

@@ -51,6 +51,19 @@ pub(super) fn pread(seat: &Seat, size: u32) -> Result<BoxTask, Error> {
     }))
 }
 
+/// Where it came in, and only its length is looked at.
+pub(super) fn read_with(seat: &Seat, size: u32) -> Result<BoxTask, Error> {
+    let file = seat.open(size)?;
+    let size = size as usize;
+    Ok(call(move || {
+        if file.read_with(size, 0, |data| data.len())? == size {
+            Ok(())
+        } else {
+            Err(unlike())
+        }
+    }))
+}
+
 pub(super) fn pwrite(seat: &Seat, size: u32) -> Result<BoxTask, Error> {
     let file = seat.open(size)?;
     let data = vec![b'y'; size as usize];

@@ -99,6 +99,7 @@ pub(crate) fn prepare(op: Op, seat: &Seat) -> Result<BoxTask, Error> {
         Kind::OpenDir => data::open_dir(seat),
         Kind::Getdents => data::getdents(seat, argument),
         Kind::PRead => data::pread(seat, argument),
+        Kind::ReadWith => data::read_with(seat, argument),
         Kind::PWrite => data::pwrite(seat, argument),
         Kind::FSync => data::fsync(seat),
         Kind::Allocate => data::allocate(seat),
