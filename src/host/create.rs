@@ -44,7 +44,7 @@ impl HostFs {
             let file = openat(directory, name.as_bytes(), flags | access, mode)?;
             let mut fresh = Fresh::new(directory, name, FileType::Regular);
             let identify = |stat: &Statx| fresh.identify(stat);
-            let reopen = || self.procfd.reopen(file.as_fd(), OFlag::O_PATH);
+            let reopen = || self.procfd.path_of(file.as_fd());
             let made = parent.created(name, file.as_fd(), share, identify, reopen)?;
             let (handle, stat) = self.finish(fresh, made, creation)?;
             Ok((handle, stat, file))

@@ -96,6 +96,15 @@ impl ProcFd {
         )?)
     }
 
+    /// Another descriptor of the file behind `fd`, with O_PATH: by open_tree(2) where that may be called
+    /// (from Linux 5.2), which costs less than half of what `reopen` does.
+    ///
+    /// # Errors
+    /// As [`reopen`](Self::reopen).
+    pub(super) fn path_of(&self, fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+        sys::open_path_again(fd).or_else(|_| self.reopen(fd, OFlag::O_PATH))
+    }
+
     /// Gives the calling thread this directory as its own working directory and an umask of its own
     /// that masks nothing.
     ///

@@ -206,6 +206,22 @@ pub(super) fn clone_tree(path: &CStr) -> nix::Result<OwnedFd> {
     owned(Errno::result(result)?)
 }
 
+/// open_tree(file, "", AT_EMPTY_PATH | OPEN_TREE_CLOEXEC): another descriptor of the file, as openat(2)
+/// makes it with O_PATH. A filter of system calls does not see that the path is empty, so that is not
+/// to be followed either.
+pub(super) fn open_path_again(file: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    // SAFETY: open_tree wants a path that ends with a NUL: it is a `CStr`.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_open_tree,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::O_CLOEXEC,
+        )
+    };
+    owned(Errno::result(result)?)
+}
+
 /// `struct mnt_id_req`: which mount, and what of it.
 #[repr(C)]
 struct MountRequest {
@@ -458,7 +474,7 @@ where
 /// Takes over the descriptor that a system call has just returned.
 fn owned(fd: libc::c_long) -> nix::Result<OwnedFd> {
     let fd = i32::try_from(fd).map_err(|_| Errno::EIO)?;
-    // SAFETY: `from_raw_fd` wants an open descriptor that nobody else owns: the two callers pass what
+    // SAFETY: `from_raw_fd` wants an open descriptor that nobody else owns: the callers pass what
     // the kernel has just made for them.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -318,11 +318,7 @@ impl Handle {
 
     /// The handle of the regular file behind `file`, which has just been created as `name` in this
     /// directory, and for whose descriptor `share` was taken. `identify` is told which file that is,
-    /// before anything can fail for another reason.
-    ///
-    /// Opening by the name is half as dear as opening what is open once more, which `reopen` does. What
-    /// has the name by now may be something else. As long as `file` is open nothing else has its
-    /// number, so whatever has that is the file.
+    /// before anything can fail for another reason; `reopen` opens the file once more, with O_PATH.
     ///
     /// # Errors
     /// As statx(2) and `reopen`; as [`child`](Self::child).
@@ -337,13 +333,7 @@ impl Handle {
         let attributes = look(file)?;
         identify(&attributes.stat);
         let filesystem = self.0.filesystem.of_child(file, &attributes.stat)?;
-        let identity = Identity::of(&attributes).filter(|_| filesystem.remembers);
-        let is_it = |fd: &OwnedFd| look(fd.as_fd()).is_ok_and(|it| Identity::of(&it) == identity);
-        let by_name = identity
-            .and_then(|_| self.with_fd(|fd| open_path(fd, name, OFlag::empty())).ok())
-            .filter(is_it);
-        let fd = by_name.map_or_else(reopen, Ok)?;
-        let (opened, place) = ((fd, share), Some(Place::new(self, name)));
+        let (opened, place) = ((reopen()?, share), Some(Place::new(self, name)));
         let child = Handle::open(opened, &attributes, filesystem, &self.0.descriptors, place)?;
         Ok((child, for_the_wire(attributes.stat)))
     }
@@ -369,12 +359,6 @@ impl Handle {
         }
         let share = self.reserve()?;
         self.child(name, fd.try_clone_to_owned()?, share)
-    }
-
-    /// Whether the files of its file system can be known by their identity.
-    #[cfg(test)]
-    pub(super) fn remembers(&self) -> bool {
-        self.0.filesystem.remembers
     }
 
     /// Whether it has no descriptor.

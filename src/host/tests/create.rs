@@ -1,5 +1,5 @@
 use std::fs::{self, Permissions};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +10,7 @@ use super::{Ended, Served, creation, is_root, make_fifo, name};
 use crate::Errno;
 use crate::host::create::Fresh;
 use crate::host::open::OpenFd;
+use crate::host::procfd::ProcFd;
 use crate::server::{Creation, NodeKind};
 use crate::wire::{FileType, Gid, Statx, Uid};
 
@@ -216,8 +217,11 @@ fn undoing_removes_what_was_made_and_nothing_that_took_its_place() {
     assert_eq!(served.names(), ["link", "moved"]);
 }
 
-/// What becomes of a name, whether it is still that of the file, and how that comes about.
-type Change<'c> = (&'c str, bool, &'c dyn Fn(&Path));
+/// What becomes of a name, and how that comes about.
+type Change<'c> = (&'c str, &'c dyn Fn(&Path));
+
+/// Opens a file once more.
+type Reopen = fn(&ProcFd, BorrowedFd<'_>) -> Result<OwnedFd, Errno>;
 
 /// Whatever an outsider does to the name between the creation of a file and the opening of its handle.
 #[test]
@@ -225,52 +229,52 @@ fn the_handle_of_a_new_file_is_its_own_whatever_has_its_name_by_now() {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("secret"), "secret").unwrap();
     let changes: [Change<'_>; 8] = [
-        ("nothing", true, &|_| ()),
-        ("linked", true, &|path| {
+        ("nothing", &|_| ()),
+        ("linked", &|path| {
             fs::hard_link(path, path.with_extension("link")).unwrap();
         }),
-        ("removed", false, &|path| fs::remove_file(path).unwrap()),
-        ("moved", false, &|path| {
+        ("removed", &|path| fs::remove_file(path).unwrap()),
+        ("moved", &|path| {
             fs::rename(path, path.with_extension("away")).unwrap();
         }),
-        ("another file", false, &|path| {
+        ("another file", &|path| {
             fs::write(path.with_extension("new"), "another").unwrap();
             fs::rename(path.with_extension("new"), path).unwrap();
         }),
-        ("a directory", false, &|path| {
+        ("a directory", &|path| {
             fs::remove_file(path).unwrap();
             fs::create_dir(path).unwrap();
         }),
-        ("a symlink", false, &|path| {
+        ("a symlink", &|path| {
             fs::remove_file(path).unwrap();
             std::os::unix::fs::symlink(outside.path().join("secret"), path).unwrap();
         }),
-        ("a FIFO", false, &|path| {
+        ("a FIFO", &|path| {
             fs::remove_file(path).unwrap();
             make_fifo(path);
         }),
     ];
-    let served = Served::new();
-    let root = served.root();
-    for (what, is_there, change) in changes {
-        let path = served.path(what);
-        let file = fs::File::create_new(&path).unwrap();
-        let ino = file.metadata().unwrap().ino();
-        change(&path);
-        let (mut identified, mut reopened) = (None, false);
-        let share = root.reserve().unwrap();
-        let identify = |stat: &Statx| identified = Some(stat.ino);
-        let reopen = || {
-            reopened = true;
-            served.host.procfd.reopen(file.as_fd(), OFlag::O_PATH)
-        };
-        let (handle, stat) = root
-            .created(name(what), file.as_fd(), share, identify, reopen)
-            .unwrap();
-        assert_eq!(identified, Some(ino), "{what}");
-        assert_eq!((stat.ino, handle.stat().unwrap().ino), (ino, ino), "{what}");
-        assert_eq!(handle.file_type(), FileType::Regular, "{what}");
-        assert_eq!(reopened, !(is_there && root.remembers()), "{what}");
+    let new: Reopen = |procfd, file| procfd.path_of(file);
+    let old: Reopen = |procfd, file| procfd.reopen(file, OFlag::O_PATH);
+    for reopen in [new, old] {
+        let served = Served::new();
+        let root = served.root();
+        for (what, change) in changes {
+            let path = served.path(what);
+            let file = fs::File::create_new(&path).unwrap();
+            let ino = file.metadata().unwrap().ino();
+            change(&path);
+            let mut identified = None;
+            let share = root.reserve().unwrap();
+            let identify = |stat: &Statx| identified = Some(stat.ino);
+            let reopen = || reopen(&served.host.procfd, file.as_fd());
+            let (handle, stat) = root
+                .created(name(what), file.as_fd(), share, identify, reopen)
+                .unwrap();
+            assert_eq!(identified, Some(ino), "{what}");
+            assert_eq!((stat.ino, handle.stat().unwrap().ino), (ino, ino), "{what}");
+            assert_eq!(handle.file_type(), FileType::Regular, "{what}");
+        }
     }
 }
 

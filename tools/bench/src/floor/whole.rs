@@ -7,6 +7,7 @@ use std::path::Path;
 use flipcall::{FdReceiver, FdSender, fd_channel};
 use rustix::fs::{self, AtFlags, Mode, OFlags, StatxFlags};
 use rustix::io;
+use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::bare::{Named, bare, directory, file};
 use crate::failure::Stop;
@@ -48,24 +49,22 @@ fn open(dir: &Path) -> io::Result<Named> {
     Ok((name.to_owned(), calls))
 }
 
-/// The new file has a handle as well, which is compared with it.
+/// The new file has a handle as well.
 fn create(dir: &Path) -> io::Result<Named> {
     let dir = directory(dir)?;
     let pair = pair()?;
-    let look = |file: &OwnedFd| {
-        fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).map(drop)
-    };
     let calls = bare(move || {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
         let file = fs::openat(&dir, "created", flags, Mode::from(0o644))?;
-        look(&file)?;
-        let handle = fs::openat(&dir, "created", HANDLE, Mode::empty())?;
-        look(&handle)?;
+        fs::statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        let again = OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let handle = open_tree(&file, "", again)?;
         donate(&pair, &file)?;
         drop((file, handle));
         fs::unlinkat(&dir, "created", AtFlags::empty())
     });
-    let name = "all calls for create: 2 × openat, 2 × statx, sendmsg, recvmsg, 3 × close, unlinkat";
+    let name =
+        "all calls for create: openat, statx, open_tree, sendmsg, recvmsg, 3 × close, unlinkat";
     Ok((name.to_owned(), calls))
 }
 

@@ -234,6 +234,10 @@ fn threads(rules: &mut Rules, procfd: u64) -> Built<()> {
 fn files(rules: &mut Rules, procfd: u64) -> Built<()> {
     let itself = rule([is(3, bits(libc::AT_EMPTY_PATH))])?;
     rules.insert(libc::SYS_newfstatat, vec![itself]);
+    // What openat may be called for with O_PATH, for a file that is open. A clone is a mount.
+    let once_more = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::O_CLOEXEC;
+    let once_more = rule([differs(0, NOWHERE), is(2, bits(once_more))])?;
+    rules.insert(libc::SYS_open_tree, vec![once_more]);
     // Which has no flags, and is what there was before fchmodat2.
     rules.insert(libc::SYS_fchmodat, vec![rule([is(0, procfd)])?]);
     rules.insert(

@@ -114,6 +114,7 @@ fn arguments_are_judged() {
     let proc = number(procfd());
     let nofollow = bits(libc::O_NOFOLLOW);
     let (empty, symlink) = (bits(libc::AT_EMPTY_PATH), bits(libc::AT_SYMLINK_NOFOLLOW));
+    let again = empty | symlink | bits(libc::O_CLOEXEC);
     let own = u64::from(std::process::id());
     let cases: &[(c_long, &[u64], Verdict)] = &[
         (libc::SYS_openat, &[FD, ANY, nofollow], Passes),
@@ -149,6 +150,11 @@ fn arguments_are_judged() {
             &[FD, ANY, bits(libc::AT_NO_AUTOMOUNT)],
             Kills,
         ),
+        (libc::SYS_open_tree, &[FD, ANY, again], Passes),
+        (libc::SYS_open_tree, &[HERE, ANY, again], Kills),
+        (libc::SYS_open_tree, &[FD, ANY, again & !symlink], Kills),
+        // OPEN_TREE_CLONE
+        (libc::SYS_open_tree, &[FD, ANY, again | 1], Kills),
         (libc::SYS_newfstatat, &[FD, ANY, ANY, empty], Passes),
         (libc::SYS_newfstatat, &[FD, ANY, ANY, 0], Kills),
         (
