@@ -11,7 +11,6 @@ use std::io::ErrorKind;
 /// allocation. Zero ("no error") and numbers above 4095, which no system call returns, cannot be
 /// represented.
 ///
-/// # Examples
 /// ```
 /// use lisafs::Errno;
 ///

@@ -23,7 +23,6 @@ use crate::wire::Mid;
 
 /// Wants to see requests.
 ///
-/// # Examples
 /// An observer that counts the requests of a client which were refused:
 /// ```
 /// use std::sync::Arc;
@@ -84,7 +83,6 @@ pub trait Watch: fmt::Debug + Send {
 
 /// Which way a request took.
 ///
-/// # Examples
 /// ```
 /// use lisafs::observe::Via;
 ///

@@ -38,7 +38,6 @@ const BATCH: usize = 64 << 10;
 ///
 /// The memory for the lines is there from the start.
 ///
-/// # Examples
 /// A trace of a client that waits for nobody who reads it:
 /// ```
 /// use std::sync::Arc;

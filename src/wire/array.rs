@@ -9,6 +9,15 @@ use super::codec::{Decode, Encode, Malformed, Overflow, Reader, Writer};
 use super::schema::{Described, Kind};
 
 /// An array of fixed-size elements: u16 count, then the elements, unaligned.
+///
+/// ```
+/// use lisafs::wire::{Array, Decode, FdId};
+///
+/// let ids = Array::<FdId>::from_bytes(b"\x02\0\x07\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0")?;
+/// assert_eq!(ids.iter().collect::<Vec<_>>(), [FdId(7), FdId(8)]);
+/// assert_eq!(ids, Array::new(&[FdId(7), FdId(8)]));
+/// # Ok::<(), lisafs::wire::Malformed>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Array<'a, T> {
     bytes: &'a [u8],
@@ -87,6 +96,17 @@ impl<'a, T: Pod> Decode<'a> for Array<'a, T> {
 ///
 /// Decoding checks that every element lies inside the message, so iterating cannot fail; strings and
 /// names in it are not judged.
+///
+/// ```
+/// use lisafs::wire::{Decode, Malformed, StringArray};
+///
+/// let path = StringArray::from_bytes(b"\x02\0\x03\0usr\x03\0bin")?;
+/// assert_eq!(path.len(), 2);
+/// assert_eq!(path.iter().last(), Some("bin".as_bytes()));
+/// // The second string has no end.
+/// assert_eq!(StringArray::from_bytes(b"\x02\0\x03\0usr\x03\0b"), Err(Malformed));
+/// # Ok::<(), Malformed>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Measured<'a, T> {
     count: u16,
@@ -169,6 +189,19 @@ impl<'a, T: Decode<'a>> Decode<'a> for Measured<'a, T> {
 }
 
 /// Builds a [`StringArray`]; can be cleared and used again without allocating.
+///
+/// ```
+/// use lisafs::wire::StringArrayBuf;
+///
+/// let mut path = StringArrayBuf::default();
+/// for component in "usr/bin".split('/') {
+///     path.push(component.as_bytes())?;
+/// }
+/// assert_eq!(path.as_array().len(), 2);
+/// path.clear();
+/// assert!(path.as_array().is_empty());
+/// # Ok::<(), lisafs::wire::Overflow>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct StringArrayBuf {
     count: u16,

@@ -5,16 +5,39 @@ use thiserror::Error;
 use super::schema::{Described, Kind};
 
 /// The bytes are no complete message of the expected kind. A server answers it with EIO.
+///
+/// ```
+/// use lisafs::wire::{Decode, FdId, Malformed};
+///
+/// assert_eq!(FdId::from_bytes(b"\x07\0\0\0\0\0\0"), Err(Malformed));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("malformed message")]
 pub struct Malformed;
 
 /// A message does not fit: a string or array above 65,535 elements, or a payload above the limit.
+///
+/// ```
+/// use lisafs::wire::{Encode, Overflow};
+///
+/// let long = vec![b'a'; 65_536];
+/// assert_eq!(long.as_slice().encode(&mut Vec::new()), Err(Overflow));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("message too large")]
 pub struct Overflow;
 
 /// A cursor over the private copy of a message.
+///
+/// ```
+/// use lisafs::wire::{Decode, Reader};
+///
+/// let mut from = Reader::new(b"\x05\0\0\0rest");
+/// assert_eq!(u32::decode(&mut from)?, 5);
+/// assert_eq!(from.take(2)?, b"re");
+/// assert_eq!(from.rest(), b"st");
+/// # Ok::<(), lisafs::wire::Malformed>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
@@ -52,6 +75,27 @@ impl<'a> Reader<'a> {
 }
 
 /// Where an encoded message goes. Implementations bound what they accept.
+///
+/// Where a message may have eight bytes:
+/// ```
+/// use lisafs::wire::{Encode, FdId, Overflow, Writer};
+///
+/// #[derive(Default)]
+/// struct Short(Vec<u8>);
+///
+/// impl Writer for Short {
+///     fn put(&mut self, bytes: &[u8]) -> Result<(), Overflow> {
+///         if self.0.len() + bytes.len() > 8 {
+///             return Err(Overflow);
+///         }
+///         self.0.put(bytes)
+///     }
+/// }
+///
+/// let mut out = Short::default();
+/// assert_eq!(FdId(7).encode(&mut out), Ok(()));
+/// assert_eq!(1_u8.encode(&mut out), Err(Overflow));
+/// ```
 pub trait Writer {
     /// Appends `bytes`.
     ///
@@ -68,6 +112,17 @@ impl Writer for Vec<u8> {
 }
 
 /// A value with a form on the wire.
+///
+/// ```
+/// use lisafs::wire::{Encode, Uid};
+///
+/// let mut bytes = Vec::new();
+/// Uid(1000).encode(&mut bytes)?;
+/// // A string has its length before it.
+/// "a".as_bytes().encode(&mut bytes)?;
+/// assert_eq!(bytes, b"\xe8\x03\0\0\x01\0a");
+/// # Ok::<(), lisafs::wire::Overflow>(())
+/// ```
 pub trait Encode {
     /// Appends the value to `out`.
     ///
@@ -77,6 +132,15 @@ pub trait Encode {
 }
 
 /// A value that can be read from the wire; strings and arrays borrow from the message.
+///
+/// ```
+/// use lisafs::wire::{Decode, Reader, Uid};
+///
+/// let mut from = Reader::new(b"\xe8\x03\0\0\x01\0a");
+/// assert_eq!(Uid::decode(&mut from)?, Uid(1000));
+/// assert_eq!(<&[u8]>::decode(&mut from)?, b"a");
+/// # Ok::<(), lisafs::wire::Malformed>(())
+/// ```
 pub trait Decode<'a>: Sized {
     /// Reads the value and moves `from` behind it.
     ///

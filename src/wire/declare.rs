@@ -79,7 +79,9 @@ pub(super) use pod_record;
 
 /// Declares a record: fields in wire order. `[+ N]` stands for N bytes of padding behind a field,
 /// `[flat]` makes the schema show the fields of a record instead of the record, and `then data`
-/// says that bytes follow which the last field counts and the record leaves alone.
+/// says that bytes follow which the last field counts and the record leaves alone. `example` is a
+/// record and its bytes, or `; N bytes` how many there are, which become a runnable example; what
+/// the record borrows from comes first.
 macro_rules! record {
     (
         $(#[$meta:meta])*
@@ -89,8 +91,20 @@ macro_rules! record {
                 $field:ident : $ty:ty $([+ $pad:literal])? $([$flat:ident])?
             ),* $(,)?
         } $(then $data:ident)?
+        example $(let $owner:ident = $owned:expr;)? $message:expr
+        $(=> $bytes:literal)? $(; $len:literal bytes)?
     ) => {
         $(#[$meta])*
+        #[doc = concat!(
+            "\n```\nuse lisafs::wire::*;\n\n",
+            $("let ", stringify!($owner), " = ", stringify!($owned), ";\n",)?
+            "let message = ", stringify!($message), ";\n",
+            "let mut bytes = Vec::new();\nmessage.encode(&mut bytes)?;\n",
+            $("assert_eq!(bytes, ", stringify!($bytes), ");\n",)?
+            $("assert_eq!(bytes.len(), ", stringify!($len), ");\n",)?
+            "assert_eq!(", stringify!($name), "::from_bytes(&bytes), Ok(message));\n",
+            "# Ok::<(), Box<dyn std::error::Error>>(())\n```",
+        )]
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name $(<$lt>)? {
             $( $(#[$field_meta])* pub $field: $ty, )*

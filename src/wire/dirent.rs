@@ -22,6 +22,10 @@ record! {
         /// The name, any bytes but `/` and NUL.
         name: &'a [u8],
     }
+    example Dirent64 {
+        ino: 2, dev_minor: 3, dev_major: 4, off: 5, d_type: libc::DT_REG, name: b"f",
+    }
+        => b"\x02\0\0\0\0\0\0\0\x03\0\0\0\x04\0\0\0\x05\0\0\0\0\0\0\0\x08\x01\0f"
 }
 
 impl Dirent64<'_> {
@@ -37,6 +41,24 @@ impl Dirent64<'_> {
 }
 
 /// Directory entries, in the order of the host's directory. None means its end.
+///
+/// ```
+/// use lisafs::wire::{Decode, Dirent64, DirentWriter, Dirents, Encode, FileType};
+///
+/// let (d_type, name) = (libc::DT_DIR, b"etc".as_slice());
+/// let entry = Dirent64 { ino: 2, dev_minor: 0, dev_major: 0, off: 1, d_type, name };
+/// let mut buffer = Vec::new();
+/// let mut writer = DirentWriter::new(&mut buffer, 4096);
+/// writer.push(&entry)?;
+/// let mut bytes = Vec::new();
+/// writer.as_dirents().encode(&mut bytes)?;
+///
+/// for entry in Dirents::from_bytes(&bytes)?.iter() {
+///     assert_eq!(entry.name, b"etc");
+///     assert_eq!(FileType::from_d_type(entry.d_type), FileType::Directory);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type Dirents<'a> = Measured<'a, Dirent64<'a>>;
 
 impl fmt::Debug for Dirents<'_> {

@@ -34,7 +34,7 @@ pub use replies::*;
 pub use requests::*;
 pub use stat::{FileType, SetStat, StatFs, Statx, TimeSpec, Timestamp};
 pub use table::{MESSAGE_COUNT, Message, Request, messages};
-pub use types::{FdId, Gid, Inode, Mid, Uid};
+pub use types::{CreateCommon, FdId, Gid, Inode, Mid, Uid};
 
 /// The default limit of a payload, in bytes: 2 MiB minus a page, so that a packet window with both
 /// headers fits into 2 MiB.

@@ -9,6 +9,15 @@ use crate::Errno;
 ///
 /// This is the only form in which a name reaches a back end, so no back end checks again. The
 /// length is left to the file system, which answers ENAMETOOLONG.
+///
+/// ```
+/// use lisafs::Errno;
+/// use lisafs::wire::Name;
+///
+/// assert_eq!(Name::new(b"passwd")?.as_bytes(), b"passwd");
+/// assert_eq!(Name::new(b"../passwd"), Err(Errno::EINVAL));
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name<'a>(&'a [u8]);
 
@@ -33,6 +42,15 @@ impl<'a> Name<'a> {
 }
 
 /// The name of an extended attribute: no NUL inside. Which names exist is for the back end to say.
+///
+/// ```
+/// use lisafs::Errno;
+/// use lisafs::wire::XattrName;
+///
+/// assert_eq!(XattrName::new(b"user.mime_type")?.as_bytes(), b"user.mime_type");
+/// assert_eq!(XattrName::new(b"user.\0"), Err(Errno::EINVAL));
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct XattrName<'a>(&'a [u8]);
 

@@ -11,6 +11,7 @@ record! {
         /// A Linux error number.
         errno: u32,
     }
+    example ErrorResp { errno: 2 } => b"\x02\0\0\0"
 }
 
 record! {
@@ -23,6 +24,11 @@ record! {
         /// The messages that the server accepts.
         supported_mids: Array<'a, Mid>,
     }
+    example MountResp {
+        root: Inode { control_fd: FdId(1), stat: Statx { mode: 0o040_755, ..Statx::default() } },
+        max_message_size: 1 << 20,
+        supported_mids: Array::new(&[Mid::MOUNT, Mid::CHANNEL]),
+    }; 162 bytes
 }
 
 record! {
@@ -33,6 +39,8 @@ record! {
         /// In bytes, the 16-byte header included.
         data_length: u64,
     }
+    example ChannelResp { data_offset: 4096, data_length: 8192 }
+        => b"\0\x10\0\0\0\0\0\0\0 \0\0\0\0\0\0"
 }
 
 record! {
@@ -43,6 +51,8 @@ record! {
         /// The error number of one of them, 0 if none failed.
         failure_errno: u32,
     }
+    example SetStatResp { failure_mask: SetStat::UID.bits(), failure_errno: 1 }
+        => b"\x08\0\0\0\x01\0\0\0"
 }
 
 record! {
@@ -53,6 +63,8 @@ record! {
         /// The files that exist along the path, the last one possibly a symlink.
         inodes: Array<'a, Inode>,
     }
+    example WalkResp { status: WalkResp::COMPONENT_DOES_NOT_EXIST, inodes: Array::new(&[]) }
+        => b"\x01\0\0"
 }
 
 impl WalkResp<'_> {
@@ -70,6 +82,7 @@ record! {
         /// In path order; fewer than components when a file is missing or a symlink was met.
         stats: Array<'a, Statx>,
     }
+    example WalkStatResp { stats: Array::new(&[]) } => b"\0\0"
 }
 
 record! {
@@ -78,6 +91,7 @@ record! {
         /// The new OpenFd.
         open_fd: FdId,
     }
+    example OpenAtResp { open_fd: FdId(8) } => b"\x08\0\0\0\0\0\0\0"
 }
 
 record! {
@@ -88,6 +102,10 @@ record! {
         /// The new OpenFd.
         new_fd: FdId,
     }
+    example OpenCreateAtResp {
+        child: Inode { control_fd: FdId(7), stat: Statx::default() },
+        new_fd: FdId(8),
+    }; 160 bytes
 }
 
 record! {
@@ -96,6 +114,7 @@ record! {
         /// In bytes.
         count: u64,
     }
+    example PWriteResp { count: 512 } => b"\0\x02\0\0\0\0\0\0"
 }
 
 record! {
@@ -104,6 +123,7 @@ record! {
         /// The data, behind a u64 length.
         data: LongBytes<'a>,
     }
+    example PReadResp { data: LongBytes(b"hi") } => b"\x02\0\0\0\0\0\0\0hi"
 }
 
 impl PReadResp<'_> {
@@ -112,6 +132,12 @@ impl PReadResp<'_> {
 }
 
 /// Bytes behind a u64 length.
+///
+/// ```
+/// use lisafs::wire::{Decode, LongBytes};
+///
+/// assert_eq!(LongBytes::from_bytes(b"\x02\0\0\0\0\0\0\0hi"), Ok(LongBytes(b"hi")));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LongBytes<'a>(pub &'a [u8]);
 
@@ -141,6 +167,7 @@ record! {
         /// The new file.
         child: Inode,
     }
+    example InodeResp { child: Inode { control_fd: FdId(7), stat: Statx::default() } }; 152 bytes
 }
 
 record! {
@@ -149,6 +176,7 @@ record! {
         /// Any bytes.
         target: &'a [u8],
     }
+    example ReadLinkAtResp { target: b"../f" } => b"\x04\0../f"
 }
 
 record! {
@@ -157,6 +185,8 @@ record! {
         /// In the host's order, without `.` and `..`.
         dirents: Dirents<'a>,
     }
+    example let dirents = Dirents::from_bytes(b"\0\0")?;
+        Getdents64Resp { dirents } => b"\0\0"
 }
 
 record! {
@@ -165,6 +195,7 @@ record! {
         /// At most 65,535 bytes.
         value: &'a [u8],
     }
+    example FGetXattrResp { value: b"b" } => b"\x01\0b"
 }
 
 record! {
@@ -173,6 +204,8 @@ record! {
         /// Without NULs.
         names: StringArray<'a>,
     }
+    example let names = StringArrayBuf::collect(["user.a".as_bytes()])?;
+        FListXattrResp { names: names.as_array() } => b"\x01\0\x06\0user.a"
 }
 
 record! {
@@ -183,6 +216,10 @@ record! {
         /// The new BoundSocketFd.
         bound_socket_fd: FdId,
     }
+    example BindAtResp {
+        child: Inode { control_fd: FdId(7), stat: Statx::default() },
+        bound_socket_fd: FdId(8),
+    }; 160 bytes
 }
 
 record! {
@@ -191,4 +228,5 @@ record! {
         /// The peer's address; the host back end hides it.
         peer_addr: &'a [u8],
     }
+    example AcceptResp { peer_addr: b"" } => b"\0\0"
 }

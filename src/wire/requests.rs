@@ -7,16 +7,18 @@ use core::ops::Range;
 
 use super::codec::Malformed;
 use super::declare::record;
-use super::{Array, FdId, Gid, SetStat, StringArray, TimeSpec, Uid};
+use super::{Array, CreateCommon, FdId, Gid, SetStat, StringArray, TimeSpec, Uid};
 
 record! {
     /// Asks for the root of the connection.
     pub struct MountReq {}
+    example MountReq {} => b""
 }
 
 record! {
     /// Asks for another channel.
     pub struct ChannelReq {}
+    example ChannelReq {} => b""
 }
 
 record! {
@@ -25,6 +27,7 @@ record! {
         /// A ControlFd or an OpenFd.
         fd: FdId,
     }
+    example StatReq { fd: FdId(7) } => b"\x07\0\0\0\0\0\0\0"
 }
 
 record! {
@@ -47,6 +50,9 @@ record! {
         /// The new time of last modification.
         mtime: TimeSpec,
     }
+    example SetStatReq { mask: SetStat::MODE.bits(), mode: 0o600, ..SetStatReq::new(FdId(7)) }
+        => b"\x07\0\0\0\0\0\0\0\x02\0\0\0\x80\x01\0\0\xff\xff\xff\xff\xff\xff\xff\xff\
+            \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 }
 
 impl SetStatReq {
@@ -80,6 +86,9 @@ record! {
         /// The components.
         path: StringArray<'a>,
     }
+    example let names = StringArrayBuf::collect(["usr".as_bytes(), b"bin"])?;
+        WalkReq { dir_fd: FdId(1), path: names.as_array() }
+        => b"\x01\0\0\0\0\0\0\0\x02\0\x03\0usr\x03\0bin"
 }
 
 record! {
@@ -90,6 +99,9 @@ record! {
         /// The components; an empty first one stands for the start itself.
         path: StringArray<'a>,
     }
+    example let names = StringArrayBuf::collect(["".as_bytes(), b"usr"])?;
+        WalkStatReq { dir_fd: FdId(1), path: names.as_array() }
+        => b"\x01\0\0\0\0\0\0\0\x02\0\0\0\x03\0usr"
 }
 
 record! {
@@ -100,20 +112,7 @@ record! {
         /// open(2) flags, of which O_ACCMODE and O_TRUNC count.
         flags: u32 [+ 4],
     }
-}
-
-record! {
-    /// Where and how something is created (24 bytes).
-    pub struct CreateCommon {
-        /// A ControlFd of the directory to create in.
-        dir_fd: FdId,
-        /// The owner.
-        uid: Uid,
-        /// The group.
-        gid: Gid,
-        /// Type and permission bits.
-        mode: u16 [+ 6],
-    }
+    example OpenAtReq { fd: FdId(7), flags: 0o1002 } => b"\x07\0\0\0\0\0\0\0\x02\x02\0\0\0\0\0\0"
 }
 
 record! {
@@ -126,6 +125,11 @@ record! {
         /// The name.
         name: &'a [u8],
     }
+    example OpenCreateAtReq {
+        create: CreateCommon { dir_fd: FdId(1), uid: Uid(10), gid: Gid(11), mode: 0o644 },
+        flags: 1, name: b"f",
+    }
+        => b"\x01\0\0\0\0\0\0\0\x0a\0\0\0\x0b\0\0\0\xa4\x01\0\0\0\0\0\0\x01\0\0\0\x01\0f"
 }
 
 record! {
@@ -134,6 +138,8 @@ record! {
         /// Ids of any kind.
         fds: Array<'a, FdId>,
     }
+    example CloseReq { fds: Array::new(&[FdId(7), FdId(8)]) }
+        => b"\x02\0\x07\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0"
 }
 
 record! {
@@ -142,6 +148,7 @@ record! {
         /// OpenFds.
         fds: Array<'a, FdId>,
     }
+    example FSyncReq { fds: Array::new(&[FdId(7)]) } => b"\x01\0\x07\0\0\0\0\0\0\0"
 }
 
 record! {
@@ -157,6 +164,8 @@ record! {
         /// How many bytes of data follow.
         num_bytes: u32,
     } then data
+    example PWriteReq { offset: 4096, fd: FdId(7), num_bytes: 512 }
+        => b"\0\x10\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\0\x02\0\0"
 }
 
 impl PWriteReq {
@@ -185,6 +194,8 @@ record! {
         /// How many bytes at the most.
         count: u32 [+ 4],
     }
+    example PReadReq { offset: 4096, fd: FdId(7), count: 512 }
+        => b"\0\x10\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\0\x02\0\0\0\0\0\0"
 }
 
 record! {
@@ -195,6 +206,11 @@ record! {
         /// The name.
         name: &'a [u8],
     }
+    example MkdirAtReq {
+        create: CreateCommon { dir_fd: FdId(1), uid: Uid(10), gid: Gid(11), mode: 0o755 },
+        name: b"d",
+    }
+        => b"\x01\0\0\0\0\0\0\0\x0a\0\0\0\x0b\0\0\0\xed\x01\0\0\0\0\0\0\x01\0d"
 }
 
 record! {
@@ -209,6 +225,12 @@ record! {
         /// The name.
         name: &'a [u8],
     }
+    example MknodAtReq {
+        create: CreateCommon { dir_fd: FdId(1), uid: Uid(10), gid: Gid(11), mode: 0o020_600 },
+        minor: 3, major: 1, name: b"null",
+    }
+        => b"\x01\0\0\0\0\0\0\0\x0a\0\0\0\x0b\0\0\0\x80!\0\0\0\0\0\0\x03\0\0\0\x01\0\0\0\
+            \x04\0null"
 }
 
 record! {
@@ -225,6 +247,10 @@ record! {
         /// What the link says: any bytes.
         target: &'a [u8],
     }
+    example SymlinkAtReq {
+        dir_fd: FdId(1), uid: Uid(10), gid: Gid(11), name: b"l", target: b"../f",
+    }
+        => b"\x01\0\0\0\0\0\0\0\x0a\0\0\0\x0b\0\0\0\x01\0l\x04\0../f"
 }
 
 record! {
@@ -237,6 +263,8 @@ record! {
         /// The new name.
         name: &'a [u8],
     }
+    example LinkAtReq { dir_fd: FdId(1), target_fd: FdId(7), name: b"f" }
+        => b"\x01\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\x01\0f"
 }
 
 record! {
@@ -245,6 +273,7 @@ record! {
         /// A ControlFd.
         fd: FdId,
     }
+    example FStatFsReq { fd: FdId(1) } => b"\x01\0\0\0\0\0\0\0"
 }
 
 record! {
@@ -259,6 +288,8 @@ record! {
         /// Length in bytes.
         length: u64,
     }
+    example FAllocateReq { fd: FdId(7), mode: 1, offset: 4096, length: 512 }
+        => b"\x07\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\x02\0\0\0\0\0\0"
 }
 
 record! {
@@ -267,6 +298,7 @@ record! {
         /// A ControlFd of a symlink.
         fd: FdId,
     }
+    example ReadLinkAtReq { fd: FdId(7) } => b"\x07\0\0\0\0\0\0\0"
 }
 
 record! {
@@ -275,6 +307,7 @@ record! {
         /// An OpenFd.
         fd: FdId,
     }
+    example FlushReq { fd: FdId(7) } => b"\x07\0\0\0\0\0\0\0"
 }
 
 record! {
@@ -285,6 +318,7 @@ record! {
         /// SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET, or 0 for whichever the socket is.
         sock_type: u32 [+ 4],
     }
+    example ConnectReq { fd: FdId(7), sock_type: 1 } => b"\x07\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0"
 }
 
 record! {
@@ -297,6 +331,8 @@ record! {
         /// The name.
         name: &'a [u8],
     }
+    example UnlinkAtReq { dir_fd: FdId(1), flags: 0x200, name: b"d" }
+        => b"\x01\0\0\0\0\0\0\0\0\x02\0\0\x01\0d"
 }
 
 record! {
@@ -311,6 +347,8 @@ record! {
         /// The new name.
         new_name: &'a [u8],
     }
+    example RenameAtReq { old_dir: FdId(1), new_dir: FdId(2), old_name: b"a", new_name: b"b" }
+        => b"\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01\0a\x01\0b"
 }
 
 record! {
@@ -321,6 +359,8 @@ record! {
         /// How many bytes of the host's entries at the most; negative to start over first.
         count: i32 [+ 4],
     }
+    example Getdents64Req { dir_fd: FdId(7), count: -4096 }
+        => b"\x07\0\0\0\0\0\0\0\0\xf0\xff\xff\0\0\0\0"
 }
 
 record! {
@@ -333,6 +373,8 @@ record! {
         /// The name of the attribute.
         name: &'a [u8],
     }
+    example FGetXattrReq { fd: FdId(7), buf_size: 256, name: b"user.a" }
+        => b"\x07\0\0\0\0\0\0\0\0\x01\0\0\x06\0user.a"
 }
 
 record! {
@@ -347,6 +389,8 @@ record! {
         /// The value.
         value: &'a [u8],
     }
+    example FSetXattrReq { fd: FdId(7), flags: 1, name: b"user.a", value: b"b" }
+        => b"\x07\0\0\0\0\0\0\0\x01\0\0\0\x06\0user.a\x01\0b"
 }
 
 record! {
@@ -357,6 +401,7 @@ record! {
         /// How many bytes of names are welcome, each with a NUL; 0 for any number.
         size: u64,
     }
+    example FListXattrReq { fd: FdId(7), size: 256 } => b"\x07\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0"
 }
 
 record! {
@@ -367,6 +412,7 @@ record! {
         /// The name of the attribute.
         name: &'a [u8],
     }
+    example FRemoveXattrReq { fd: FdId(7), name: b"user.a" } => b"\x07\0\0\0\0\0\0\0\x06\0user.a"
 }
 
 record! {
@@ -379,6 +425,11 @@ record! {
         /// The name.
         name: &'a [u8],
     }
+    example BindAtReq {
+        create: CreateCommon { dir_fd: FdId(1), uid: Uid(10), gid: Gid(11), mode: 0o600 },
+        sock_type: 1, name: b"s",
+    }
+        => b"\x01\0\0\0\0\0\0\0\x0a\0\0\0\x0b\0\0\0\x80\x01\0\0\0\0\0\0\x01\0\0\0\x01\0s"
 }
 
 record! {
@@ -389,6 +440,7 @@ record! {
         /// As listen(2) takes it.
         backlog: i32 [+ 4],
     }
+    example ListenReq { fd: FdId(7), backlog: 16 } => b"\x07\0\0\0\0\0\0\0\x10\0\0\0\0\0\0\0"
 }
 
 record! {
@@ -397,6 +449,7 @@ record! {
         /// A BoundSocketFd.
         fd: FdId,
     }
+    example AcceptReq { fd: FdId(7) } => b"\x07\0\0\0\0\0\0\0"
 }
 
 record! {
@@ -411,6 +464,8 @@ record! {
         /// The group id that the peer sees.
         gid: Gid,
     }
+    example ConnectWithCredsReq { fd: FdId(7), sock_type: 1, uid: Uid(10), gid: Gid(11) }
+        => b"\x07\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x0a\0\0\0\x0b\0\0\0"
 }
 
 record! {
@@ -427,4 +482,8 @@ record! {
         /// 0, RENAME_NOREPLACE, RENAME_EXCHANGE or RENAME_WHITEOUT.
         flags: u32,
     }
+    example RenameAt2Req {
+        old_dir: FdId(1), new_dir: FdId(2), old_name: b"a", new_name: b"b", flags: 1,
+    }
+        => b"\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01\0a\x01\0b\x01\0\0\0"
 }

@@ -23,6 +23,14 @@ use super::codec::{Decode, Encode, Malformed, Overflow, Reader, Writer};
 pub use super::value::{Problem, SchemaError, Value};
 
 /// How a value lies on the wire. All integers are little endian.
+///
+/// ```
+/// use lisafs::wire::schema::{Described, Kind};
+/// use lisafs::wire::{Array, FdId};
+///
+/// assert_eq!(Array::<FdId>::KIND, Kind::Array(&Kind::U64));
+/// assert_eq!(Kind::U16.to_string(), "an unsigned 16-bit integer");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the integers
 pub enum Kind {
@@ -45,6 +53,14 @@ pub enum Kind {
 }
 
 /// A field of a record.
+///
+/// ```
+/// use lisafs::wire::PReadReq;
+/// use lisafs::wire::schema::{Kind, Record};
+///
+/// let count = PReadReq::FIELDS.last().expect("three fields");
+/// assert_eq!((count.name, count.kind, count.padding), ("count", Kind::U32, 4));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     /// The name, unique within the record.
@@ -56,12 +72,28 @@ pub struct Field {
 }
 
 /// A type with one form on the wire.
+///
+/// ```
+/// use lisafs::wire::Uid;
+/// use lisafs::wire::schema::{Described, Kind};
+///
+/// assert_eq!(Uid::KIND, Kind::U32);
+/// assert_eq!(<&[u8]>::KIND, Kind::Bytes);
+/// ```
 pub trait Described {
     /// The form.
     const KIND: Kind;
 }
 
 /// A type that is a sequence of named fields on the wire. Each message is one.
+///
+/// ```
+/// use lisafs::wire::MkdirAtReq;
+/// use lisafs::wire::schema::Record;
+///
+/// let names: Vec<&str> = MkdirAtReq::FIELDS.iter().map(|field| field.name).collect();
+/// assert_eq!(names, ["dir_fd", "uid", "gid", "mode", "name"]);
+/// ```
 pub trait Record {
     /// The fields in wire order. Those of a record that only groups the first fields of several
     /// requests stand here themselves.

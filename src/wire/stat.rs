@@ -6,6 +6,14 @@ use super::declare::{pod_record, record};
 
 pod_record! {
     /// A moment as statx(2) tells it (16 bytes): seconds since the epoch and nanoseconds below 10⁹.
+    ///
+    /// ```
+    /// use lisafs::wire::Timestamp;
+    ///
+    /// let start = Timestamp { sec: 1, nsec: 500, ..Timestamp::default() };
+    /// let end = Timestamp { sec: 2, ..Timestamp::default() };
+    /// assert!(start < end);
+    /// ```
     #[derive(Default, PartialOrd, Ord)]
     pub struct Timestamp = 16 {
         /// Seconds since the epoch, negative before it.
@@ -17,6 +25,14 @@ pod_record! {
 
 pod_record! {
     /// File attributes (144 bytes): the first 144 bytes of the kernel's `struct statx`, see statx(2).
+    ///
+    /// ```
+    /// use lisafs::wire::{FileType, Statx};
+    ///
+    /// let stat = Statx { mode: 0o100_644, size: 5, ..Statx::default() };
+    /// assert_eq!(stat.file_type(), FileType::Regular);
+    /// assert_eq!(stat.permissions(), 0o644);
+    /// ```
     #[derive(Default)]
     #[allow(missing_docs)] // statx(2) describes each field by these names
     pub struct Statx = 144 {
@@ -57,6 +73,13 @@ impl Statx {
 }
 
 /// The type of a file, as the S_IFMT bits of its mode tell it.
+///
+/// ```
+/// use lisafs::wire::FileType;
+///
+/// assert_eq!(FileType::from_mode(0o040_755), FileType::Directory);
+/// assert_eq!(FileType::from_d_type(libc::DT_LNK), FileType::Symlink);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // inode(7)
 pub enum FileType {
@@ -99,6 +122,17 @@ impl FileType {
 
 pod_record! {
     /// File system attributes (64 bytes), a part of statfs(2).
+    ///
+    /// ```
+    /// use lisafs::wire::{Decode, Encode, StatFs};
+    ///
+    /// let stat = StatFs { block_size: 4096, blocks: 256, blocks_free: 64, ..StatFs::default() };
+    /// let mut bytes = Vec::new();
+    /// stat.encode(&mut bytes)?;
+    /// assert_eq!(bytes.len(), 64);
+    /// assert_eq!(StatFs::from_bytes(&bytes)?, stat);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[derive(Default)]
     pub struct StatFs = 64 {
         /// The magic number of the file system.
@@ -129,10 +163,21 @@ record! {
         /// Nanoseconds within the second.
         nsec: i64,
     }
+    example TimeSpec { sec: -1, nsec: 500 }
+        => b"\xff\xff\xff\xff\xff\xff\xff\xff\xf4\x01\0\0\0\0\0\0"
 }
 
 bitflags! {
     /// The attributes a `SetStat` changes: the STATX_ bits of statx(2) that can be set.
+    ///
+    /// ```
+    /// use lisafs::wire::SetStat;
+    ///
+    /// let owner = SetStat::UID | SetStat::GID;
+    /// assert_eq!(owner.bits(), libc::STATX_UID | libc::STATX_GID);
+    /// // The time of the last change cannot be set.
+    /// assert_eq!(SetStat::from_bits(libc::STATX_CTIME), None);
+    /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct SetStat: u32 {
         /// STATX_MODE: permission bits.

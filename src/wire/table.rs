@@ -16,6 +16,21 @@ use super::{replies::*, requests::*};
 /// The macro gets the two lifetimes that the rows use (borrowed requests, borrowed replies), then
 /// the rows: number, constant of [`Mid`], name, request, reply, `reads` or `mutates`, descriptors.
 /// The types are named as in [`wire`](crate::wire), which the caller brings into scope.
+///
+/// ```
+/// use lisafs::wire::*;
+///
+/// macro_rules! count {
+///     (
+///         <$q:lifetime $r:lifetime>
+///         $($number:literal $const:ident $name:literal ($request:ty) ($reply:ty) $access:ident $fds:literal;)*
+///     ) => {
+///         [$($name),*].len()
+///     };
+/// }
+///
+/// assert_eq!(lisafs::for_each_message!(count), messages().count());
+/// ```
 #[macro_export]
 macro_rules! for_each_message {
     ($callback:ident) => {
@@ -60,6 +75,21 @@ macro_rules! for_each_message {
 pub use for_each_message;
 
 /// A request knows its row of the table, so a typed call needs no other argument.
+///
+/// ```
+/// use lisafs::wire::{FdId, Mid, Overflow, Request, StatReq};
+///
+/// /// The number of a request and its payload.
+/// fn message<R: Request>(request: &R) -> Result<(Mid, Vec<u8>), Overflow> {
+///     let mut payload = Vec::new();
+///     request.encode(&mut payload)?;
+///     Ok((R::MID, payload))
+/// }
+///
+/// let (mid, payload) = message(&StatReq { fd: FdId(7) })?;
+/// assert_eq!((mid, payload.len()), (Mid::FSTAT, 8));
+/// # Ok::<(), Overflow>(())
+/// ```
 pub trait Request: Encode + Record {
     /// The number of the message.
     const MID: Mid;
@@ -70,6 +100,15 @@ pub trait Request: Encode + Record {
 }
 
 /// A row of the table.
+///
+/// ```
+/// use lisafs::wire::{Mid, messages};
+///
+/// let mkdir = Mid::MKDIR_AT.message().expect("a message");
+/// assert_eq!((mkdir.name, mkdir.mutates), ("MkdirAt", true));
+/// // What a connection of a read-only server accepts.
+/// assert!(messages().filter(|message| !message.mutates).any(|message| message.mid == Mid::WALK));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Message {
     /// The number.

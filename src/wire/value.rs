@@ -9,6 +9,17 @@ use super::codec::Overflow;
 use super::schema::{Field, Kind};
 
 /// The value of a field, or of a whole message.
+///
+/// ```
+/// use lisafs::wire::Mid;
+/// use lisafs::wire::schema::Value;
+///
+/// let open = Mid::OPEN_AT.message().expect("a message");
+/// let value = Value::from_text(open.request, &[("fd", b"7"), ("flags", b"0x241")])?;
+/// assert_eq!(value.get("flags"), Some(&Value::Unsigned(0x241)));
+/// assert_eq!(value.get("name"), None);
+/// # Ok::<(), lisafs::wire::schema::SchemaError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// An integer that is unsigned on the wire.
@@ -137,6 +148,16 @@ fn integer(text: &[u8]) -> Option<i128> {
 }
 
 /// A value does not match its schema.
+///
+/// ```
+/// use lisafs::wire::Mid;
+/// use lisafs::wire::schema::Value;
+///
+/// let close = Mid::CLOSE.message().expect("a message");
+/// let error = Value::from_text(close.request, &[("fds", b"7"), ("fds", b"x")]).unwrap_err();
+/// assert_eq!(error.field, "fds.1");
+/// assert_eq!(error.to_string(), "fds.1: not an unsigned 64-bit integer");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{field}{}{problem}", if field.is_empty() { "" } else { ": " })]
 pub struct SchemaError {
@@ -147,6 +168,15 @@ pub struct SchemaError {
 }
 
 /// What is wrong with a field.
+///
+/// ```
+/// use lisafs::wire::Mid;
+/// use lisafs::wire::schema::{Problem, Value};
+///
+/// let stat = Mid::FSTAT.message().expect("a message");
+/// let error = Value::from_text(stat.request, &[("path", b"/")]).unwrap_err();
+/// assert_eq!(error.problem, Problem::Unknown);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Problem {
     /// There is no value for it.

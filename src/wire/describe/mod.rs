@@ -41,6 +41,16 @@ const SHOWN: [&str; 5] = ["uid", "gid", "mode", "ino", "size"];
 ///
 /// Strings are escaped and cut off, contents of files and of extended attributes are counted and
 /// not shown.
+///
+/// ```
+/// use lisafs::wire::{Mid, describe};
+///
+/// let walk = describe::request(Mid::WALK, b"\x01\0\0\0\0\0\0\0\x01\0\x03\0etc", 15);
+/// assert_eq!(walk.to_string(), r#"dir_fd=1, path=["etc"]"#);
+/// // Eight bytes of the fifteen were kept.
+/// let walk = describe::request(Mid::WALK, b"\x01\0\0\0\0\0\0\0", 15);
+/// assert!(walk.to_string().ends_with("..."));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Description<'m> {
     mid: Mid,
