@@ -69,15 +69,15 @@ use std::sync::Arc;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-pub use control::ControlFd;
-pub use handle::place::NodeFiles;
-pub use open::OpenFd;
 pub use options::{CharacterDevices, HostFifo, HostOptions, HostUds, UnknownChoice, Xattrs};
-pub use socket::BoundSocketFd;
 
+use self::control::ControlFd;
+use self::handle::place::NodeFiles;
 use self::handle::{Descriptors, Handle};
 use self::kernel::Kernel;
+use self::open::OpenFd;
 use self::procfd::ProcFd;
+use self::socket::BoundSocketFd;
 use crate::Errno;
 use crate::server::{Mounted, Quota, ServerImpl, ServerOpts, Shared, Unguarded};
 use crate::wire::{FileType, Mid, Name, messages};
@@ -122,6 +122,15 @@ pub struct HostFs {
 }
 
 /// A directory cannot be served.
+///
+/// ```
+/// use lisafs::Errno;
+/// use lisafs::host::{HostFs, HostOptions};
+///
+/// let error = HostFs::open("/no/such/directory".as_ref(), HostOptions::default()).unwrap_err();
+/// assert_eq!(error.errno(), Errno::ENOENT);
+/// assert_eq!(error.to_string(), "the root cannot be opened");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct SetupError {

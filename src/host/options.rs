@@ -39,6 +39,13 @@ pub struct HostOptions {
 }
 
 /// A word that is none of the choices.
+///
+/// ```
+/// use lisafs::host::HostFifo;
+///
+/// let error = "perhaps".parse::<HostFifo>().unwrap_err();
+/// assert_eq!(error.to_string(), "`perhaps` is not one of none, open");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{word}` is not one of {choices}")]
 pub struct UnknownChoice {
@@ -89,6 +96,13 @@ macro_rules! choice {
 
 choice! {
     /// What may be done with Unix sockets.
+    ///
+    /// ```
+    /// use lisafs::host::HostUds;
+    ///
+    /// assert!(HostUds::Create.creates() && !HostUds::Create.opens());
+    /// assert_eq!("all".parse(), Ok(HostUds::All));
+    /// ```
     pub enum HostUds {
         /// Nothing.
         #[default]
@@ -119,6 +133,13 @@ impl HostUds {
 
 choice! {
     /// What may be done with FIFOs.
+    ///
+    /// ```
+    /// use lisafs::host::{HostFifo, HostOptions};
+    ///
+    /// assert_eq!(HostOptions::default().host_fifo, HostFifo::None);
+    /// assert_eq!("open".parse(), Ok(HostFifo::Open));
+    /// ```
     pub enum HostFifo {
         /// Nothing.
         #[default]
@@ -131,6 +152,13 @@ choice! {
 
 choice! {
     /// What may be done with character devices.
+    ///
+    /// ```
+    /// use lisafs::host::{CharacterDevices, HostOptions};
+    ///
+    /// assert_eq!(HostOptions::default().character_devices, CharacterDevices::None);
+    /// assert_eq!("open".parse(), Ok(CharacterDevices::Open));
+    /// ```
     pub enum CharacterDevices {
         /// Nothing.
         #[default]
@@ -143,6 +171,14 @@ choice! {
 
 choice! {
     /// Which extended attributes clients see and, unless they only read, set.
+    ///
+    /// ```
+    /// use lisafs::host::{HostOptions, Xattrs};
+    ///
+    /// let options = HostOptions { xattrs: "user".parse()?, ..HostOptions::default() };
+    /// assert_eq!(options.xattrs, Xattrs::User);
+    /// # Ok::<(), lisafs::host::UnknownChoice>(())
+    /// ```
     pub enum Xattrs {
         /// Whatever the kernel permits this process, which for a privileged one includes
         /// `trusted.` (gVisor's overlay keeps its marks there) and `security.`.

@@ -3,6 +3,37 @@
 use core::fmt::{self, Write};
 
 /// A line of text of at most [`SIZE`](Line::SIZE) bytes, in place.
+///
+/// A sink that keeps the last line:
+/// ```
+/// use std::sync::{Arc, Mutex};
+///
+/// use lisafs::client::ClientOptions;
+/// use lisafs::observe::{Line, Sink, Tracer};
+///
+/// #[derive(Debug, Default)]
+/// struct Last(Mutex<Option<Line>>);
+///
+/// impl Sink for Last {
+///     fn line(&self, line: &Line) {
+///         *self.0.lock().unwrap() = Some(line.clone());
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let served = lisafs_served::directory()?;
+/// # let stream = served.connect()?;
+/// let last = Arc::new(Last::default());
+/// let client = ClientOptions::new()
+///     .observer(Arc::new(Tracer::new(last.clone())))
+///     .from_stream(stream)?;
+/// client.create_dir("a")?;
+/// let line = last.0.lock().unwrap().take().ok_or("no line")?;
+/// assert!(line.as_str().ends_with(">\n"));
+/// assert!(line.as_str().len() <= Line::SIZE);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Line {
     bytes: [u8; Line::SIZE],

@@ -72,7 +72,43 @@ pub trait Observer: fmt::Debug + Send + Sync {
 
 /// Sees the requests of one communicator, one after the other.
 ///
-/// What it does, the client waits for. [`Observer`] has an example.
+/// What it does, the client waits for.
+///
+/// Which messages a client has sent:
+/// ```
+/// use std::sync::{Arc, Mutex};
+///
+/// use lisafs::client::ClientOptions;
+/// use lisafs::observe::{Exchange, Observer, Via, Watch};
+/// use lisafs::wire::Mid;
+///
+/// #[derive(Clone, Debug, Default)]
+/// struct Sent(Arc<Mutex<Vec<Mid>>>);
+///
+/// impl Observer for Sent {
+///     fn watch(&self, _: Via) -> Box<dyn Watch> {
+///         Box::new(self.clone())
+///     }
+/// }
+///
+/// impl Watch for Sent {
+///     fn begin(&mut self, mid: Mid) {
+///         self.0.lock().unwrap().push(mid);
+///     }
+///
+///     fn end(&mut self, _: &Exchange<'_>) {}
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let served = lisafs_served::directory()?;
+/// # let stream = served.connect()?;
+/// let sent = Sent::default();
+/// let client = ClientOptions::new().observer(Arc::new(sent.clone())).from_stream(stream)?;
+/// client.create_dir("a")?;
+/// assert!(sent.0.lock().unwrap().contains(&Mid::MKDIR_AT));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Watch: fmt::Debug + Send {
     /// A request has come (on a server), or is about to leave (on a client).
     fn begin(&mut self, mid: Mid);
@@ -107,6 +143,20 @@ impl fmt::Display for Via {
 }
 
 /// A request and what became of it.
+///
+/// ```
+/// use lisafs::observe::Exchange;
+/// use lisafs::wire::describe;
+///
+/// /// What came of a request, for a log.
+/// fn line(exchange: &Exchange<'_>) -> String {
+///     let request = describe::request(exchange.mid, exchange.request, exchange.request_len);
+///     match exchange.outcome {
+///         Ok(()) => format!("{}({request}), {} descriptors", exchange.mid, exchange.descriptors),
+///         Err(errno) => format!("{}({request}): {errno}", exchange.mid),
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Exchange<'x> {
     /// The message.

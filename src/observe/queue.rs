@@ -11,6 +11,27 @@ use std::time::{Duration, Instant};
 use super::Line;
 
 /// Takes lines.
+///
+/// A writer behind a lock is one, here one that keeps all:
+/// ```
+/// use std::sync::{Arc, Mutex};
+///
+/// use lisafs::client::ClientOptions;
+/// use lisafs::observe::Tracer;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let served = lisafs_served::directory()?;
+/// # let stream = served.connect()?;
+/// let lines = Arc::new(Mutex::new(Vec::new()));
+/// let client = ClientOptions::new()
+///     .observer(Arc::new(Tracer::new(lines.clone())))
+///     .from_stream(stream)?;
+/// client.create_dir("a")?;
+/// let text = String::from_utf8(lines.lock().unwrap().clone())?;
+/// assert!(text.lines().any(|line| line.contains("MkdirAt(")));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Sink: fmt::Debug + Send + Sync {
     /// Takes one line, which ends with a line feed.
     fn line(&self, line: &Line);

@@ -21,6 +21,19 @@ const REPLY_END: usize = Line::SIZE - 20;
 ///
 /// First comes when it began, in seconds since the trace did, last how long it took. A line has at
 /// most [`Line::SIZE`] bytes. Contents of files are not shown.
+///
+/// A server that tells its standard error of every request:
+/// ```
+/// use std::sync::{Arc, Mutex};
+///
+/// use lisafs::host::HostFs;
+/// use lisafs::observe::Tracer;
+/// use lisafs::server::Server;
+///
+/// let tracer = Tracer::new(Arc::new(Mutex::new(std::io::stderr())));
+/// let server = Server::<HostFs>::observed(1, Arc::new(tracer));
+/// # let _ = server;
+/// ```
 #[derive(Clone, Debug)]
 pub struct Tracer {
     sink: Arc<dyn Sink>,

@@ -9,7 +9,7 @@ use flipcall::SharedBytes;
 use super::backend::{BoundSocketFdImpl, Donation, OpenFdImpl, ServerImpl};
 use super::connection::Connection;
 use super::fd::{BoundSocketFd, ControlFd, OpenFd};
-use super::fd_locks::{FdExclusive, FdLocks, FdShared};
+use super::fd_locks::{FdExclusive, FdShared, TakeFdLocks};
 use super::fds::Pending;
 use super::guarantee::{Exclusive, Shared};
 use super::tree::Node;
@@ -98,6 +98,27 @@ impl Scratch {
 }
 
 /// A request being served.
+///
+/// A handler of one's own that says no to everything but the root:
+/// ```
+/// use lisafs::Errno;
+/// use lisafs::server::{Answer, Call, RpcHandler, Server, ServerImpl};
+/// use lisafs::wire::{Decode, FdId, Mid, StatReq};
+///
+/// fn stat<'c, S: ServerImpl>(call: &mut Call<'c, S>, body: &[u8]) -> Result<Answer<'c, S>, Errno> {
+///     match StatReq::from_bytes(body) {
+///         Ok(StatReq { fd: FdId(1) }) => {}
+///         _ => return Err(Errno::EACCES),
+///     }
+///     let handlers = Server::<S>::default_handlers();
+///     let serve = handlers[usize::from(Mid::FSTAT.0)].ok_or(Errno::EOPNOTSUPP)?;
+///     serve(call, body)
+/// }
+///
+/// fn handler<S: ServerImpl>() -> RpcHandler<S> {
+///     stat
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Call<'c, S: ServerImpl> {
     /// Who asks.
@@ -190,6 +211,42 @@ impl<'c, S: ServerImpl> Call<'c, S> {
 
 /// What goes to the client besides the bytes of the reply: ids to be published and descriptors to
 /// be donated. Nothing of it has happened yet.
+///
+/// A handler that lets the runtime answer and counts what it did:
+/// ```
+/// use std::os::unix::net::UnixStream;
+/// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+///
+/// use lisafs::Errno;
+/// use lisafs::client::Client;
+/// use lisafs::host::{HostFs, HostOptions};
+/// use lisafs::server::{Answer, Call, ConnectionOpts, Server};
+/// use lisafs::wire::Mid;
+///
+/// static MADE: AtomicU64 = AtomicU64::new(0);
+///
+/// fn mkdir<'c>(call: &mut Call<'c, HostFs>, body: &[u8]) -> Result<Answer<'c, HostFs>, Errno> {
+///     let handlers = Server::default_handlers();
+///     let serve = handlers[usize::from(Mid::MKDIR_AT.0)].ok_or(Errno::EOPNOTSUPP)?;
+///     let answer: Answer<'c, HostFs> = serve(call, body)?;
+///     MADE.fetch_add(1, Relaxed);
+///     Ok(answer)
+/// }
+///
+/// # let served = lisafs_served::directory()?;
+/// # let directory = served.path();
+/// let mut handlers = Server::<HostFs>::default_handlers();
+/// handlers[usize::from(Mid::MKDIR_AT.0)] = Some(mkdir);
+/// let server = Server::with_handlers(1, handlers);
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let host = HostFs::open(directory, HostOptions::default())?;
+/// server.start_connection(theirs, host, ConnectionOpts::default())?;
+/// let client = Client::from_stream(ours)?;
+/// client.create_dir("a")?;
+/// assert!(client.create_dir("a").is_err());
+/// assert_eq!(MADE.load(Relaxed), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Answer<'c, S: ServerImpl> {
     pending: Option<Pending<'c, S>>,
     gift: Gift<S>,

@@ -14,7 +14,19 @@ use crate::wire::table::for_each_message;
 use crate::wire::{Decode, ErrorResp, MESSAGE_COUNT, Mid, PWriteReq, Reader, Request, *};
 
 /// Serves one message: decodes the request, which is private memory, and answers it.
-/// [`RpcHandlers`] has an example.
+///
+/// ```
+/// use lisafs::Errno;
+/// use lisafs::server::{Answer, Call, RpcHandler, ServerImpl};
+///
+/// fn refuse<'c, S: ServerImpl>(_: &mut Call<'c, S>, _: &[u8]) -> Result<Answer<'c, S>, Errno> {
+///     Err(Errno::EPERM)
+/// }
+///
+/// fn handler<S: ServerImpl>() -> RpcHandler<S> {
+///     refuse
+/// }
+/// ```
 pub type RpcHandler<S> = for<'c> fn(&mut Call<'c, S>, &[u8]) -> Result<Answer<'c, S>, Errno>;
 
 /// A handler for each message number; `None` answers EOPNOTSUPP.

@@ -7,35 +7,35 @@ use crate::Errno;
 
 /// Which guarantee the operations on a descriptor alone come with: [`Guarded`] or [`Unguarded`].
 ///
-/// [`ServerImpl`] and [`Guarded`] have examples.
-pub trait FdLocks: sealed::Sealed + 'static {
+/// ```
+/// use lisafs::host::HostFs;
+/// use lisafs::server::{FdLocks, Guarded, ServerImpl, Unguarded};
+///
+/// fn is_a_choice<L: FdLocks>() {}
+///
+/// is_a_choice::<Guarded>();
+/// is_a_choice::<Unguarded>();
+/// is_a_choice::<<HostFs as ServerImpl>::FdLocks>();
+/// ```
+pub trait FdLocks: TakeFdLocks + 'static {
     /// What looking at the file comes with.
     type Shared<'g, S: ServerImpl>;
     /// What changing the file comes with.
     type Exclusive<'g, S: ServerImpl>;
-
-    /// Runs `operation` with what looking at `node` comes with.
-    #[doc(hidden)]
-    fn shared<S: ServerImpl, R>(
-        locks: &TreeLocks,
-        server: &S,
-        node: &Node<S>,
-        operation: impl FnOnce(Self::Shared<'_, S>) -> R,
-    ) -> R;
-
-    /// Runs `operation` with what changing `node` comes with.
-    #[doc(hidden)]
-    fn exclusive<S: ServerImpl, R>(
-        locks: &TreeLocks,
-        server: &S,
-        node: &Node<S>,
-        operation: impl FnOnce(Self::Exclusive<'_, S>) -> Result<R, Errno>,
-    ) -> Result<R, Errno>;
 }
 
 /// What looking at a descriptor comes with in `S`.
 ///
-/// [`BoundSocketFdImpl`](super::BoundSocketFdImpl) has an example.
+/// ```
+/// use lisafs::Errno;
+/// use lisafs::server::{FdShared, ServerImpl};
+///
+/// /// What [`OpenFdImpl::sync`](lisafs::server::OpenFdImpl::sync) gets, whatever locks it has.
+/// fn sync<S: ServerImpl>(at: FdShared<'_, S>) -> Result<(), Errno> {
+///     # let _ = at;
+///     Ok(())
+/// }
+/// ```
 pub type FdShared<'g, S> = <<S as ServerImpl>::FdLocks as FdLocks>::Shared<'g, S>;
 
 /// What changing the file behind a descriptor comes with in `S`.
@@ -70,20 +70,54 @@ pub enum Guarded {}
 
 /// Operations on a descriptor run with no lock of the tree held.
 ///
-/// [`ServerImpl`] has an example.
+/// ```
+/// use lisafs::Errno;
+/// use lisafs::server::{ServerImpl, Unguarded, Unheld};
+/// use lisafs::wire::Statx;
+///
+/// /// What [`ControlFdImpl::stat`](lisafs::server::ControlFdImpl::stat) gets then.
+/// fn stat<S: ServerImpl<FdLocks = Unguarded>>(at: Unheld<'_, S>) -> Result<Statx, Errno> {
+///     # let _ = at;
+///     Err(Errno::EOPNOTSUPP)
+/// }
+/// ```
 #[derive(Debug)]
 pub enum Unguarded {}
 
+/// How the locks are taken, which is nobody else's business: it seals [`FdLocks`].
 mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::Guarded {}
-    impl Sealed for super::Unguarded {}
+    use super::{Errno, FdLocks, Node, ServerImpl, TreeLocks};
+
+    pub trait TakeFdLocks: Sized {
+        /// Runs `operation` with what looking at `node` comes with.
+        fn shared<S: ServerImpl, R>(
+            locks: &TreeLocks,
+            server: &S,
+            node: &Node<S>,
+            operation: impl FnOnce(<Self as FdLocks>::Shared<'_, S>) -> R,
+        ) -> R
+        where
+            Self: FdLocks;
+
+        /// Runs `operation` with what changing `node` comes with.
+        fn exclusive<S: ServerImpl, R>(
+            locks: &TreeLocks,
+            server: &S,
+            node: &Node<S>,
+            operation: impl FnOnce(<Self as FdLocks>::Exclusive<'_, S>) -> Result<R, Errno>,
+        ) -> Result<R, Errno>
+        where
+            Self: FdLocks;
+    }
 }
+pub(super) use sealed::TakeFdLocks;
 
 impl FdLocks for Guarded {
     type Shared<'g, S: ServerImpl> = Shared<'g, S>;
     type Exclusive<'g, S: ServerImpl> = Exclusive<'g, S>;
+}
 
+impl TakeFdLocks for Guarded {
     fn shared<S: ServerImpl, R>(
         locks: &TreeLocks,
         server: &S,
@@ -106,7 +140,9 @@ impl FdLocks for Guarded {
 impl FdLocks for Unguarded {
     type Shared<'g, S: ServerImpl> = Unheld<'g, S>;
     type Exclusive<'g, S: ServerImpl> = Unheld<'g, S>;
+}
 
+impl TakeFdLocks for Unguarded {
     fn shared<S: ServerImpl, R>(
         _locks: &TreeLocks,
         server: &S,

@@ -276,7 +276,6 @@ impl<'g, S: ServerImpl> Global<'g, S> {
 
 /// The rename lock of a tree.
 #[derive(Debug, Default)]
-#[doc(hidden)] // only because the sealed trait FdLocks names it
 pub struct TreeLocks {
     rename: RenameLock,
 }

@@ -53,10 +53,9 @@ pub use call::{Answer, Call};
 pub use direct::{Direct, DirectWorker};
 pub use dispatch::{RpcHandler, RpcHandlers};
 pub use fd_locks::{FdExclusive, FdLocks, FdShared, Guarded, Unguarded};
-pub use guarantee::{Below, Exclusive, Global, Shared, TreeLocks, Unheld};
+pub use guarantee::{Below, Exclusive, Global, Shared, Unheld};
 pub use opts::ConnectionOpts;
 pub use quota::{Quota, Share};
-pub use tree::Node;
 
 use crate::Errno;
 use crate::observe::Observer;

@@ -14,7 +14,33 @@ use crate::wire::{
 ///
 /// What a back end leaves out answers EOPNOTSUPP.
 ///
-/// [`ServerImpl`] has an example of one.
+/// ```
+/// use std::marker::PhantomData;
+///
+/// use lisafs::Errno;
+/// use lisafs::server::{ControlFdImpl, FdShared, OpenFlags, ServerImpl, Shared};
+/// use lisafs::wire::{Name, Statx};
+///
+/// /// A directory with nothing in it, which cannot be opened.
+/// struct Empty<S>(PhantomData<fn() -> S>);
+///
+/// impl<S: ServerImpl<ControlFd = Self>> ControlFdImpl for Empty<S> {
+///     type Server = S;
+///
+///     fn stat(&self, _at: FdShared<'_, S>) -> Result<Statx, Errno> {
+///         let mask = libc::STATX_BASIC_STATS;
+///         Ok(Statx { mask, mode: 0o040_555, ino: 1, nlink: 2, ..Statx::default() })
+///     }
+///
+///     fn walk(&self, _at: Shared<'_, S>, _name: Name<'_>) -> Result<(Self, Statx), Errno> {
+///         Err(Errno::ENOENT)
+///     }
+///
+///     fn open(&self, _at: Shared<'_, S>, _flags: OpenFlags) -> Result<S::OpenFd, Errno> {
+///         Err(Errno::EACCES)
+///     }
+/// }
+/// ```
 #[allow(unused_variables)] // in the defaults
 pub trait ControlFdImpl: Send + Sync + Sized + 'static {
     /// The back end.

@@ -193,7 +193,19 @@ pub trait ServerImpl: Send + Sync + Sized + 'static {
 
 /// The root of a connection.
 ///
-/// [`ServerImpl`] has an example.
+/// ```
+/// use lisafs::Errno;
+/// use lisafs::server::{Mounted, ServerImpl};
+/// use lisafs::wire::FileType;
+///
+/// /// A root that clients can walk from, and of which they get no descriptor.
+/// fn root<S: ServerImpl>(mounted: Mounted<S>) -> Result<Mounted<S>, Errno> {
+///     match mounted.stat.file_type() {
+///         FileType::Directory => Ok(Mounted { donation: None, ..mounted }),
+///         _ => Err(Errno::ENOTDIR),
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Mounted<S: ServerImpl> {
     /// The root.

@@ -12,7 +12,17 @@ use crate::server::guarantee::Shared;
 /// The [`BoundSocketFd`](ServerImpl::BoundSocketFd) of a back end that binds no sockets. There is no
 /// value of it.
 ///
-/// [`ServerImpl`] has an example.
+/// ```
+/// use lisafs::server::{BoundSocketFdImpl, NoSockets, ServerImpl};
+///
+/// /// A back end that binds no sockets need not say what one would do.
+/// fn check<S: ServerImpl<BoundSocketFd = NoSockets<S>>>() -> usize {
+///     fn implements<B: BoundSocketFdImpl>() -> usize {
+///         size_of::<B>()
+///     }
+///     implements::<NoSockets<S>>()
+/// }
+/// ```
 #[derive(Debug)]
 pub struct NoSockets<S> {
     none: Infallible,

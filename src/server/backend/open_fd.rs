@@ -14,7 +14,37 @@ use crate::wire::{DirentWriter, Statx};
 ///
 /// The runtime has checked that it is readable or writable where that is needed.
 ///
-/// [`ServerImpl`] has an example of one.
+/// ```
+/// use std::marker::PhantomData;
+///
+/// use flipcall::SharedBytes;
+/// use lisafs::Errno;
+/// use lisafs::server::{FdShared, OpenFdImpl, ServerImpl};
+/// use lisafs::wire::Statx;
+///
+/// /// A file without an end, of zeros.
+/// struct Zero<S>(PhantomData<fn() -> S>);
+///
+/// impl<S: ServerImpl<OpenFd = Self>> OpenFdImpl for Zero<S> {
+///     type Server = S;
+///
+///     fn stat(&self, _at: FdShared<'_, S>) -> Result<Statx, Errno> {
+///         let mask = libc::STATX_BASIC_STATS;
+///         Ok(Statx { mask, mode: 0o100_444, ino: 2, nlink: 1, ..Statx::default() })
+///     }
+///
+///     fn read(
+///         &self,
+///         _at: FdShared<'_, S>,
+///         buffer: SharedBytes<'_>,
+///         _offset: u64,
+///     ) -> Result<usize, Errno> {
+///         let zeros = vec![0; buffer.len()];
+///         buffer.copy_from(0, &zeros).map_err(|_| Errno::EIO)?;
+///         Ok(zeros.len())
+///     }
+/// }
+/// ```
 #[allow(unused_variables)] // in the defaults
 pub trait OpenFdImpl: Send + Sync + Sized + 'static {
     /// The back end.
