@@ -80,11 +80,14 @@ impl Link {
         }
     }
 
-    /// Makes one in the directory for all of them, whose name nobody else has, or finds the one
+    /// Has `claim` make one in the directory for all of them, whose name nobody else has, or the one
     /// that leads to `target` already.
-    pub(super) fn claim_any(target: &Path) -> Result<Link, Failure> {
+    pub(super) fn claim_any(
+        target: &Path,
+        claim: impl FnMut(Link) -> Result<Link, Failure>,
+    ) -> Result<Link, Failure> {
         let directory = Path::new(DIRECTORY);
-        let claimed = Link::claim_in(directory, target);
+        let claimed = Link::claim_in(directory, target, claim);
         if claimed.is_err() {
             // It is not of use, unless for others.
             let _ = files::clear_directory(directory);
@@ -92,27 +95,30 @@ impl Link {
         claimed
     }
 
-    fn claim_in(directory: &Path, target: &Path) -> Result<Link, Failure> {
+    fn claim_in(
+        directory: &Path,
+        target: &Path,
+        mut claim: impl FnMut(Link) -> Result<Link, Failure>,
+    ) -> Result<Link, Failure> {
         let unusable = |source| Failure::NoLink {
             directory: directory.to_owned(),
             source,
             advice: advice(env::var_os("HOME").as_deref()),
         };
-        files::make_directories(directory).map_err(|why| match why {
+        let explained = |why| match why {
             Failure::File { source, .. } => unusable(source),
             other => other,
-        })?;
-        trust::check(&directory.join("g0"))?;
+        };
+        files::make_directories(directory).map_err(explained)?;
         let names = ('0'..='9').chain('a'..='z');
         let links = names.map(|last| Link(directory.join(format!("g{last}"))));
-        if let Some(link) = links.clone().find(|link| link.leads_to(target)) {
-            return Ok(link);
-        }
-        for link in links {
-            match symlink(target, &link.0) {
-                Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(why) => return Err(unusable(why)),
-                Ok(()) => return Ok(link),
+        let ours = links.clone().find(|link| link.leads_to(target));
+        let free = links.filter(|link| fs::symlink_metadata(&link.0).is_err());
+        for link in ours.into_iter().chain(free) {
+            match claim(link) {
+                // Somebody was faster.
+                Err(Failure::LinkTaken { .. }) => {}
+                claimed => return claimed.map_err(explained),
             }
         }
         Err(unusable(io::Error::other(
@@ -122,10 +128,15 @@ impl Link {
 
     /// Removes it, if it leads to `target`, and the directory for all of them, if it was the last.
     pub(super) fn release(&self, target: &Path) -> Result<(), Failure> {
-        if self.leads_to(target) {
+        let made = self.leads_to(target);
+        if made {
             files::clear(&self.0)?;
-            if self.0.parent() == Some(Path::new(DIRECTORY)) {
-                files::clear_directory(Path::new(DIRECTORY))?;
+        }
+        if self.0.parent() == Some(Path::new(DIRECTORY)) {
+            let cleared = files::clear_directory(Path::new(DIRECTORY));
+            // It may have been made without the link, unless by somebody who may not do that.
+            if made {
+                cleared?;
             }
         }
         Ok(())
@@ -198,7 +209,11 @@ mod tests {
     #[test]
     fn each_target_gets_a_link_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
-        let of = |target: &str| Link::claim_in(dir.path(), Path::new(target)).unwrap();
+        let try_of = |target: &str| {
+            let target = Path::new(target);
+            Link::claim_in(dir.path(), target, |link| link.claim(target))
+        };
+        let of = |target: &str| try_of(target).unwrap();
         let (first, second) = (of("/a"), of("/b"));
         assert_eq!(first.path(), dir.path().join("g0"));
         assert_eq!(second.path(), dir.path().join("g1"));
@@ -211,7 +226,7 @@ mod tests {
             of(&format!("/{number}"));
         }
         assert_eq!(of("/33").path(), dir.path().join("gz"));
-        assert!(Link::claim_in(dir.path(), Path::new("/one/more")).is_err());
+        assert!(try_of("/one/more").is_err());
     }
 
     #[test]

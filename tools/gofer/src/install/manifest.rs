@@ -14,11 +14,12 @@ use super::link::Link;
 /// What the first line says.
 const TITLE: &[u8] = b"lisafs-gofer install 1";
 
-/// The link to the multiplexer and the directories that were made.
+/// The links to the multiplexer and the directories that were made.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Manifest {
-    /// None with a runsc that was rebuilt.
-    pub(super) link: Option<Link>,
+    /// None with a runsc that was rebuilt. More than one, and some that were not made after all, while
+    /// an installation is at work and after one that was cut short.
+    pub(super) links: Vec<Link>,
     /// Those above others come first.
     pub(super) directories: Vec<PathBuf>,
 }
@@ -41,6 +42,13 @@ impl Manifest {
         files::put(path, &self.text()?, files::TEXT)
     }
 
+    /// Notes a link that is going to be made, once.
+    pub(super) fn note_link(&mut self, link: Link) {
+        if !self.links.contains(&link) {
+            self.links.push(link);
+        }
+    }
+
     /// Notes directories that were made, once each.
     pub(super) fn note(&mut self, made: impl IntoIterator<Item = PathBuf>) {
         for directory in made {
@@ -51,13 +59,13 @@ impl Manifest {
     }
 
     fn text(&self) -> Result<Vec<u8>, Failure> {
-        let link = self.link.iter().map(|link| (&b"link "[..], link.path()));
+        let links = self.links.iter().map(|link| (&b"link "[..], link.path()));
         let directories = self
             .directories
             .iter()
             .map(|path| (&b"directory "[..], path.as_path()));
         let mut text = [TITLE, b"\n"].concat();
-        for (word, path) in link.chain(directories) {
+        for (word, path) in links.chain(directories) {
             check(path)?;
             text.extend([word, path.as_os_str().as_bytes(), b"\n"].concat());
         }
@@ -73,8 +81,7 @@ impl Manifest {
         let mut manifest = Manifest::default();
         for line in lines {
             if let Some(path) = line.strip_prefix(b"link ") {
-                let link = Link::at(Path::new(OsStr::from_bytes(path))).ok()?;
-                manifest.link.replace(link).is_none().then_some(())?;
+                manifest.note_link(Link::at(Path::new(OsStr::from_bytes(path))).ok()?);
             } else {
                 let path = Path::new(OsStr::from_bytes(line.strip_prefix(b"directory ")?));
                 path.is_absolute()
@@ -106,11 +113,14 @@ mod tests {
         let mut manifest = Manifest::default();
         let empty = manifest.text().unwrap();
         assert_eq!(Manifest::parse(&empty), Some(Manifest::default()));
-        manifest.link = Some(Link::at(Path::new("/l/g0")).unwrap());
+        for link in ["/l/g0", "/l/g1", "/l/g0"] {
+            manifest.note_link(Link::at(Path::new(link)).unwrap());
+        }
         manifest.note(["/a", "/a/b c", "/a"].map(PathBuf::from));
         let text = manifest.text().unwrap();
-        let expected = b"lisafs-gofer install 1\nlink /l/g0\ndirectory /a\ndirectory /a/b c\n";
-        assert_eq!(text, expected);
+        let expected =
+            "lisafs-gofer install 1\nlink /l/g0\nlink /l/g1\ndirectory /a\ndirectory /a/b c\n";
+        assert_eq!(text, expected.as_bytes());
         assert_eq!(Manifest::parse(&text), Some(manifest));
     }
 
@@ -125,7 +135,6 @@ mod tests {
             "lisafs-gofer install 1\nfile /etc/passwd\n",
             "lisafs-gofer install 1\nlink relative\n",
             "lisafs-gofer install 1\nlink /longer/than/fits\n",
-            "lisafs-gofer install 1\nlink /a\nlink /b\n",
             "lisafs-gofer install 1\ndirectory relative\n",
         ] {
             assert_eq!(Manifest::parse(text.as_bytes()), None, "{text:?}");

@@ -152,16 +152,12 @@ impl Site {
         )?);
         manifest.write(&self.libexec.manifest())?;
 
-        let previous = manifest.link.take();
-        let (redirected, entry) = match source.redirection() {
-            Redirection::Rebuilt(program) => (program.clone(), self.libexec.multiplexer()),
+        let (redirected, entry, link) = match source.redirection() {
+            Redirection::Rebuilt(program) => (program.clone(), self.libexec.multiplexer(), None),
             Redirection::Patch(place) => {
-                let link = self.link(options, previous.clone())?;
+                let link = self.link(options.link.as_deref(), &mut manifest)?;
                 let program = place.filled(source.original(), &link.padded());
-                let entry = link.as_redirected();
-                manifest.link = Some(link);
-                manifest.write(&self.libexec.manifest())?;
-                (program, entry)
+                (program, link.as_redirected(), Some(link))
             }
         };
         files::stage(&self.libexec.redirected(), &redirected, files::PROGRAM)?;
@@ -181,20 +177,36 @@ impl Site {
         // As runsc will go there.
         source.agrees(&entry)?;
 
-        if let Some(previous) = previous.filter(|link| Some(link) != manifest.link.as_ref()) {
+        for previous in manifest
+            .links
+            .iter()
+            .filter(|made| Some(*made) != link.as_ref())
+        {
             previous.release(&self.libexec.multiplexer())?;
         }
+        manifest.links = Vec::from_iter(link);
         manifest.write(&self.libexec.manifest())?;
         Ok(entry)
     }
 
-    /// The link to use, which is there and leads to the multiplexer.
-    fn link(&self, options: &InstallOptions, previous: Option<Link>) -> Result<Link, Failure> {
+    /// The link to use, which is there and leads to the multiplexer. Each is written down before it is
+    /// made, so whatever cuts this short, it can be removed.
+    fn link(&self, wanted: Option<&Path>, manifest: &mut Manifest) -> Result<Link, Failure> {
         let target = self.libexec.multiplexer();
-        let wanted = options.link.as_deref().map(Link::at).transpose()?;
+        let wanted = wanted.map(Link::at).transpose()?;
+        let mut known = manifest.links.iter();
+        let previous = known.find(|link| link.leads_to(&target));
+        let previous = previous.or(manifest.links.first()).cloned();
+        let before = manifest.links.clone();
+        let mut claim = |link: Link| {
+            manifest.links.clone_from(&before);
+            manifest.note_link(link.clone());
+            manifest.write(&self.libexec.manifest())?;
+            link.claim(&target)
+        };
         match wanted.or(previous) {
-            Some(link) => link.claim(&target),
-            None => Link::claim_any(&target),
+            Some(link) => claim(link),
+            None => Link::claim_any(&target, claim),
         }
     }
 
@@ -208,7 +220,7 @@ impl Site {
         if self.bin_is_ours() {
             files::clear(&self.bin)?;
         }
-        if let Some(link) = &manifest.link {
+        for link in &manifest.links {
             link.release(&self.libexec.multiplexer())?;
         }
         let libexec = &self.libexec;
@@ -249,7 +261,7 @@ fn this_program() -> Result<Vec<u8>, Failure> {
 mod tests {
     use std::fs;
 
-    use super::{Failure, Site};
+    use super::{Failure, Link, Manifest, Site};
 
     #[test]
     fn one_installation_is_at_work_at_a_time() {
@@ -264,5 +276,30 @@ mod tests {
         let below = site.lock().unwrap();
         assert!(matches!(site.lock(), Err(Failure::Busy { .. })));
         drop((above, below));
+    }
+
+    #[test]
+    fn a_link_is_written_down_before_it_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = Site::at(&dir.path().join("usr")).unwrap();
+        fs::create_dir_all(site.libexec.path()).unwrap();
+        let mut short = tempfile::Builder::new();
+        let short = short.prefix("l").rand_bytes(4).tempdir_in("/tmp").unwrap();
+        let path = short.path().join("m");
+
+        fs::write(&path, "somebody else's").unwrap();
+        let refused = site.link(Some(&path), &mut Manifest::default());
+        assert!(matches!(refused, Err(Failure::LinkTaken { .. })));
+        let written = site.manifest().unwrap().unwrap();
+        assert_eq!(written.links, [Link::at(&path).unwrap()]);
+        site.clear().unwrap();
+        assert!(path.exists());
+
+        // An installation that is cut short here leaves nothing.
+        fs::remove_file(&path).unwrap();
+        site.link(Some(&path), &mut Manifest::default()).unwrap();
+        assert!(path.is_symlink());
+        site.clear().unwrap();
+        assert!(!path.is_symlink());
     }
 }
