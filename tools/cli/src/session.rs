@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use flipcall::WaitPolicy;
 use lisafs::Errno;
@@ -225,7 +226,11 @@ pub(crate) fn no_server(why: &io::Error) -> String {
     format!("cannot connect: {}{advice}", Errno::from(why))
 }
 
-/// A gofer for a connection of this process. Ends when that does, and is waited for.
+/// How long a gofer whose connection has ended may take to end.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// A gofer for a connection of this process. Ends when that does, and is waited for: not for ever, as
+/// somebody may have stopped it.
 struct Gofer {
     child: Child,
 }
@@ -257,6 +262,17 @@ pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
 impl Drop for Gofer {
     fn drop(&mut self) {
         // How it ended shows in what became of the connection.
-        let _ = self.child.wait();
+        match lisafs_gofer::wait_for_child(&mut self.child, Some(ENDING)) {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let _ = self.child.kill();
+                // One that hangs in the kernel is left to it.
+                let _ = lisafs_gofer::wait_for_child(&mut self.child, Some(ENDING));
+            }
+            // The kernel cannot wait for a time.
+            Err(_) => {
+                let _ = self.child.wait();
+            }
+        }
     }
 }

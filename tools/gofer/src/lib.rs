@@ -22,6 +22,7 @@
 //! | `runsc` | being the gofer of a stock runsc |
 //! | `metrics` | what was served, in numbers, on a socket |
 //! | `trace` | what they were asked, line by line |
+//! | `child` | waiting for a process, and for how long |
 //! | `failure` | what can be in the way |
 //! | `jail` | the mounts and capabilities that are left to it |
 //! | `sys` | system calls that nix has no safe call for |
@@ -29,6 +30,7 @@
 
 mod args;
 mod check;
+mod child;
 mod embedded;
 mod failure;
 #[cfg(fuzzing)]
@@ -58,6 +60,7 @@ use clap::{CommandFactory, Parser};
 use tracing::error;
 
 use self::args::{Args, ServeOptions, Verb};
+pub use self::child::wait as wait_for_child;
 pub use self::embedded::Embedded;
 pub use self::inherited::{Unfit, take as take_inherited};
 pub use self::multiplexer::start;

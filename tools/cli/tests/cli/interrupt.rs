@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -137,4 +138,27 @@ fn a_server_that_dies_is_noticed() {
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.starts_with("lisafs: target: "), "{message}");
     assert!(!at.served("target").exists());
+}
+
+/// Somebody has stopped the server, and so it does not see that the connection has ended.
+#[test]
+fn a_private_server_that_is_stopped_is_waited_for_and_killed() {
+    let at = Fixture::new();
+    let mut shell = at.command(&["shell"]);
+    let mut shell = shell
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = shell.stdin.take().unwrap();
+    stdin.write_all(b"mkdir a\nls\n").unwrap();
+    let mut lines = BufReader::new(shell.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "a");
+    let children = format!("/proc/{0}/task/{0}/children", shell.id());
+    let server = fs::read_to_string(children).unwrap();
+    let server = Pid::from_raw(server.trim().parse().unwrap());
+    kill(server, Signal::SIGSTOP).unwrap();
+    drop(stdin);
+    assert!(shell.wait().unwrap().success());
+    assert_eq!(kill(server, None), Err(Errno::ESRCH));
 }

@@ -7,21 +7,18 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Serialize;
 use tracing::{debug, info};
 
 use super::spec::Hook;
+use crate::child;
 use crate::failure::{Failure, cannot};
-use crate::sys;
 
 /// How much of what a failed hook has said is passed on.
 const QUOTED: u64 = 4096;
@@ -147,7 +144,7 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), HookError> {
         .spawn()
         .map_err(failed)?;
     let limit = hook.timeout.map(Duration::from_secs);
-    let ended = wait(&mut child, limit).map_err(failed)?;
+    let ended = child::wait(&mut child, limit).map_err(failed)?;
     match (ended, limit) {
         (Some(status), _) if status.success() => Ok(()),
         (Some(status), _) => Err(HookError::Failed {
@@ -182,35 +179,6 @@ fn quote(output: &mut File) -> String {
     match String::from_utf8_lossy(&said).trim() {
         "" => "it said nothing".to_owned(),
         said => said.to_owned(),
-    }
-}
-
-/// Waits until `child` ends, and not longer than `limit`.
-fn wait(child: &mut Child, limit: Option<Duration>) -> io::Result<Option<ExitStatus>> {
-    let ended = sys::open_process(child.id())?;
-    let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        // In steps, as poll(2) counts no further than 24 days.
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = match left {
-            None => PollTimeout::NONE,
-            Some(Duration::ZERO) => return Ok(None),
-            // One more than the milliseconds that are left, so as not to look a fraction of one
-            // too early, and often.
-            Some(left) => {
-                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
-            }
-        };
-        match poll(
-            &mut [PollFd::new(ended.as_fd(), PollFlags::POLLIN)],
-            timeout,
-        ) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(why) => return Err(why.into()),
-        }
     }
 }
 
