@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Completion, Failed};
 use lisafs_conformance::{Stop, Verdict};
 
-use crate::stage::{Program, Stage};
+use crate::stage::{Begin, Program, Stage};
 
 /// How often what has to be tried often is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub(crate) struct Case {
     pub(crate) numbers: &'static [&'static str],
     /// The words that the server is started with.
     options: &'static [&'static str],
+    /// What is mounted below the directory that it serves.
+    mounts: &'static [&'static str],
     /// Why gVisor's server cannot be attacked like this.
     pub(crate) ours_only: Option<&'static str>,
     attack: Attack,
@@ -50,6 +52,7 @@ impl Case {
             name,
             numbers,
             options: &[],
+            mounts: &[],
             ours_only: None,
             attack: Attack::Own(attack),
         }
@@ -64,6 +67,7 @@ impl Case {
             name: prefix,
             numbers,
             options: &["--host-uds", "all", "--host-fifo", "open"],
+            mounts: &[],
             ours_only: None,
             attack: Attack::Conformance(prefix),
         }
@@ -71,6 +75,13 @@ impl Case {
 
     pub(crate) const fn options(mut self, options: &'static [&'static str]) -> Case {
         self.options = options;
+        self
+    }
+
+    /// With a file system of its own on each of these names, which can be told to hang. Mounted before
+    /// the server starts: one in a sandbox sees no others.
+    pub(crate) const fn mounts(mut self, names: &'static [&'static str]) -> Case {
+        self.mounts = names;
         self
     }
 
@@ -100,9 +111,19 @@ impl Case {
             took: Duration::ZERO,
         };
         let since = Instant::now();
-        let mut stage = match Stage::set(program, self.name, self.options, scale, seed) {
+        let begin = Begin {
+            case: self.name,
+            options: self.options,
+            mounts: self.mounts,
+        };
+        let mut stage = match Stage::set(program, begin, scale, seed) {
             Ok(stage) => stage,
-            Err(why) => {
+            Err(Stop::Skipped(why)) => {
+                outcome.skipped = Some(why);
+                return outcome;
+            }
+            Err(Stop::Failed(why)) => {
+                let why = format!("no stage: {why}");
                 outcome.faults.push(Fault::new(Sort::Wrong, why));
                 return outcome;
             }

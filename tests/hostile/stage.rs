@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use crate::case::{Fault, Scale, Sort};
 use crate::chance::Chance;
+use crate::hung::Hung;
 use crate::observed::{Holdings, end, holdings, peak_memory};
 use crate::outside::Outside;
 use crate::process::{Gofer, within};
@@ -67,8 +68,20 @@ impl Program {
     }
 }
 
+/// What a stage is set for.
+#[derive(Clone, Copy)]
+pub(crate) struct Begin {
+    pub(crate) case: &'static str,
+    /// The words that the server is started with.
+    pub(crate) options: &'static [&'static str],
+    /// The names below what is served that a file system is mounted on.
+    pub(crate) mounts: &'static [&'static str],
+}
+
 /// A server, what it serves, and what it does not.
 pub(crate) struct Stage {
+    /// Before the server, which could not end while one of them hangs.
+    mounted: Vec<Hung>,
     /// Before the directories, so that it ends before they do.
     gofer: Gofer,
     /// Another one that serves the same read-only, for the conformance suite.
@@ -116,31 +129,33 @@ impl Stage {
     /// Starts the server.
     pub(crate) fn set(
         program: &Program,
-        case: &str,
-        options: &'static [&'static str],
+        begin: Begin,
         scale: Scale,
         seed: u64,
-    ) -> Result<Stage, String> {
-        let failed = |error: io::Error| format!("no stage: {error}");
+    ) -> Result<Stage, Stop> {
         // Not in memory as a rule, where older kernels have no extended attributes.
         let dir = tempfile::Builder::new()
             .prefix("hostile")
-            .tempdir_in("/var/tmp");
-        let dir = dir.map_err(failed)?;
+            .tempdir_in("/var/tmp")?;
         let root = dir.path().join("root");
-        fs::create_dir(&root).map_err(failed)?;
-        let outside = Outside::make(&dir.path().join("outside")).map_err(failed)?;
-        let log = File::create(dir.path().join("log")).map_err(failed)?;
-        let gofer = start(&program.words, options, log, &root).map_err(failed)?;
+        fs::create_dir(&root)?;
+        let outside = Outside::make(&dir.path().join("outside"))?;
+        let mounts = begin.mounts.iter();
+        let mounted = mounts
+            .map(|name| Hung::mount(&root.join(name)))
+            .collect::<Result<_, _>>()?;
+        let log = File::create(dir.path().join("log"))?;
+        let gofer = start(&program.words, begin.options, log, &root)?;
         let mut stage = Stage {
+            mounted,
             gofer,
             readonly: None,
             words: program.words.clone(),
             ours: program.name == OURS,
-            options,
+            options: begin.options,
             root,
             outside,
-            chance: Chance::new(seed, case),
+            chance: Chance::new(seed, begin.case),
             scale,
             idle: Holdings::default(),
             memory: 0,
@@ -150,7 +165,7 @@ impl Stage {
             dir,
         };
         // What is only opened for the first client is no leak.
-        drop(stage.client().map_err(|stop| format!("{stop:?}"))?);
+        drop(stage.client()?);
         stage.idle = stage.when_quiet();
         stage.memory = peak_memory(stage.pid());
         Ok(stage)
@@ -204,6 +219,13 @@ impl Stage {
 
     pub(crate) fn is_ours(&self) -> bool {
         self.ours
+    }
+
+    /// The last one that the case has mounted, and has not taken yet.
+    pub(crate) fn take_mounted(&mut self) -> Result<Hung, Stop> {
+        self.mounted
+            .pop()
+            .ok_or_else(|| Stop::failed("the case has mounted nothing more"))
     }
 
     /// The socket that the server listens on.

@@ -22,10 +22,15 @@ use crate::stage::{Client, Stage};
 const ONLY_ONE: &str = "a server that hangs would keep this machine from ending it";
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("a_hung_file_system_beside_others", &["A17", "A18"], beside).ours_only(ONLY_ONE),
-    Case::new("a_hung_file_system_and_renames", &["A17", "A18"], renames).ours_only(ONLY_ONE),
+    Case::new("a_hung_file_system_beside_others", &["A17", "A18"], beside)
+        .mounts(&["hung"])
+        .ours_only(ONLY_ONE),
+    Case::new("a_hung_file_system_and_renames", &["A17", "A18"], renames)
+        .mounts(&["hung"])
+        .ours_only(ONLY_ONE),
     Case::new("a_hung_file_system_and_the_end", &["A5", "A17"], ends)
         .options(&["--max-connections", "3"])
+        .mounts(&["hung"])
         .ours_only(ONLY_ONE),
 ];
 
@@ -138,7 +143,7 @@ fn ask(stage: &Stage, channel: &mut Caller, root: FdId) -> Result<Duration, Stop
 }
 
 fn beside(stage: &mut Stage) -> Verdict {
-    let hung = Hung::mount(&stage.root.join("hung"))?;
+    let hung = stage.take_mounted()?;
     furnish(stage)?;
     let mut other = stage.client()?;
     let root = other.root.control_fd;
@@ -173,7 +178,7 @@ fn beside(stage: &mut Stage) -> Verdict {
 
 /// A rename is done, or refused with EBUSY; meanwhile and afterwards others are served.
 fn renames(stage: &mut Stage) -> Verdict {
-    let hung = Hung::mount(&stage.root.join("hung"))?;
+    let hung = stage.take_mounted()?;
     furnish(stage)?;
     std::fs::create_dir(stage.root.join("elsewhere"))?;
     let mut mover = stage.client()?;
@@ -213,7 +218,7 @@ fn renames(stage: &mut Stage) -> Verdict {
 
 /// A client that hangs and hangs up leaves its place to others, and the process ends when it is told to.
 fn ends(stage: &mut Stage) -> Verdict {
-    let hung = Hung::mount(&stage.root.join("hung"))?;
+    let hung = stage.take_mounted()?;
     let stuck = stuck(stage, &hung)?;
     let mut other = stage.client()?;
     let root = other.root.control_fd;
@@ -223,8 +228,8 @@ fn ends(stage: &mut Stage) -> Verdict {
     drop(hung);
     stuck.join()?;
 
-    let second = stage.another(&[])?;
     let hung = Hung::mount(&stage.root.join("hung again"))?;
+    let second = stage.another(&[])?;
     // Not a caller, which gives up by itself.
     let stream = UnixStream::connect(&second.socket)?;
     let mut socket = Socket::from(stream.try_clone()?);
