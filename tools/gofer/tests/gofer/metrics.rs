@@ -1,7 +1,7 @@
 //! `--metrics`.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -158,4 +158,23 @@ fn those_who_ask_slowly_or_nonsense_keep_nobody_else_for_long() {
     gofer.signal(Signal::SIGTERM);
     assert_eq!(gofer.wait().code(), Some(0));
     drop((silent, endless, deaf));
+}
+
+/// One after the other, those who say nothing would be given up before anybody behind them is answered.
+#[test]
+fn those_who_say_nothing_are_still_waited_for_when_others_are_answered() {
+    let (_dir, socket, _gofer) = measured();
+    // On a machine that is busy, what takes no time can take longer than they are given.
+    eventually("one was answered before them", || {
+        // One fewer than are answered at a time.
+        let silent: Vec<_> = (0..7)
+            .map(|_| UnixStream::connect(&socket).unwrap())
+            .collect();
+        scrape(&socket);
+        silent.iter().all(|mut stream| {
+            stream.set_nonblocking(true).unwrap();
+            let read = stream.read(&mut [0]);
+            read.is_err_and(|why| why.kind() == ErrorKind::WouldBlock)
+        })
+    });
 }
