@@ -69,6 +69,7 @@ impl Container {
             let id = invocation.container.as_deref().unwrap_or_default();
             let state = State::creating(&spec.oci_version, id, bundle, &spec.annotations);
             hooks::run(hooks, &state)?;
+            hooks::let_go()?;
             tree.move_to(Path::new(STAGING))?;
         }
         if plan.root.as_ref().is_some_and(|served| served.readonly) {

@@ -6,22 +6,24 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use serde::Serialize;
 use tracing::{debug, info};
 
 use super::spec::Hook;
-use crate::child;
+use crate::child::{self, Output};
 use crate::failure::{Failure, cannot};
-
-/// How much of what a failed hook has said is passed on.
-const QUOTED: u64 = 4096;
+use crate::sys;
 
 /// What a hook is told about the container.
 #[derive(Debug, Serialize)]
@@ -120,13 +122,16 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), HookError> {
         source,
     };
     debug!(hook = %hook.path.display(), "running");
-    // Files, not pipes: neither side has to wait for the other, nor for processes that a hook leaves
-    // behind.
-    let mut input = scratch().map_err(failed)?;
+    // A file, not a pipe: nobody has to wait until the hook has read it.
+    let input = memfd_create(c"hook", MFdFlags::MFD_CLOEXEC);
+    let mut input = File::from(input.map_err(io::Error::from).map_err(failed)?);
     input.write_all(state).map_err(failed)?;
     input.rewind().map_err(failed)?;
-    let mut output = scratch().map_err(failed)?;
-    let (stdout, stderr) = (output.try_clone(), output.try_clone());
+    // A pipe, not a file: a hook may say any amount. What it leaves behind and goes on talking finds out
+    // that nobody listens any more.
+    let (heard, stdout) = io::pipe().map_err(failed)?;
+    let mut output = Output::new(heard);
+    let stderr = stdout.try_clone().map_err(failed)?;
     let mut command = Command::new(&hook.path);
     if let Some((program, arguments)) = hook.args.split_first() {
         command.arg0(program).args(arguments);
@@ -139,44 +144,58 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), HookError> {
     }
     let mut child = command
         .stdin(input)
-        .stdout(stdout.map_err(failed)?)
-        .stderr(Stdio::from(stderr.map_err(failed)?))
+        .stdout(stdout)
+        .stderr(stderr)
+        // One that is too slow is killed with those it has started.
+        .process_group(0)
         .spawn()
         .map_err(failed)?;
+    // It has the ends of the pipe that are for writing.
+    drop(command);
     let limit = hook.timeout.map(Duration::from_secs);
-    let ended = child::wait(&mut child, limit).map_err(failed)?;
+    let ended = child::wait_hearing(&mut child, limit, Some(&mut output)).map_err(failed)?;
     match (ended, limit) {
         (Some(status), _) if status.success() => Ok(()),
         (Some(status), _) => Err(HookError::Failed {
             path: hook.path.clone(),
             status,
-            output: quote(&mut output),
+            output: quote(&output),
         }),
         (None, limit) => {
             // It cannot have ended: nobody else waits for it.
             child.kill().map_err(failed)?;
+            let group = i32::try_from(child.id()).map(Pid::from_raw);
+            // As long as it is not waited for, its number is that of no other group.
+            let _ = group.map(|group| killpg(group, Signal::SIGKILL));
             child.wait().map_err(failed)?;
             Err(HookError::Slow {
                 path: hook.path.clone(),
                 limit: limit.unwrap_or_default(),
-                output: quote(&mut output),
+                output: quote(&output),
             })
         }
     }
 }
 
-fn scratch() -> io::Result<File> {
-    Ok(memfd_create(c"hook", MFdFlags::MFD_CLOEXEC)?.into())
+/// Leaves the processes that hooks have left behind to the kernel, so that they do not stay when they
+/// have ended: their parent is this process, which is the first one of its PID namespace.
+///
+/// From here on no child can be waited for.
+pub(crate) fn let_go() -> Result<(), Failure> {
+    sys::ignore(Signal::SIGCHLD).map_err(cannot("cannot ignore a signal"))?;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            // Those that are still there are not kept any more.
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(why) => return Err(cannot("cannot wait for what hooks have left")(why)),
+        }
+    }
 }
 
 /// The beginning of what a hook has said.
-fn quote(output: &mut File) -> String {
-    let mut said = Vec::new();
-    // What cannot be read is missing in an error message, no more.
-    let _ = output
-        .rewind()
-        .and_then(|()| output.take(QUOTED).read_to_end(&mut said));
-    match String::from_utf8_lossy(&said).trim() {
+fn quote(output: &Output) -> String {
+    match String::from_utf8_lossy(output.said()).trim() {
         "" => "it said nothing".to_owned(),
         said => said.to_owned(),
     }
@@ -184,7 +203,9 @@ fn quote(output: &mut File) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::slice;
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    use std::{process, slice};
 
     use super::*;
 
@@ -241,6 +262,30 @@ mod tests {
         hook.timeout = Some(1);
         let why = run_with(&[hook]).unwrap_err().to_string();
         assert!(why.contains("not done after 1 seconds"), "{why}");
+        assert!(why.contains("started"), "{why}");
+    }
+
+    #[test]
+    fn what_a_slow_hook_has_started_is_killed_with_it() {
+        let (mut ended, inherited) = io::pipe().unwrap();
+        let number = inherited.as_raw_fd();
+        let mut hook = shell(&format!(
+            "sleep 1000 3>/proc/{}/fd/{number}; true",
+            process::id()
+        ));
+        hook.timeout = Some(1);
+        run_with(&[hook]).unwrap_err();
+        drop(inherited);
+        // Otherwise it stays open for as long as that sleeps.
+        ended.read_to_end(&mut Vec::new()).unwrap();
+    }
+
+    #[test]
+    fn the_beginning_of_a_long_output_is_quoted() {
+        let script = "echo first; head -c 1000000 /dev/zero | tr '\\0' x; exit 1";
+        let why = run_with(&[shell(script)]).unwrap_err().to_string();
+        assert!(why.contains("1: first\nxxx"), "{why}");
+        assert!(why.len() < 5000, "{} bytes", why.len());
     }
 
     #[test]
