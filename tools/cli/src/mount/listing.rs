@@ -86,6 +86,12 @@ pub(super) struct Item<'e> {
 pub(super) trait Page {
     /// Adds an entry of the directory `parent`. Returns whether there was room for it.
     fn add(&mut self, tree: &Tree, parent: u64, item: Item<'_>) -> Result<bool, Refusal>;
+
+    /// Sends it.
+    fn done(self);
+
+    /// Sends an error in place of it.
+    fn refused(self, why: Refusal);
 }
 
 impl Page for ReplyDirectory {
@@ -93,6 +99,14 @@ impl Page for ReplyDirectory {
         let FileAttr { ino, kind, .. } = bare(item.shown, item.file_type);
         let full = ReplyDirectory::add(self, ino, item.next, kind, item.name);
         Ok(!full)
+    }
+
+    fn done(self) {
+        self.ok();
+    }
+
+    fn refused(self, why: Refusal) {
+        self.error(why.errno());
     }
 }
 
@@ -136,6 +150,14 @@ impl Page for ReplyDirectoryPlus {
             }
         }
     }
+
+    fn done(self) {
+        self.ok();
+    }
+
+    fn refused(self, why: Refusal) {
+        self.error(why.errno());
+    }
 }
 
 impl Tree {
@@ -144,14 +166,17 @@ impl Tree {
         Ok(self.dirs.insert(Mutex::new(Listing::new(number, dir))))
     }
 
+    /// Answers with the entries from `offset` on that `page` has room for.
+    pub(super) fn list(&self, handle: FileHandle, offset: u64, mut page: impl Page) {
+        match self.fill(handle, offset, &mut page) {
+            Ok(()) => page.done(),
+            Err(why) => page.refused(why),
+        }
+    }
+
     /// Puts entries into `page` from `offset` on: 0 is `.`, 1 is `..`, and from 2 on they are the
     /// server's.
-    pub(super) fn list(
-        &self,
-        handle: FileHandle,
-        offset: u64,
-        page: &mut impl Page,
-    ) -> Result<(), Refusal> {
+    fn fill(&self, handle: FileHandle, offset: u64, page: &mut impl Page) -> Result<(), Refusal> {
         let dir = self.dirs.get(handle)?;
         let mut listing = dir.lock();
         if offset == 0 {

@@ -246,12 +246,9 @@ impl Filesystem for Tree {
         _: INodeNo,
         handle: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
-        match self.list(handle, offset, &mut reply) {
-            Ok(()) => reply.ok(),
-            Err(why) => reply.error(why.errno()),
-        }
+        self.list(handle, offset, reply);
     }
 
     fn readdirplus(
@@ -260,12 +257,9 @@ impl Filesystem for Tree {
         _: INodeNo,
         handle: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
-        match self.list(handle, offset, &mut reply) {
-            Ok(()) => reply.ok(),
-            Err(why) => reply.error(why.errno()),
-        }
+        self.list(handle, offset, reply);
     }
 
     fn releasedir(
