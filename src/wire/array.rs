@@ -115,6 +115,18 @@ pub struct Measured<'a, T> {
 }
 
 /// An array of strings, each with a u16 length.
+///
+/// ```
+/// use lisafs::wire::{StringArray, StringArrayBuf};
+///
+/// fn depth(path: StringArray<'_>) -> usize {
+///     path.iter().filter(|name| !name.is_empty()).count()
+/// }
+///
+/// let path = StringArrayBuf::collect(["".as_bytes(), b"usr", b"bin"])?;
+/// assert_eq!(depth(path.as_array()), 2);
+/// # Ok::<(), lisafs::wire::Overflow>(())
+/// ```
 pub type StringArray<'a> = Measured<'a, &'a [u8]>;
 
 impl<'a, T: Decode<'a>> Measured<'a, T> {
