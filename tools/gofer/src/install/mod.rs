@@ -27,6 +27,8 @@ mod trust;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{self, Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use self::failure::{Failure, cannot};
 pub(crate) use self::libexec::Libexec;
@@ -36,11 +38,17 @@ use self::registration::Registration;
 use self::source::{Redirection, Source};
 use crate::args::{InstallOptions, UninstallOptions};
 
+/// How long another installation may take, which reads and writes some hundred MiB.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often to look whether it is done.
+const TURN: Duration = Duration::from_millis(50);
+
 /// Installs, and returns how to use it.
 pub(crate) fn install(options: &InstallOptions) -> Result<Registration, Failure> {
     // Nothing is made before what can be judged was judged.
     let site = Site::at(&options.prefix)?;
-    let _lock = site.lock()?;
+    let _lock = site.lock(PATIENCE)?;
     site.check()?;
     let source = Source::read(options, &site.libexec)?;
     let previous = site.manifest()?;
@@ -56,7 +64,7 @@ pub(crate) fn install(options: &InstallOptions) -> Result<Registration, Failure>
 /// Removes what was installed, and returns what is left.
 pub(crate) fn uninstall(options: &UninstallOptions) -> Result<String, Failure> {
     let site = Site::at(&options.prefix)?;
-    let _lock = site.lock()?;
+    let _lock = site.lock(PATIENCE)?;
     if site.manifest()?.is_none() {
         return Err(Failure::NotInstalled { path: site.prefix });
     }
@@ -92,22 +100,26 @@ impl Site {
         })
     }
 
-    /// Keeps other installations and removals at this prefix away, as long as the file is open.
+    /// Keeps other installations and removals at this prefix away, as long as the file is open. Waits so
+    /// long for those that are at work.
     ///
-    /// It is the innermost directory that exists which is locked, and by the time that it is, there may
-    /// be another.
-    fn lock(&self) -> Result<File, Failure> {
+    /// It is the innermost directory that exists which is locked, so others may be at work at a prefix
+    /// beside this one; and by the time that it is locked, there may be another.
+    fn lock(&self, patience: Duration) -> Result<File, Failure> {
+        let start = Instant::now();
         loop {
             let place = nearest(&self.prefix);
             let file = File::open(place).map_err(cannot("cannot lock", place))?;
-            file.try_lock().map_err(|why| match why {
-                TryLockError::WouldBlock => Failure::Busy {
-                    path: place.to_owned(),
-                },
-                TryLockError::Error(why) => cannot("cannot lock", place)(why),
-            })?;
-            if nearest(&self.prefix) == place {
-                return Ok(file);
+            match file.try_lock() {
+                Ok(()) if nearest(&self.prefix) == place => return Ok(file),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) if start.elapsed() < patience => thread::sleep(TURN),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Failure::Busy {
+                        path: place.to_owned(),
+                    });
+                }
+                Err(TryLockError::Error(why)) => return Err(cannot("cannot lock", place)(why)),
             }
         }
     }
@@ -260,6 +272,7 @@ fn this_program() -> Result<Vec<u8>, Failure> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::Duration;
 
     use super::{Failure, Link, Manifest, Site};
 
@@ -268,13 +281,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         // Neither of them exists, so both lock the directory above them.
         let site = Site::at(&dir.path().join("prefix/below")).unwrap();
-        let lock = site.lock().unwrap();
-        assert!(matches!(site.lock(), Err(Failure::Busy { .. })));
+        let lock = site.lock(Duration::ZERO).unwrap();
+        assert!(matches!(
+            site.lock(Duration::ZERO),
+            Err(Failure::Busy { .. })
+        ));
         drop(lock);
-        let above = site.lock().unwrap();
+        let above = site.lock(Duration::ZERO).unwrap();
         fs::create_dir_all(&site.prefix).unwrap();
-        let below = site.lock().unwrap();
-        assert!(matches!(site.lock(), Err(Failure::Busy { .. })));
+        let below = site.lock(Duration::ZERO).unwrap();
+        assert!(matches!(
+            site.lock(Duration::ZERO),
+            Err(Failure::Busy { .. })
+        ));
         drop((above, below));
     }
 
