@@ -56,16 +56,18 @@ impl fmt::Debug for Set {
 /// are left.
 ///
 /// # Errors
-/// If the bounding set has to shrink but CAP_SETPCAP is missing, or something is left.
+/// If the bounding set has to shrink but CAP_SETPCAP is missing, and then the other sets are `kept` all
+/// the same; or if something is left.
 pub(crate) fn keep_only(kept: &[Capability]) -> Result<bool, CapsFailure> {
     let kept: CapsHashSet = kept.iter().copied().collect();
     // As long as CAP_SETPCAP is there.
     let had = read(CapSet::Permitted)?;
     let mut bounding = read(CapSet::Bounding)?;
+    let mut bounded = Ok(());
     if !had.is_empty() {
-        for capability in bounding.difference(&kept) {
-            caps::drop(None, CapSet::Bounding, *capability).map_err(change(CapSet::Bounding))?;
-        }
+        bounded = bounding
+            .difference(&kept)
+            .try_for_each(|capability| caps::drop(None, CapSet::Bounding, *capability));
         bounding.retain(|capability| kept.contains(capability));
     }
     let left: CapsHashSet = had.intersection(&kept).copied().collect();
@@ -79,6 +81,7 @@ pub(crate) fn keep_only(kept: &[Capability]) -> Result<bool, CapsFailure> {
     ] {
         caps::set(None, set, value).map_err(change(set))?;
     }
+    bounded.map_err(change(CapSet::Bounding))?;
     for (set, expected) in [
         (CapSet::Bounding, &bounding),
         (CapSet::Effective, &left),
@@ -135,6 +138,13 @@ mod tests {
         }
         // There is no way back, and what is not there cannot be kept.
         keep_only(&[Capability::CAP_SYS_ADMIN]).unwrap_err();
-        assert!(!caps::has_cap(None, CapSet::Permitted, Capability::CAP_SYS_ADMIN).unwrap());
+        // What was not to be kept is gone although that has failed.
+        for set in [CapSet::Effective, CapSet::Permitted] {
+            assert_eq!(
+                caps::read(None, set).unwrap(),
+                CapsHashSet::new(),
+                "{set:?}"
+            );
+        }
     }
 }

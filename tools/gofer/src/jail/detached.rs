@@ -89,7 +89,9 @@ fn make_and_send(
             let _ = send(to, &made.root).and_then(|()| send(to, &made.procfd));
         }
         Err(why) => {
-            let _ = write!(to, "{}\n{}", why.why, why.advice);
+            // At once: what is read at once is the whole.
+            let said = format!("{}\n{}", why.why, why.advice);
+            let _ = to.write_all(said.as_bytes());
         }
     }
     process::exit(0)

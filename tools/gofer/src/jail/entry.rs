@@ -53,12 +53,14 @@ impl Jail {
         root: OwnedFd,
     ) -> Result<HostFs, Failure> {
         let streams = leave_streams(served.client);
+        // As long as `/proc` is there.
+        let groups = unshare::drop_groups();
         let (host, root) = if unshare::is_privileged() {
             self.change_root(served, root)?
         } else {
             self.detach(served, root)?
         };
-        self.note(Layer::Groups, unshare::drop_groups())?;
+        self.note(Layer::Groups, groups)?;
         self.drop_capabilities(served)?;
         self.note(Layer::Process, settle_process(streams))?;
         let set = prctl::set_no_new_privs().and_then(|()| prctl::get_no_new_privs());
@@ -191,7 +193,9 @@ impl Jail {
                     what.to_owned()
                 })
                 .map_err(|why| {
-                    Missing::new(why, "see to the namespaces first, or start this as root")
+                    let advice = "give it CAP_SETPCAP until it serves (of a container: `--cap-add \
+                                  SETPCAP`), or start this as another user";
+                    Missing::new(why, advice)
                 }),
         )
     }

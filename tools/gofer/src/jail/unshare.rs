@@ -83,7 +83,8 @@ fn advice(errno: Errno, of_users: bool) -> String {
     .to_owned()
 }
 
-/// Gives the supplementary groups up, where that is permitted, and says what is left.
+/// Gives the supplementary groups up, where that is permitted, and says what is left. To be called
+/// while `/proc` is there.
 ///
 /// # Errors
 /// If they stay although the process is privileged.
@@ -101,9 +102,15 @@ pub(crate) fn drop_groups() -> Result<String, Missing> {
         Ok(()) => Err(failed(Errno::EPERM)),
         Err(_) if !left(getgroups().map_err(failed)?) => Ok(NONE.to_owned()),
         // They are this user's, and so is what they open.
-        Err(_) if !geteuid().is_root() => {
+        Err(_) if !geteuid().is_root() || are_groups_kept() => {
             Ok("those of this user, who cannot give them up".to_owned())
         }
         Err(errno) => Err(failed(errno)),
     }
+}
+
+/// Whether nobody may change groups here: a user without privileges has made the user namespace, and could
+/// give groups up that keep this user from files.
+fn are_groups_kept() -> bool {
+    fs::read_to_string("/proc/self/setgroups").is_ok_and(|said| said.trim() == "deny")
 }
