@@ -12,7 +12,7 @@ use super::sys;
 /// Found out once; everything has a fallback, which is taken for a member that is false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kernel {
-    /// open_tree(2) (5.2), and CAP_SYS_ADMIN for it.
+    /// open_tree(2) (5.2). To clone a mount takes CAP_SYS_ADMIN besides.
     pub(super) open_tree: bool,
     /// fchmodat2(2) (6.6).
     pub(super) fchmodat2: bool,
@@ -37,7 +37,7 @@ impl Kernel {
         let fchmodat2 = !lacks(sys::fchmodat2(AT_FDCWD, c"", Mode::empty(), 0));
         let list_mounts =
             !lacks(sys::listmount(0, &mut []).map(drop)) && !lacks(sys::statmount(0).map(drop));
-        let open_tree = !matches!(sys::clone_tree(c""), Err(Errno::ENOSYS | Errno::EPERM));
+        let open_tree = sys::open_path_again(AT_FDCWD).is_ok();
         Kernel {
             open_tree,
             fchmodat2,

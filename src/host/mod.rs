@@ -184,8 +184,9 @@ impl HostFs {
         procfd: OwnedFd,
         options: HostOptions,
     ) -> Result<HostFs, SetupError> {
-        let procfd = ProcFd::adopt(procfd).map_err(cannot(PROCFD))?;
-        HostFs::build(root, procfd, options, Kernel::probe())
+        let kernel = Kernel::probe();
+        let procfd = ProcFd::adopt(procfd, kernel).map_err(cannot(PROCFD))?;
+        HostFs::build(root, procfd, options, kernel)
     }
 
     /// The same tree under other options, for connections that are to be treated in another way. Unlike

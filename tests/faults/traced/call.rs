@@ -23,6 +23,7 @@ macro_rules! calls {
 
 const CALLS: &[Call] = calls! {
     SYS_openat "openat" EIO EACCES EMFILE ENFILE ENOMEM;
+    SYS_open_tree "open_tree" EMFILE ENFILE ENOMEM;
     SYS_statx "statx" EIO EACCES ENOMEM;
     SYS_newfstatat "newfstatat" EIO EACCES ENOMEM;
     SYS_fstatfs "fstatfs" EIO ENOMEM;

@@ -49,9 +49,9 @@ const EXCEPTIONS: &[Exception] = &[
     ),
     exception(
         &["OpenCreateAt", "MknodAt"],
-        &["openat", "statx"],
+        &["open_tree"],
         Done,
-        "the new file is opened by its descriptor where that cannot be done by its name",
+        "the new file is opened by the path of its descriptor then",
     ),
     exception(
         &["UnlinkAt", "RenameAt over another"],
