@@ -101,7 +101,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
         Some(jail) => jail.filter(&gofer.policy())?,
         None => Report::default(),
     };
-    say(&report);
+    report.log();
     let _exporter = metrics
         .map(|(listener, metrics)| gofer.export(listener, metrics, &report))
         .transpose()?;
@@ -136,16 +136,6 @@ impl Sockets {
     fn entrust_names(&mut self) -> Result<(), Failure> {
         let mut all = self.clients.iter_mut().chain(&mut self.metrics);
         all.try_for_each(Listener::entrust_name)
-    }
-}
-
-/// Logs what the sandbox is made of.
-fn say(report: &Report) {
-    for state in &report.states {
-        match &state.outcome {
-            Ok(_) => info!("sandbox: {state}"),
-            Err(_) => warn!("sandbox: {state}"),
-        }
     }
 }
 

@@ -16,7 +16,7 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::export::{Served, named, prepare};
 use super::landlock::{self, Reach};
-use super::layers::{Layer, Missing, Report, State};
+use super::layers::{self, Layer, Missing, NO_NEW_PRIVS, Report, SECCOMP};
 use super::seccomp::{self, Policy};
 use super::unshare;
 use super::{caps, detached};
@@ -67,7 +67,7 @@ impl Jail {
         let set = set.and_then(|is_set| if is_set { Ok(()) } else { Err(Errno::EPERM) });
         self.note(
             Layer::NoNewPrivs,
-            set.map(|()| "programs give no privileges".to_owned())
+            set.map(|()| NO_NEW_PRIVS.to_owned())
                 .map_err(|why| Missing::new(why, "use Linux 3.5 or later")),
         )?;
         self.restrict_files(served, root.as_fd())?;
@@ -82,11 +82,9 @@ impl Jail {
         let outcome = seccomp::install(policy);
         self.note(
             Layer::Seccomp,
-            outcome
-                .map(|()| "what serving does not call for ends the process".to_owned())
-                .map_err(|why| {
-                    Missing::new(why, "use a kernel that is built with CONFIG_SECCOMP_FILTER")
-                }),
+            outcome.map(|()| SECCOMP.to_owned()).map_err(|why| {
+                Missing::new(why, "use a kernel that is built with CONFIG_SECCOMP_FILTER")
+            }),
         )?;
         Ok(self.report)
     }
@@ -98,7 +96,7 @@ impl Jail {
                 missing: missing.clone(),
             });
         }
-        self.report.states.push(State { layer, outcome });
+        self.report.note(layer, outcome);
         Ok(())
     }
 
@@ -184,14 +182,7 @@ impl Jail {
         self.note(
             Layer::Capabilities,
             caps::keep_only(&kept)
-                .map(|had_some| {
-                    let what = if had_some {
-                        "no more than files of other owners take"
-                    } else {
-                        "none"
-                    };
-                    what.to_owned()
-                })
+                .map(layers::capabilities)
                 .map_err(|why| {
                     let advice = "give it CAP_SETPCAP until it serves (of a container: `--cap-add \
                                   SETPCAP`), or start this as another user";

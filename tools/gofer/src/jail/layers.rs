@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use tracing::{info, warn};
 
 /// A part of the sandbox that is there, or is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -45,6 +46,22 @@ impl Layer {
             Layer::Seccomp => "seccomp",
         }
     }
+}
+
+/// What no_new_privs is good for.
+pub(crate) const NO_NEW_PRIVS: &str = "programs give no privileges";
+
+/// What the system call filter is good for.
+pub(crate) const SECCOMP: &str = "what serving does not call for ends the process";
+
+/// Which capabilities are left, if any.
+pub(crate) fn capabilities(some_are_left: bool) -> String {
+    let what = if some_are_left {
+        "no more than files of other owners take"
+    } else {
+        "none"
+    };
+    what.to_owned()
 }
 
 /// Why a layer is not there, and what can be done.
@@ -89,6 +106,20 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    pub(crate) fn note(&mut self, layer: Layer, outcome: Result<String, Missing>) {
+        self.states.push(State { layer, outcome });
+    }
+
+    /// Logs what the sandbox is made of.
+    pub(crate) fn log(&self) {
+        for state in &self.states {
+            match &state.outcome {
+                Ok(_) => info!("sandbox: {state}"),
+                Err(_) => warn!("sandbox: {state}"),
+            }
+        }
+    }
+
     pub(crate) fn has(&self, layer: Layer) -> bool {
         let mut states = self.states.iter();
         states.any(|state| state.layer == layer && state.outcome.is_ok())

@@ -31,7 +31,7 @@ pub(crate) mod mount_tree;
 mod mountinfo;
 pub(crate) mod resolve;
 pub(crate) mod seccomp;
-mod unshare;
+pub(crate) mod unshare;
 
 #[cfg(test)]
 mod apart;

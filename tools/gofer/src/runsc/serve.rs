@@ -27,7 +27,9 @@ use super::spec::{Mount, Spec};
 use super::{handshake, log};
 use crate::failure::{Failure, cannot};
 use crate::jail::landlock::{self, Reach};
+use crate::jail::layers::{self, Layer, Missing, NO_NEW_PRIVS, Report, SECCOMP};
 use crate::jail::seccomp::{self, Policy, Violation};
+use crate::jail::unshare::drop_groups;
 use crate::trace::Trace;
 use crate::{jail, panics, process};
 
@@ -52,6 +54,8 @@ struct Prepared {
     list: Vec<Mount>,
     /// How many this process may have.
     descriptors: usize,
+    /// What it is locked in with until then.
+    report: Report,
 }
 
 fn prepare(invocation: &Invocation, donated: &mut Donated) -> Result<Prepared, Failure> {
@@ -68,7 +72,7 @@ fn prepare(invocation: &Invocation, donated: &mut Donated) -> Result<Prepared, F
         "lisafs-gofer"
     );
     let spec = Spec::read(&donated.spec)?;
-    let plan = Plan::new(&spec, layers(invocation), mem::take(&mut donated.io))?;
+    let plan = Plan::new(&spec, overlays(invocation), mem::take(&mut donated.io))?;
     // Until then, files are made for the sandbox through the root of this process.
     if let Some(fd) = donated.sync_chroot.take() {
         handshake::wait_for_close(fd, "the container's file systems")?;
@@ -76,10 +80,16 @@ fn prepare(invocation: &Invocation, donated: &mut Donated) -> Result<Prepared, F
     if let Some(fd) = donated.sync_userns.take() {
         handshake::enter_user_namespace(fd, invocation.uid, invocation.gid)?;
     }
+    let mut report = Report::default();
+    let groups = drop_groups();
     let (files, resolved, descriptors) = if invocation.unsafe_nonroot {
         warn!("--TESTONLY-unsafe-nonroot: the container is kept in by the checks of this process");
         // runsc waits for questions until this is closed.
         drop(donated.rpc.take());
+        for layer in [Layer::Namespaces, Layer::PivotRoot] {
+            let why = "--TESTONLY-unsafe-nonroot goes without";
+            report.note(layer, Err(Missing::new(why, "do without that flag")));
+        }
         let root = open_root(&mounts::in_bundle(&invocation.bundle, &spec.root.path))?;
         (
             Files::new(root, invocation)?,
@@ -93,8 +103,15 @@ fn prepare(invocation: &Invocation, donated: &mut Donated) -> Result<Prepared, F
         let files = Files::new(root, invocation)?;
         let descriptors = process::settle()?;
         container.tree.enter()?;
+        report.note(
+            Layer::Namespaces,
+            Ok("those that runsc has made".to_owned()),
+        );
+        let mounts = "the container's root and mounts, with the options of its specification";
+        report.note(Layer::PivotRoot, Ok(mounts.to_owned()));
         (files, container.resolved, descriptors)
     };
+    report.note(Layer::Groups, groups);
     let list = mounts::list(&spec.mounts, &invocation.bundle, &resolved)
         .map_err(cannot("cannot write down the mounts"))?;
     Ok(Prepared {
@@ -102,6 +119,7 @@ fn prepare(invocation: &Invocation, donated: &mut Donated) -> Result<Prepared, F
         files,
         list,
         descriptors,
+        report,
     })
 }
 
@@ -116,14 +134,22 @@ fn serve(
         files,
         list,
         descriptors,
+        mut report,
     } = prepared;
     // A file of the host, which could be opened again for writing.
     drop(donated.spec);
     mounts::send(&list, donated.mounts.into())
         .map_err(cannot("cannot tell the sandbox of the mounts"))?;
-    if !invocation.unsafe_nonroot {
-        jail::caps::keep_only(&kept(invocation))?;
-    }
+    report.note(
+        Layer::Capabilities,
+        if invocation.unsafe_nonroot {
+            let why = "--TESTONLY-unsafe-nonroot keeps those that there are";
+            Err(Missing::new(why, "do without that flag"))
+        } else {
+            let some_are_left = jail::caps::keep_only(&kept(invocation))?;
+            Ok(layers::capabilities(some_are_left))
+        },
+    );
     let descriptors = limit_descriptors(invocation, descriptors)?;
     let mut connections = connections(plan, &list);
     connections.extend(donated.dev_io.take().map(|socket| Connection {
@@ -134,7 +160,7 @@ fn serve(
     }));
     let devices = connections.iter().any(|connection| connection.devices)
         || invocation.character_devices == CharacterDevices::Open;
-    restrict_files(&files, invocation, devices)?;
+    let landlock = restrict_files(&files, invocation, devices)?;
     // Its thread gets what this one has left.
     let trace = trace.then(Trace::to_log).transpose()?;
     // It looks for the number of CPUs, in files, if they are there.
@@ -144,6 +170,15 @@ fn serve(
         None => Server::new(most),
     };
     restrict_calls(&files, invocation)?;
+    for (layer, outcome) in [
+        (Layer::Process, Ok("not dumpable, no core".to_owned())),
+        (Layer::NoNewPrivs, Ok(NO_NEW_PRIVS.to_owned())),
+        (Layer::Landlock, landlock),
+        (Layer::Seccomp, Ok(SECCOMP.to_owned())),
+    ] {
+        report.note(layer, outcome);
+    }
+    report.log();
     files.serve(&server, connections, descriptors)?;
     if let Some(socket) = donated.sentry_exit.take() {
         handshake::wait_for_sandbox(socket);
@@ -154,22 +189,29 @@ fn serve(
 }
 
 /// Keeps this process from what is never done with files. A kernel without Landlock is no reason not to
-/// serve: there is nothing else in the mount tree, unless runsc was told to go without one.
-fn restrict_files(files: &Files, invocation: &Invocation, devices: bool) -> Result<(), Failure> {
+/// serve: there is nothing else in the mount tree, unless runsc was told to go without one. Returns what
+/// to report.
+fn restrict_files(
+    files: &Files,
+    invocation: &Invocation,
+    devices: bool,
+) -> Result<Result<String, Missing>, Failure> {
     let reach = if invocation.unsafe_nonroot {
         Reach::Paths
     } else {
         Reach::Tree
     };
     match landlock::restrict(&[files.root()], reach, devices) {
-        Ok(enforced) => info!("{enforced}"),
-        Err(why) if why.is_unsupported() => warn!(%why, "there is no Landlock"),
-        Err(why) => return Err(why.into()),
+        Ok(enforced) => Ok(Ok(enforced.to_string())),
+        Err(why) if why.is_unsupported() => {
+            Ok(Err(Missing::new(why, "or leave it at the other layers")))
+        }
+        Err(why) => Err(why.into()),
     }
-    Ok(())
 }
 
-/// Permits this process the system calls that it serves with. Nobody looks into it from here on.
+/// Permits this process the system calls that it serves with, and no new privileges. Nobody looks into it
+/// from here on.
 fn restrict_calls(files: &Files, invocation: &Invocation) -> Result<(), Failure> {
     set_dumpable(false).map_err(cannot("cannot keep others from looking into this process"))?;
     seccomp::install(&Policy {
@@ -179,11 +221,10 @@ fn restrict_calls(files: &Files, invocation: &Invocation) -> Result<(), Failure>
         accepts: false,
         violation: Violation::chosen(),
     })?;
-    info!("system calls are filtered");
     Ok(())
 }
 
-fn layers(invocation: &Invocation) -> Layers<'_> {
+fn overlays(invocation: &Invocation) -> Layers<'_> {
     match &invocation.mounts {
         Mounts::All(overlay) => Layers::Flags {
             root: *overlay != Overlay::None,

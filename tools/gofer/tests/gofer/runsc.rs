@@ -135,7 +135,22 @@ fn all_threads_are_filtered_when_there_are_clients() {
     drop(client);
     assert_eq!(wait(&mut gofer).code(), Some(0));
     let log = fs::read_to_string(bundle.path().join("debug")).unwrap();
-    assert!(log.contains("system calls are filtered"), "{log}");
+    let layers: Vec<_> = log
+        .lines()
+        .filter_map(|line| line.split_once("sandbox: "))
+        .filter_map(|(_, said)| said.split_whitespace().next())
+        .collect();
+    let all = [
+        "namespaces",
+        "pivot_root",
+        "groups",
+        "capabilities",
+        "process",
+        "no_new_privs",
+        "landlock",
+        "seccomp",
+    ];
+    assert_eq!(layers, all, "{log}");
 }
 
 #[test]
