@@ -28,6 +28,7 @@ pub(crate) const CASES: &[(&str, Act)] = &[
     ("flags/rootless", rootless),
     ("flags/special-files", special_files),
     ("flags/fdlimit", fdlimit),
+    ("flags/debug-log", debug_log),
 ];
 
 /// What Debian's release does not have.
@@ -287,6 +288,36 @@ fn fdlimit(stage: &Stage) -> Result<Seen, String> {
     }
     seen.tree = tree(&bundle.root(""))?;
     Ok(seen)
+}
+
+/// Our gofer logs what it is locked in with, where runsc has its log.
+fn debug_log(stage: &Stage) -> Result<Seen, String> {
+    let mut seen = Seen::default();
+    let mut bundle = Bundle::new()?;
+    bundle.args(&["true"]);
+    let io = |why: std::io::Error| why.to_string();
+    let logs = bundle.path().join("logs");
+    fs::create_dir(&logs).map_err(io)?;
+    let dir = format!("--debug-log={}/", logs.display());
+    let runsc = stage.runsc()?.flag("--debug").flag(dir);
+    seen.success(runsc.run(&bundle)?)?;
+    if stage.subject == Subject::Stock {
+        return Ok(seen);
+    }
+    let mut said = String::new();
+    for log in fs::read_dir(&logs).map_err(io)? {
+        let log = log.map_err(io)?.path();
+        if log.to_string_lossy().contains("gofer") {
+            said += &fs::read_to_string(log).map_err(io)?;
+        }
+    }
+    let layers = said.lines().filter(|line| line.contains("sandbox: "));
+    let (there, missing): (Vec<_>, Vec<_>) = layers.partition(|line| line.contains(" in force: "));
+    if there.len() == 8 && missing.is_empty() {
+        Ok(seen)
+    } else {
+        Err(said)
+    }
 }
 
 /// The sandbox opens files itself; the gofer has to let it.
