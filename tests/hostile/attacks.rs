@@ -154,7 +154,7 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
     ("A2-12", "connecting with the gofer's identity", &[Cases]),
     ("A2-13", "host paths", &[Cases]),
     ("A2-14", "opened before looked at", &[Cases]),
-    ("A2-15", "smaller ones", &[Cases]),
+    ("A2-15", "smaller leaks, floods and waits", &[Cases]),
     (
         "A2-16",
         "a stat for each entry",
@@ -186,7 +186,10 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
     (
         "A3-8",
         "the process at its start",
-        &[Test("tools/gofer/tests/gofer")],
+        &[
+            Test("tools/gofer/tests/gofer"),
+            Test("tools/gofer/tests/sandbox"),
+        ],
     ),
     ("A3-9", "the newest kernel", &[Test(".ci/run")]),
     (
@@ -195,6 +198,31 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
         &[Test("tests/interop/conformance.rs")],
     ),
 ];
+
+/// What is known of a number.
+pub(crate) struct Row {
+    pub(crate) number: &'static str,
+    pub(crate) what: &'static str,
+    answers: &'static [Answer],
+}
+
+impl Row {
+    /// The files with tests, besides the cases.
+    pub(crate) fn tests(&self) -> impl Iterator<Item = &'static str> {
+        self.answers.iter().filter_map(|answer| match answer {
+            Test(path) => Some(*path),
+            _ => None,
+        })
+    }
+}
+
+pub(crate) fn rows() -> impl Iterator<Item = Row> {
+    ATTACKS.iter().map(|&(number, what, answers)| Row {
+        number,
+        what,
+        answers,
+    })
+}
 
 /// Whether each number has an answer, each answer exists, and each case a number that there is.
 ///

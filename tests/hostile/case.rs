@@ -90,13 +90,18 @@ impl Case {
         self
     }
 
-    /// With the numbers of what it is about.
-    pub(crate) fn full_name(&self) -> String {
+    /// Without the numbers of what it is about.
+    pub(crate) fn plain_name(&self) -> String {
         let sort = match self.attack {
             Attack::Own(_) => "",
             Attack::Conformance(_) => "conformance::",
         };
-        format!("{}::{sort}{}", self.numbers.join("+"), self.name)
+        format!("{sort}{}", self.name)
+    }
+
+    /// With the numbers of what it is about.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{}::{}", self.numbers.join("+"), self.plain_name())
     }
 
     /// Attacks a server that is started for it.

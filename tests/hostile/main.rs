@@ -19,6 +19,7 @@ mod attacks;
 mod case;
 mod cases;
 mod chance;
+mod documented;
 mod hung;
 mod observed;
 mod outside;
@@ -84,9 +85,14 @@ fn main() -> ExitCode {
     let ours = Program::ours(args.sandbox);
     let theirs = args.gvisor.map(Program::gvisors);
     let report = Arc::new(Report::default());
-    let mut trials = vec![Trial::test("every_attack_has_an_answer", || {
-        attacks::check().map_err(Into::into)
-    })];
+    let mut trials = vec![
+        Trial::test("every_attack_has_an_answer", || {
+            attacks::check().map_err(Into::into)
+        }),
+        Trial::test("every_answer_is_documented", || {
+            documented::check().map_err(Into::into)
+        }),
+    ];
     for case in cases::all() {
         let report = Arc::clone(&report);
         let (ours, theirs) = (ours.clone(), theirs.clone());
