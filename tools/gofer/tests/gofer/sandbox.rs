@@ -6,8 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
+use lisafs::Errno;
 use lisafs::client::{ClientOptions, Create, SetAttributes};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::Signal;
 use nix::sys::socket::SockType;
 use nix::unistd::geteuid;
 use serde_json::Value;
@@ -103,9 +105,14 @@ fn what_it_inherits_has_no_effect() {
         ("TZ", "/etc/passwd"),
     ]);
     let root = dir.path().join("root");
+    let log = dir.path().join("log");
+    command.stderr(File::create(&log).unwrap());
     let gofer = Gofer::spawn(command, dir, root);
     let client = gofer.connect(&ClientOptions::new());
     client.write("new", b"data").unwrap();
+    client.read("none").unwrap_err();
+    // Nor does it say more than it was told to.
+    assert_eq!(fs::read_to_string(log).unwrap(), "");
     assert!(inherited.iter().all(|file| file.as_raw_fd() > 2));
     if geteuid().is_root() {
         let fds = fs::read_dir(format!("/proc/{}/fd", gofer.pid())).unwrap();
@@ -117,6 +124,33 @@ fn what_it_inherits_has_no_effect() {
             "{open:?}"
         );
     }
+}
+
+/// What is not for it to end by, whoever sends it.
+#[test]
+fn a_file_that_may_not_grow_and_a_peer_that_is_gone_are_errors() {
+    let dir = tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -f 8 && exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_lisafs-gofer"))
+        .args(["serve", "--sandbox", "strict"]);
+    let gofer = Gofer::spawn(command, dir, root);
+    // What is written through a donated descriptor is the client's to be limited.
+    let options = ClientOptions::new().donations(false);
+    let client = gofer.connect(&options);
+    let long = client.write("long", vec![0; 1 << 20]).unwrap_err();
+    assert_eq!(long.errno(), Errno::EFBIG);
+    for signal in [Signal::SIGXFSZ, Signal::SIGPIPE] {
+        gofer.signal(signal);
+        client.read("long").unwrap();
+        let ignored = u64::from_str_radix(&status(gofer.pid(), "SigIgn"), 16).unwrap();
+        assert_ne!(ignored & (1 << (signal as i32 - 1)), 0, "{signal}");
+    }
+    drop(client);
+    gofer.connect(&options).root().stat().unwrap();
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! What is mounted below the directory that is served.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use lisafs::Errno;
-use lisafs::client::ClientOptions;
+use lisafs::client::{Client, ClientOptions};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use tempfile::TempDir;
 
 use crate::Need;
@@ -71,84 +74,119 @@ fn furnish() -> (TempDir, Memory) {
     (dir, early)
 }
 
-/// Where something is mounted for a process, and with which options.
-fn mounts(pid: u32) -> Vec<(String, Vec<String>)> {
-    let list = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
-    let mut mounts = Vec::new();
-    for line in list.lines() {
-        let mut fields = line.split(' ').skip(4);
-        let point = fields.next().unwrap().to_owned();
-        let options = fields.next().unwrap().split(',');
-        mounts.push((point, options.map(str::to_owned).collect()));
-    }
-    mounts.sort();
-    mounts
+/// In which way a gofer goes in.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// Its mount namespace has nothing but what is served.
+    Own,
+    /// Somebody else makes the mounts, and it has them by descriptor.
+    Detached,
 }
 
-/// To be called once the gofer has answered: it goes in after it listens.
-///
+const WAYS: [Way; 2] = [Way::Own, Way::Detached];
+
+/// A gofer that has gone in, and a client of it.
+fn serve(way: Way, dir: TempDir, options: &[&str]) -> (Gofer, Client) {
+    let around: &[&str] = match way {
+        Way::Own => &["env"],
+        Way::Detached => &["setpriv", "--bounding-set", "-sys_admin"],
+    };
+    let mut command = Command::new(around[0]);
+    command.args(&around[1..]);
+    command.arg(env!("CARGO_BIN_EXE_lisafs-gofer"));
+    command.args(["serve", "--sandbox", "strict"]).args(options);
+    let root = dir.path().join("root");
+    let gofer = Gofer::spawn(command, dir, root);
+    let client = gofer.connect(&ClientOptions::new());
+    client.root().stat().unwrap();
+    (gofer, client)
+}
+
+/// Where something is mounted for a process.
+fn mounts(pid: u32) -> Vec<String> {
+    let list = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    let points = list.lines().map(|line| line.split(' ').nth(4).unwrap());
+    let mut points: Vec<_> = points.map(str::to_owned).collect();
+    points.sort();
+    points
+}
+
+/// What is served, as the gofer has it open.
+fn held(gofer: &Gofer) -> PathBuf {
+    let open = fs::read_dir(format!("/proc/{}/fd", gofer.pid())).unwrap();
+    let mut open = open.map(|fd| fd.unwrap().path());
+    open.find(|fd| fd.join("early/deep").exists()).unwrap()
+}
+
 /// # Panics
-/// If there are other mounts, or one has other options.
-fn assert_mounts(gofer: &Gofer, options: &[&str]) {
-    let mounts = mounts(gofer.pid());
-    let points: Vec<_> = mounts.iter().map(|(point, _)| point.as_str()).collect();
-    assert_eq!(points, ["/", "/early", "/early/deep"]);
-    for (point, has) in &mounts {
-        for option in options {
-            assert!(has.iter().any(|it| it == option), "{point}: {has:?}");
-        }
+/// If there are other mounts, or one has other flags.
+fn assert_mounts(way: Way, gofer: &Gofer, readonly: bool) {
+    if let Way::Own = way {
+        assert_eq!(mounts(gofer.pid()), ["/", "/early", "/early/deep"]);
+    }
+    for place in ["", "early", "early/deep"] {
+        let flags = statvfs(&held(gofer).join(place)).unwrap().flags();
+        let kept = flags & (FsFlags::ST_RDONLY | FsFlags::ST_NOSUID | FsFlags::ST_NODEV);
+        let mut expected = FsFlags::ST_NOSUID | FsFlags::ST_NODEV;
+        expected.set(FsFlags::ST_RDONLY, readonly);
+        assert_eq!(kept, expected, "{way:?} {place:?}");
     }
 }
 
 fn below() {
-    let (dir, early) = furnish();
-    let gofer = Gofer::listen_again(dir, &["--sandbox", "strict"]);
-    let client = gofer.connect(&ClientOptions::new());
-    assert_eq!(client.read("early/deep/file").unwrap(), b"deep");
-    assert_mounts(&gofer, &["rw", "nosuid", "nodev"]);
-    client.write("early/new", b"new").unwrap();
-    assert_eq!(fs::read(early.0.join("new")).unwrap(), b"new");
-    // Moving is for one file system, and these are some.
-    let moved = client.rename("early/new", "new").unwrap_err();
-    assert_eq!(moved.errno(), Errno::EXDEV);
-    client.read("early/zero").unwrap_err();
-    // Outside everything is as it was.
-    let device = fs::File::open(early.0.join("zero"));
-    assert!(device.is_ok(), "{device:?}");
+    for way in WAYS {
+        let (dir, early) = furnish();
+        let (gofer, client) = serve(way, dir, &[]);
+        assert_mounts(way, &gofer, false);
+        assert_eq!(client.read("early/deep/file").unwrap(), b"deep");
+        client.write("early/new", b"new").unwrap();
+        assert_eq!(fs::read(early.0.join("new")).unwrap(), b"new");
+        // Moving is for one file system, and these are some.
+        let moved = client.rename("early/new", "new").unwrap_err();
+        assert_eq!(moved.errno(), Errno::EXDEV);
+        client.read("early/zero").unwrap_err();
+        // Outside everything is as it was.
+        let device = fs::File::open(early.0.join("zero"));
+        assert!(device.is_ok(), "{device:?}");
+    }
 }
 
 fn below_readonly() {
-    let (dir, early) = furnish();
-    let gofer = Gofer::listen_again(dir, &["--sandbox", "strict", "--readonly"]);
-    let client = gofer.connect(&ClientOptions::new());
-    assert_eq!(client.read("early/deep/file").unwrap(), b"deep");
-    assert_mounts(&gofer, &["ro", "nosuid", "nodev"]);
-    let refused = client.write("early/deep/file", b"new").unwrap_err();
-    assert_eq!(refused.errno(), Errno::EROFS);
-    fs::write(early.0.join("deep/file"), "outside").unwrap();
-    assert_eq!(client.read("early/deep/file").unwrap(), b"outside");
+    for way in WAYS {
+        let (dir, early) = furnish();
+        let (gofer, client) = serve(way, dir, &["--readonly"]);
+        assert_mounts(way, &gofer, true);
+        assert_eq!(client.read("early/deep/file").unwrap(), b"deep");
+        let refused = client.write("early/deep/file", b"new").unwrap_err();
+        assert_eq!(refused.errno(), Errno::EROFS);
+        // Nor can root write there by what the gofer has open.
+        let file = held(&gofer).join("early/deep/file");
+        let refused = fs::write(file, "new").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ReadOnlyFilesystem);
+        fs::write(early.0.join("deep/file"), "outside").unwrap();
+        assert_eq!(client.read("early/deep/file").unwrap(), b"outside");
+    }
 }
 
 fn later() {
-    let (dir, early) = furnish();
-    let gofer = Gofer::listen_again(dir, &["--sandbox", "strict"]);
-    let client = gofer.connect(&ClientOptions::new());
-    client.root().stat().unwrap();
-    // Below the root, and below what was mounted in time: neither passes mounts on.
-    for place in [gofer.root.join("late"), early.0.join("late")] {
-        let late = Memory::mount(place);
-        fs::write(late.0.join("hidden"), "hidden").unwrap();
-        let name = late.0.strip_prefix(&gofer.root).unwrap();
-        assert!(client.read_dir(name).unwrap().next().is_none());
-        let hidden = client.read(name.join("hidden")).unwrap_err();
-        assert_eq!(hidden.errno(), Errno::ENOENT);
-        client.write(name.join("under"), b"under").unwrap();
-        assert!(!late.0.join("under").exists());
-        assert_mounts(&gofer, &["nosuid", "nodev"]);
+    for way in WAYS {
+        let (dir, early) = furnish();
+        let (gofer, client) = serve(way, dir, &[]);
+        // Below the root, and below what was mounted in time: neither passes mounts on.
+        for place in [gofer.root.join("late"), early.0.join("late")] {
+            let late = Memory::mount(place);
+            fs::write(late.0.join("hidden"), "hidden").unwrap();
+            let name = late.0.strip_prefix(&gofer.root).unwrap();
+            assert!(client.read_dir(name).unwrap().next().is_none());
+            let hidden = client.read(name.join("hidden")).unwrap_err();
+            assert_eq!(hidden.errno(), Errno::ENOENT);
+            client.write(name.join("under"), b"under").unwrap();
+            assert!(!late.0.join("under").exists());
+            assert_mounts(way, &gofer, false);
+        }
+        // What it does with its mounts stays with it.
+        let own = mounts(std::process::id());
+        let below = |point: &&String| Path::new(point).starts_with(&gofer.root);
+        assert_eq!(own.iter().filter(below).count(), 2, "{own:?}");
     }
-    // What it does with its mounts stays with it.
-    let own = mounts(std::process::id());
-    let below = |point: &Path| point.starts_with(&gofer.root);
-    let left = own.iter().filter(|(point, _)| below(Path::new(point)));
-    assert_eq!(left.count(), 2, "{own:?}");
 }
