@@ -23,6 +23,14 @@ fn status(pid: u32, name: &str) -> String {
     line.unwrap().trim_start_matches(':').trim().to_owned()
 }
 
+/// Soft, hard, and the unit.
+fn limits(pid: u32, name: &str) -> Vec<String> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix(name));
+    let words = line.unwrap().split_whitespace();
+    words.map(str::to_owned).collect()
+}
+
 /// The attributes of all mounts that a process sees.
 fn mounts(pid: u32) -> Vec<Vec<String>> {
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
@@ -44,6 +52,11 @@ fn a_gofer_is_locked_in_unless_told_otherwise() {
     let pid = gofer.pid();
     assert_eq!(status(pid, "NoNewPrivs"), "1");
     assert_eq!(status(pid, "Seccomp"), "2");
+    assert_eq!(status(pid, "Umask"), "0000");
+    assert_eq!(limits(pid, "Max core file size"), ["0", "0", "bytes"]);
+    for set in ["CapInh", "CapAmb"] {
+        assert_eq!(status(pid, set), "0000000000000000", "{set}");
+    }
     let capabilities = |set| u64::from_str_radix(&status(pid, set), 16).unwrap();
     if !geteuid().is_root() {
         assert_eq!(capabilities("CapPrm"), 0);
