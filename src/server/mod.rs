@@ -151,11 +151,20 @@ impl<S: ServerImpl> Server<S> {
     /// As [`new`](Self::new), with somebody who sees each request.
     #[must_use]
     pub fn observed(max_connections: usize, observer: Arc<dyn Observer>) -> Server<S> {
-        Server::build(
-            max_connections,
-            dispatch::default_handlers(),
-            Some(observer),
-        )
+        Server::with_spinners(max_connections, Spinners::new(), Some(observer))
+    }
+
+    /// As [`new`](Self::new), perhaps with somebody who sees each request, and with the right to spin of
+    /// the caller's: for a process that has locked itself in, and has looked before
+    /// [how many CPUs](Spinners::new) there are.
+    #[must_use]
+    pub fn with_spinners(
+        max_connections: usize,
+        spinners: Spinners,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Server<S> {
+        let handlers = dispatch::default_handlers();
+        Server::build(max_connections, handlers, spinners, observer)
     }
 
     /// The handlers that [`new`](Self::new) uses.
@@ -167,18 +176,19 @@ impl<S: ServerImpl> Server<S> {
     /// As [`new`](Self::new), with handlers of the caller's, who is a test.
     #[must_use]
     pub fn with_handlers(max_connections: usize, handlers: RpcHandlers<S>) -> Server<S> {
-        Server::build(max_connections, handlers, None)
+        Server::build(max_connections, handlers, Spinners::new(), None)
     }
 
     fn build(
         max_connections: usize,
         handlers: RpcHandlers<S>,
+        spinners: Spinners,
         observer: Option<Arc<dyn Observer>>,
     ) -> Server<S> {
         let shared = connection::Shared {
             tree: tree::Tree::new(),
             handlers,
-            spinners: Spinners::new(),
+            spinners,
             observer,
             waits: Waits::default(),
         };

@@ -4,7 +4,6 @@
 use std::os::fd::RawFd;
 use std::{fs, io};
 
-use flipcall::Spinners;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
@@ -35,8 +34,6 @@ pub(crate) fn prepare(kept: Option<RawFd>) -> Result<usize, Failure> {
 pub(crate) fn settle() -> Result<usize, Failure> {
     // Clients say which mode a new file gets, and mean it.
     umask(Mode::empty());
-    // Counts the CPUs, as long as there are files that tell of the quota.
-    drop(Spinners::new());
     let descriptors =
         raise_descriptor_limit().map_err(cannot("cannot raise the limit of open files"))?;
     // A client that has left, or a file that may not grow, is an error of one request. The default

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use flipcall::Spinners;
 use lisafs::host::HostFs;
 use lisafs::observe::Observer;
 use lisafs::server::{ConnectionOpts, Server};
@@ -83,6 +84,8 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
     };
     let mut sockets = Sockets::open(options, passed)?;
     let signals = Signals::block().map_err(cannot("cannot take over the signals"))?;
+    // Counts the CPUs, while there are files that tell of a quota.
+    let spinners = Spinners::new();
     let backend = match &mut jail {
         Some(jail) => {
             sockets.entrust_names()?;
@@ -96,7 +99,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
     let mut observers: Vec<Arc<dyn Observer>> = Vec::new();
     observers.extend(trace.as_ref().map(Trace::observer));
     observers.extend(metrics.as_ref().map(|(_, metrics)| metrics.observer()));
-    let gofer = Gofer::new(options, limits, backend, observers);
+    let gofer = Gofer::new(options, limits, backend, spinners, observers);
     let report = match jail {
         Some(jail) => jail.filter(&gofer.policy())?,
         None => Report::default(),
@@ -153,20 +156,18 @@ impl<'o> Gofer<'o> {
         options: &'o ServeOptions,
         limits: ConnectionOpts,
         backend: HostFs,
+        spinners: Spinners,
         mut observers: Vec<Arc<dyn Observer>>,
     ) -> Gofer<'o> {
+        let observer = match observers.len() {
+            0 | 1 => observers.pop(),
+            _ => Some(Arc::new(observers) as Arc<dyn Observer>),
+        };
         Gofer {
             options,
             limits,
             backend,
-            server: match (observers.pop(), observers.is_empty()) {
-                (None, _) => Server::new(options.max_connections),
-                (Some(only), true) => Server::observed(options.max_connections, only),
-                (Some(last), false) => {
-                    observers.push(last);
-                    Server::observed(options.max_connections, Arc::new(observers))
-                }
-            },
+            server: Server::with_spinners(options.max_connections, spinners, observer),
         }
     }
 

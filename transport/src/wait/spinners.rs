@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! How many endpoints may spin at a time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 use std::thread;
 
 /// The right to spin, shared by all endpoints that should not starve each other.
@@ -38,12 +38,9 @@ impl Spinners {
     /// A limit of one less than the CPUs this process may use, by its affinity mask and by its
     /// cgroup's CPU quota. Zero if there is only one, or if the number cannot be found out.
     ///
-    /// The first call in a process looks, into /proc and /sys among others; later ones know. A process
-    /// that locks itself in calls it before.
+    /// Looks once, into /proc and /sys among others: call it before a sandbox hides them.
     pub fn new() -> Spinners {
-        static LIMIT: OnceLock<usize> = OnceLock::new();
-        let look = || thread::available_parallelism().map_or(0, |cpus| cpus.get() - 1);
-        Spinners::with_limit(*LIMIT.get_or_init(look))
+        Spinners::with_limit(thread::available_parallelism().map_or(0, |cpus| cpus.get() - 1))
     }
 
     /// A limit chosen by the caller; zero turns every [`WaitPolicy`](super::WaitPolicy) into `Park`.

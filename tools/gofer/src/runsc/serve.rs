@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use caps::Capability;
+use flipcall::Spinners;
 use lisafs::host::CharacterDevices;
 use lisafs::server::Server;
 use nix::errno::Errno;
@@ -56,6 +57,8 @@ struct Prepared {
     descriptors: usize,
     /// What it is locked in with until then.
     report: Report,
+    /// By the CPUs that there were in sight.
+    spinners: Spinners,
 }
 
 fn prepare(invocation: &Invocation, donated: &mut Donated) -> Result<Prepared, Failure> {
@@ -80,6 +83,8 @@ fn prepare(invocation: &Invocation, donated: &mut Donated) -> Result<Prepared, F
     if let Some(fd) = donated.sync_userns.take() {
         handshake::enter_user_namespace(fd, invocation.uid, invocation.gid)?;
     }
+    // Counts the CPUs, while there are files that tell of a quota.
+    let spinners = Spinners::new();
     let mut report = Report::default();
     let groups = drop_groups();
     let (files, resolved, descriptors) = if invocation.unsafe_nonroot {
@@ -119,6 +124,7 @@ fn prepare(invocation: &Invocation, donated: &mut Donated) -> Result<Prepared, F
         files,
         list,
         descriptors,
+        spinners,
         report,
     })
 }
@@ -134,6 +140,7 @@ fn serve(
         files,
         list,
         descriptors,
+        spinners,
         mut report,
     } = prepared;
     // A file of the host, which could be opened again for writing.
@@ -163,12 +170,8 @@ fn serve(
     let landlock = restrict_files(&files, invocation, devices)?;
     // Its thread gets what this one has left.
     let trace = trace.then(Trace::to_log).transpose()?;
-    // It looks for the number of CPUs, in files, if they are there.
     let most = connections.len().max(1);
-    let server = match &trace {
-        Some(trace) => Server::observed(most, trace.observer()),
-        None => Server::new(most),
-    };
+    let server = Server::with_spinners(most, spinners, trace.as_ref().map(Trace::observer));
     restrict_calls(&files, invocation)?;
     for (layer, outcome) in [
         (Layer::Process, Ok("not dumpable, no core".to_owned())),
