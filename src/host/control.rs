@@ -144,7 +144,8 @@ impl ControlFdImpl for ControlFd {
         let (child, stat, file) = at
             .server()
             .create_file(&self.handle, name, creation, access)?;
-        Ok((ControlFd::new(child), stat, OpenFd::regular(file, share)))
+        let file = OpenFd::regular(&child, file, share);
+        Ok((ControlFd::new(child), stat, file))
     }
 
     fn mkdir(

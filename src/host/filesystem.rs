@@ -46,6 +46,8 @@ pub(super) struct FileSystem {
     pub(super) is_kernels: bool,
     /// Its files can be known by their [`Identity`](super::identity::Identity).
     pub(super) remembers: bool,
+    /// The attributes that statx(2) tells of its files.
+    pub(super) told: u32,
 }
 
 impl FileSystem {
@@ -79,6 +81,7 @@ impl FileSystem {
             device: Inode::of(stat).device,
             is_kernels: KERNEL.contains(&kind),
             remembers: REMEMBERING.contains(&kind),
+            told: stat.mask,
         })
     }
 }

@@ -63,6 +63,11 @@ impl Identity {
         self.inode.device
     }
 
+    /// When the file was made.
+    pub(super) fn birth(&self) -> Time {
+        self.birth
+    }
+
     /// Whether no file that is made later can have this identity.
     pub(super) fn outlasts(&self, tick: Tick) -> bool {
         self.birth < tick.0

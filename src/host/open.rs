@@ -9,7 +9,7 @@ use nix::unistd::fsync;
 
 use super::HostFs;
 use super::dirents::Directory;
-use super::handle::{self, Handle};
+use super::handle::{Handle, Lasting, stat_again};
 use super::options::{CharacterDevices, HostFifo};
 use crate::Errno;
 use crate::server::{DirentRequest, Donation, FdExclusive, FdShared, OpenFdImpl, OpenFlags, Share};
@@ -20,6 +20,7 @@ use crate::wire::{DirentWriter, FileType, Statx};
 pub struct OpenFd {
     fd: OwnedFd,
     kind: Kind,
+    lasting: Option<Lasting>,
     is_donated: bool,
     _share: Share,
 }
@@ -33,11 +34,12 @@ enum Kind {
 }
 
 impl OpenFd {
-    /// A regular file, for which `share` was taken.
-    pub(super) fn regular(fd: OwnedFd, share: Share) -> OpenFd {
+    /// The regular file of `handle`, for which `share` was taken.
+    pub(super) fn regular(handle: &Handle, fd: OwnedFd, share: Share) -> OpenFd {
         OpenFd {
             fd,
             kind: Kind::Regular,
+            lasting: handle.lasting(),
             is_donated: false,
             _share: share,
         }
@@ -83,6 +85,7 @@ impl HostFs {
         Ok(OpenFd {
             fd,
             kind,
+            lasting: handle.lasting(),
             is_donated: false,
             _share: share,
         })
@@ -146,7 +149,7 @@ impl OpenFdImpl for OpenFd {
     }
 
     fn stat(&self, _at: FdShared<'_, HostFs>) -> Result<Statx, Errno> {
-        handle::stat(self.fd.as_fd())
+        stat_again(self.fd.as_fd(), self.lasting)
     }
 
     fn sync(&self, _at: FdShared<'_, HostFs>) -> Result<(), Errno> {

@@ -2,6 +2,7 @@
 //! end.
 
 use std::ffi::CStr;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
@@ -10,7 +11,7 @@ use nix::errno::{Errno, ErrnoSentinel};
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeSpec;
 
-use crate::wire::Statx;
+use crate::wire::{Statx, Timestamp};
 
 /// What statx(2) fills in: the attributes as they go on the wire and, behind them, the mount.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -39,6 +40,42 @@ pub(super) fn statx(
     //   any bytes the kernel leaves there are a valid value of a `Pod`.
     let result = unsafe { libc::statx(directory.as_raw_fd(), path.as_ptr(), flags, mask, to) };
     Errno::result(result).map(|_| attributes)
+}
+
+/// fstat(fd): what it tells of the attributes, and nothing in the others.
+///
+/// Not the C library's function, which may be another system call.
+pub(super) fn fstat(fd: BorrowedFd<'_>) -> nix::Result<Statx> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat wants room for a `struct stat`, which libc's is on 64-bit processors.
+    let result = unsafe { libc::syscall(libc::SYS_fstat, fd.as_raw_fd(), stat.as_mut_ptr()) };
+    Errno::result(result)?;
+    // SAFETY: `assume_init` wants a value that was written: the call has succeeded.
+    let stat = unsafe { stat.assume_init() };
+    let time = |sec, nsec| Timestamp {
+        sec,
+        nsec: u32::try_from(nsec).unwrap_or(0),
+        ..Timestamp::default()
+    };
+    // These are the numbers of statx(2), whatever types the two give them.
+    Ok(Statx {
+        blksize: u32::try_from(stat.st_blksize).unwrap_or(u32::MAX),
+        nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mode: u16::try_from(stat.st_mode).unwrap_or(u16::MAX),
+        ino: stat.st_ino,
+        size: stat.st_size.cast_unsigned(),
+        blocks: stat.st_blocks.cast_unsigned(),
+        atime: time(stat.st_atime, stat.st_atime_nsec),
+        ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+        mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+        rdev_major: libc::major(stat.st_rdev),
+        rdev_minor: libc::minor(stat.st_rdev),
+        dev_major: libc::major(stat.st_dev),
+        dev_minor: libc::minor(stat.st_dev),
+        ..Statx::default()
+    })
 }
 
 /// getdents64(directory, buffer): returns the number of bytes filled in, 0 at the end.

@@ -28,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 mod descriptors;
+mod look;
 pub(super) mod place;
 mod reach;
 #[cfg(test)]
@@ -37,22 +38,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use nix::NixPath;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use parking_lot::RwLock;
 
 pub(super) use self::descriptors::Descriptors;
+#[cfg(test)]
+pub(super) use self::look::stat;
+pub(super) use self::look::{Lasting, stat_again, stat_name};
+use self::look::{for_the_wire, look, look_at};
 use self::place::{NodeFiles, Place};
 use super::filesystem::FileSystem;
 use super::identity::{Identity, Tick};
-use super::sys::{self, Attributes};
+use super::sys::Attributes;
 use crate::Errno;
 use crate::server::Share;
 use crate::wire::{FileType, Name, Statx};
-
-/// The attributes that the protocol carries.
-const WIRE_MASK: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
 
 /// How many files that are walked to in a directory are opened at once, after one that was not has
 /// been opened nevertheless. Who reads, changes or removes one file of a directory does so with the
@@ -387,6 +388,11 @@ impl Handle {
         self.0.file_type
     }
 
+    /// What need not be asked of the kernel again.
+    pub(super) fn lasting(&self) -> Option<Lasting> {
+        self.0.lasting()
+    }
+
     /// Whether the file lies in a file system below the root whose files are the kernel's own, such
     /// as procfs and sysfs. They are shown but not opened: `self/mem` is the memory of this process,
     /// and a regular file.
@@ -403,6 +409,11 @@ impl File {
 
     fn is_pinned(&self) -> bool {
         self.stays.load(Ordering::Relaxed) == PINNED
+    }
+
+    fn lasting(&self) -> Option<Lasting> {
+        let identity = self.identity.as_ref()?;
+        Some(Lasting::new(identity, self.filesystem))
     }
 
     /// Whether it is the file with these attributes.
@@ -442,37 +453,4 @@ pub(super) fn open_path(
 ) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(openat(directory, name.as_bytes(), flags, Mode::empty())?)
-}
-
-/// The attributes of the file behind `fd`.
-pub(super) fn stat(fd: BorrowedFd<'_>) -> Result<Statx, Errno> {
-    Ok(for_the_wire(look(fd)?.stat))
-}
-
-/// The attributes of `name` in `directory`, without following it.
-pub(super) fn stat_name(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Statx, Errno> {
-    Ok(for_the_wire(look_at(directory, name)?.stat))
-}
-
-/// As [`stat`], with the mount.
-fn look(fd: BorrowedFd<'_>) -> Result<Attributes, Errno> {
-    let mask = WIRE_MASK | Identity::MASK;
-    Ok(sys::statx(fd, c"", libc::AT_EMPTY_PATH, mask)?)
-}
-
-/// As [`stat_name`], with the mount.
-fn look_at(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Attributes, Errno> {
-    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
-    let mask = WIRE_MASK | Identity::MASK;
-    Ok(name
-        .as_bytes()
-        .with_nix_path(|name| sys::statx(directory, name, flags, mask))??)
-}
-
-/// Leaves out what the protocol does not carry.
-fn for_the_wire(mut stat: Statx) -> Statx {
-    stat.mask &= WIRE_MASK;
-    stat.attributes = 0;
-    stat.attributes_mask = 0;
-    stat
 }

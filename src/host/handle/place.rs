@@ -26,7 +26,8 @@ use nix::fcntl::OFlag;
 use parking_lot::{Mutex, RwLockWriteGuard};
 use smallvec::SmallVec;
 
-use super::{AHEAD, Attributes, Descriptors, File, Handle, look, look_at, open_path};
+use super::look::{look, look_at};
+use super::{AHEAD, Attributes, Descriptors, File, Handle, open_path};
 use crate::Errno;
 use crate::wire::{FileType, Name, Statx};
 

@@ -10,7 +10,8 @@ use parking_lot::{MappedRwLockReadGuard, RwLockReadGuard};
 use smallvec::SmallVec;
 
 use super::descriptors::Closing;
-use super::{FREE, File, Handle, LEAVING, Opened, PINNED, for_the_wire, stat};
+use super::look::{for_the_wire, stat_again};
+use super::{FREE, File, Handle, LEAVING, Opened, PINNED};
 use crate::Errno;
 use crate::host::identity::Tick;
 use crate::server::Share;
@@ -211,13 +212,13 @@ impl Handle {
     pub(in crate::host) fn stat(&self) -> Result<Statx, Errno> {
         let file = &self.0;
         if let Some(opened) = file.used() {
-            return stat(opened.fd.as_fd());
+            return stat_again(opened.fd.as_fd(), file.lasting());
         }
         if file.looks.load(Ordering::Relaxed) >= OFTEN {
             if let Some(share) = file.descriptors.spare()
                 && let Ok(reached) = self.reach(|| Ok(Some(share)))
             {
-                return stat(reached.as_fd());
+                return stat_again(reached.as_fd(), file.lasting());
             }
         } else {
             file.looks.fetch_add(1, Ordering::Relaxed);
@@ -227,7 +228,7 @@ impl Handle {
             return place.look(file).map(for_the_wire);
         }
         drop(place);
-        self.with_fd(stat)
+        self.with_fd(|fd| stat_again(fd, file.lasting()))
     }
 }
 

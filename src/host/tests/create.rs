@@ -71,7 +71,7 @@ fn a_new_file_is_open_as_asked_for_although_its_mode_forbids_it() {
         .host
         .create_file(served.root(), name("file"), creation(0), OFlag::O_RDWR)
         .unwrap();
-    let file = OpenFd::regular(file, served.root().reserve().unwrap());
+    let file = OpenFd::regular(&handle, file, served.root().reserve().unwrap());
     let mut data = *b"data";
     assert_eq!(file.write_at((&mut data[..]).into(), 0), Ok(4));
     let mut back = [0; 8];

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
@@ -79,6 +80,35 @@ pub(super) fn node(handles: &[&Handle]) -> NodeFiles {
     let node = NodeFiles::default();
     handles.iter().for_each(|handle| node.add(handle));
     node
+}
+
+#[test]
+fn an_open_file_is_as_statx_says_however_it_is_asked() {
+    for served in grounds() {
+        fs::create_dir(served.path("dir")).unwrap();
+        symlink("file", served.path("link")).unwrap();
+        make_fifo(&served.path("fifo"));
+        fs::write(served.path("file"), "text").unwrap();
+        fs::set_permissions(served.path("file"), fs::Permissions::from_mode(0o4751)).unwrap();
+        fs::File::open(served.path("file"))
+            .and_then(|file| file.set_modified(UNIX_EPOCH - Duration::from_millis(1_500)))
+            .unwrap();
+        fs::hard_link(served.path("file"), served.path("other")).unwrap();
+        // The youngest.
+        settle(&served.path("file"));
+        for name in ["dir", "link", "fifo", "file"] {
+            let handle = served.walk(name);
+            handle.hold().unwrap();
+            let lasting = handle.lasting().expect("an identity");
+            let [again, whole] = [Some(lasting), None].map(|lasting| {
+                handle
+                    .with_fd(|fd| handle::stat_again(fd, lasting))
+                    .unwrap()
+            });
+            assert_eq!(again, whole, "{name}");
+            assert_ne!(whole.btime.sec, 0, "{name}");
+        }
+    }
 }
 
 #[test]
