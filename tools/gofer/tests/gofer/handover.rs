@@ -55,10 +55,12 @@ impl Unit {
         let wanted = PathBuf::from(format!("socket:[{inode}]"));
         let proc = PathBuf::from(format!("/proc/{}", process.id()));
         let open = match fs::read_dir(proc.join("fd")) {
-            // What has ended is root's.
+            // What has ended is root's, and so is what ends and has no memory any more.
             Err(why) if why.kind() == ErrorKind::PermissionDenied => {
-                let stat = fs::read_to_string(proc.join("stat")).unwrap();
-                assert!(stat.contains(") Z "), "{stat}");
+                let [stat, statm] =
+                    ["stat", "statm"].map(|file| fs::read_to_string(proc.join(file)).unwrap());
+                let ended = stat.contains(") Z ") || statm.starts_with("0 ");
+                assert!(ended, "{stat}{statm}");
                 return false;
             }
             other => other.unwrap(),
