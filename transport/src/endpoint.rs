@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crate::control::{Control, Ended, Flags, Role};
 use crate::error::{Error, ErrorKind};
 use crate::handshake;
-use crate::mapping::Mapping;
-use crate::shared::SharedBytes;
+use crate::mapping::{HEADER_LEN, Mapping};
+use crate::shared::{CACHE_LINE, SharedBytes};
 use crate::wait::{Counters, Spinners, WaitPolicy, WaitStats, Waiter};
 use crate::window::PacketWindow;
 
@@ -432,6 +432,13 @@ impl Link {
         if let Err(ended) = waited {
             self.stage = Stage::Failed;
             return Err(describe(ended));
+        }
+        if self.shared.role == Role::Server {
+            // While the request is read and carried out. Most replies are no longer than that.
+            let reply = self
+                .datagram()
+                .slice(CACHE_LINE - HEADER_LEN, 2 * CACHE_LINE);
+            reply.iter().for_each(SharedBytes::prefetch_for_write);
         }
         // Read once: the next read may give another value.
         let data_len = self.shared.mapping.data_len().load(Relaxed);
