@@ -36,6 +36,7 @@ fn main() {
     let privileged = cases! {
         mounts::entries_are_those_of_what_is_mounted_on_them
         ownership::the_group_asked_for_wins_in_a_set_group_id_directory
+        ownership::the_capabilities_of_a_program_do_not_survive_a_change_of_it
         sockets::connections_show_the_identity_asked_for
     };
     let ordinary = cases! {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
+use lisafs::Errno;
 use lisafs::client::{Communicator, Reply};
 use lisafs::host::HostOptions;
 use lisafs::server::ConnectionOpts;
@@ -101,6 +102,53 @@ pub(crate) fn links_of_one_file_survive_their_rename() {
         assert_eq!(scene.call(&FListXattrReq { fd, size: 0 }), Ok(()));
     }
     assert!(scene.path("a").exists() && scene.path("b").exists());
+}
+
+/// `security.capability` of a program, in which CAP_CHOWN is permitted: version 2 of capability.h.
+const CAPABILITY: [u8; 20] = [0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Whoever may write to a program must not write what then has its privileges.
+pub(crate) fn the_capabilities_of_a_program_do_not_survive_a_change_of_it() {
+    let mut scene = Scene::new();
+    fs::write(scene.path("program"), "content").unwrap();
+    let file = scene.walk("program");
+    let mut channel = scene.channel();
+    let open = OpenAtReq {
+        fd: file,
+        flags: libc::O_RDWR.cast_unsigned(),
+    };
+    let open = scene.socket.call(&open, &mut Reply::new()).unwrap().open_fd;
+    let (name, mut reply) = (b"security.capability", Reply::new());
+    let set_stat = |mask: SetStat| SetStatReq {
+        mask: mask.bits(),
+        size: 2,
+        uid: Uid(5),
+        ..SetStatReq::new(file)
+    };
+    for change in ["write", "write on a channel", "new size", "new owner"] {
+        scene
+            .call(&FSetXattrReq {
+                fd: file,
+                flags: 0,
+                name,
+                value: &CAPABILITY,
+            })
+            .unwrap();
+        let get = FGetXattrReq {
+            fd: file,
+            buf_size: 0,
+            name,
+        };
+        assert_eq!(scene.call(&get), Ok(()));
+        let changed = match change {
+            "write" => scene.socket.pwrite(open, 0, b"x", &mut reply).is_ok(),
+            "write on a channel" => channel.pwrite(open, 0, b"x", &mut reply).is_ok(),
+            "new size" => scene.call(&set_stat(SetStat::SIZE)).is_ok(),
+            _ => scene.call(&set_stat(SetStat::UID)).is_ok(),
+        };
+        assert!(changed, "{change}");
+        assert_eq!(scene.call(&get), Err(Errno::ENODATA), "{change}");
+    }
 }
 
 /// Nobody but a mount keeps those who have the root from changing it.

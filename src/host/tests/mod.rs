@@ -397,6 +397,34 @@ fn a_prepared_thread_keeps_its_working_directory_and_umask_to_itself() {
 }
 
 #[test]
+fn only_the_descriptors_of_this_process_are_taken_over() {
+    let served = Served::new();
+    let serve = |procfd: &str| {
+        let open = |path: &str| {
+            let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
+            nix::fcntl::open(path, flags, Mode::empty()).unwrap()
+        };
+        let root = open(served.path("").to_str().unwrap());
+        HostFs::with_procfd(root, open(procfd), EVERYTHING).map_err(|why| why.errno())
+    };
+    assert!(serve("/proc/self/fd").is_ok());
+    let foreign = served.path("");
+    assert_eq!(
+        serve(foreign.to_str().unwrap()).err(),
+        Some(Errno::EOPNOTSUPP)
+    );
+    // It has few of its own, and none of them is this directory.
+    let mut other = std::process::Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    let refused = serve(&format!("/proc/{}/fd", other.id())).err();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert_eq!(refused, Some(Errno::ENOENT));
+}
+
+#[test]
 fn a_private_procfd_leads_nowhere_else() {
     let probed = Kernel::probe();
     for kernel in [probed, Kernel::OLDEST] {

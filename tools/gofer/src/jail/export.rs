@@ -116,3 +116,50 @@ pub(super) fn prepare(
     tree.restrict_all(served.attributes())?;
     Ok((tree, root))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use lisafs::host::HostOptions;
+    use nix::errno::Errno;
+
+    use super::{MountError, Served, prepare};
+    use crate::jail::namespaces::{Isolated, isolated};
+
+    /// Between the look at a directory and the mount, somebody may put another one in its place.
+    #[test]
+    fn what_was_exchanged_is_not_mounted() {
+        let name = "jail::export::tests::what_was_exchanged_is_not_mounted";
+        let Isolated::Inside = isolated(name, "") else {
+            return;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("directory")).unwrap();
+        fs::create_dir(at("other directory")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        fs::write(at("other file"), "").unwrap();
+        for place in ["directory", "file"] {
+            let expected = File::open(at(place)).unwrap().into();
+            let served = Served {
+                dir: &at(place),
+                options: HostOptions::default(),
+                readonly: false,
+                client: None,
+            };
+            prepare(&served, &expected).unwrap();
+            fs::rename(at(place), at(&format!("old {place}"))).unwrap();
+            fs::rename(at(&format!("other {place}")), at(place)).unwrap();
+            let refused = prepare(&served, &expected).unwrap_err();
+            let stale = matches!(
+                refused,
+                MountError::File {
+                    source: Errno::ESTALE,
+                    ..
+                }
+            );
+            assert!(stale, "{place}: {refused}");
+        }
+    }
+}

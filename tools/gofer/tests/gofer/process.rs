@@ -127,6 +127,29 @@ pub(crate) fn visible() -> &'static [&'static str] {
     }
 }
 
+/// What `/proc/PID/status` says, see proc_pid_status(5).
+pub(crate) struct Status(String);
+
+impl Status {
+    pub(crate) fn of(pid: u32) -> Status {
+        Status(std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap())
+    }
+
+    /// Of each thread that does not end meanwhile.
+    pub(crate) fn of_threads(pid: u32) -> Vec<Status> {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let paths = threads.map(|thread| thread.unwrap().path().join("status"));
+        let all = paths.filter_map(|path| std::fs::read_to_string(path).ok());
+        all.map(Status).collect()
+    }
+
+    pub(crate) fn get(&self, name: &str) -> &str {
+        let mut lines = self.0.lines().filter_map(|line| line.split_once(':'));
+        let (_, value) = lines.find(|(line, _)| *line == name).unwrap();
+        value.trim()
+    }
+}
+
 /// Waits for what happens in another process.
 pub(crate) fn eventually(what: &str, happened: impl FnMut() -> bool) {
     assert!(within(PATIENCE, happened), "it did not happen: {what}");

@@ -1,13 +1,16 @@
 //! What a gofer in its sandbox looks like from outside, and what it takes no notice of.
 
 use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use lisafs::Errno;
 use lisafs::client::{ClientOptions, Create, SetAttributes};
+use lisafs::wire::Mid;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::sys::socket::SockType;
@@ -15,12 +18,13 @@ use nix::unistd::geteuid;
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::process::{Gofer, eventually};
+use crate::process::{Gofer, PATIENCE, Status, eventually, wait};
+
+/// CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER and FSETID.
+const FOR_FILES: u64 = 0x1f;
 
 fn status(pid: u32, name: &str) -> String {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.unwrap().trim_start_matches(':').trim().to_owned()
+    Status::of(pid).get(name).to_owned()
 }
 
 /// Soft, hard, and the unit.
@@ -61,9 +65,8 @@ fn a_gofer_is_locked_in_unless_told_otherwise() {
     if !geteuid().is_root() {
         assert_eq!(capabilities("CapPrm"), 0);
     } else {
-        // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER and FSETID.
         for set in ["CapPrm", "CapEff", "CapBnd"] {
-            assert_eq!(capabilities(set) & !0x1f, 0, "{set}");
+            assert_eq!(capabilities(set) & !FOR_FILES, 0, "{set}");
         }
         assert_eq!(status(pid, "Groups"), "");
         let mounts = mounts(pid);
@@ -72,6 +75,41 @@ fn a_gofer_is_locked_in_unless_told_otherwise() {
             assert!(mounts[0].iter().any(|it| it == attribute), "{mounts:?}");
         }
     }
+}
+
+/// What a client has sent before the process was there is read when all of its threads are locked in.
+#[test]
+fn the_first_byte_of_a_client_is_read_from_inside() {
+    let dir = tempdir().unwrap();
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Mount, which has no payload.
+    let [low, high] = Mid::MOUNT.0.to_le_bytes();
+    ours.write_all(&[0, 0, 0, 0, low, high, 0, 0]).unwrap();
+    let mut gofer = Command::new(env!("CARGO_BIN_EXE_lisafs-gofer"))
+        .args(["serve", "--fd", "0"])
+        .arg(dir.path())
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .spawn()
+        .unwrap();
+    let mut reply = [0; 8];
+    ours.read_exact(&mut reply).unwrap();
+    assert_eq!(reply[4..6], [low, high]);
+    let threads = Status::of_threads(gofer.id());
+    assert!(threads.len() > 1, "who has answered?");
+    for thread in threads {
+        assert_eq!(thread.get("NoNewPrivs"), "1");
+        assert_eq!(thread.get("Seccomp"), "2");
+        let capabilities = u64::from_str_radix(thread.get("CapPrm"), 16).unwrap();
+        assert_eq!(capabilities & !FOR_FILES, 0);
+    }
+    // It is not dumpable: what is told of it belongs to root.
+    if !geteuid().is_root() {
+        let refused = fs::read_dir(format!("/proc/{}/fd", gofer.id())).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    }
+    drop(ours);
+    assert!(wait(&mut gofer).success());
 }
 
 /// A user namespace would show all owners but one as nobody.

@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 
 use lisafs::Errno;
-use lisafs::client::{Client, ClientOptions};
+use lisafs::client::{Client, ClientOptions, OpenOptions};
 
 use crate::process::{Gofer, command, eventually, wait};
 
@@ -165,4 +165,41 @@ fn objects_are_limited_apart_from_ids() {
     assert_eq!(refused.errno(), Errno::EMFILE);
     assert!(open.pop().is_some());
     file.open(libc::O_RDONLY).unwrap();
+}
+
+/// Whatever limits the machine has: who asks for too much is told so or waits, and when there is room
+/// again, is served.
+#[test]
+fn a_process_that_may_have_no_more_descriptors_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("file"), "content").unwrap();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 40 && exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_lisafs-gofer"))
+        // More than there can be.
+        .args(["serve", "--log", "error", "--max-fds", "1000"]);
+    let gofer = Gofer::spawn(command, dir, root);
+    let options = ClientOptions::new().channels(0).donations(false);
+    let client = gofer.connect(&options);
+    let mut open = Vec::new();
+    let refused = loop {
+        match OpenOptions::new().read(true).open(&client, "file") {
+            Ok(file) => open.push(file),
+            Err(why) => break why,
+        }
+        assert!(open.len() < 40, "{} files are open", open.len());
+    };
+    assert_eq!(refused.errno(), Errno::EMFILE);
+    // In the queue of the socket.
+    let waiting = [(); 50].map(|()| UnixStream::connect(&gofer.socket).unwrap());
+    client.root().stat().unwrap();
+    drop((open, waiting));
+    eventually("there is room again", || {
+        client.read("file").is_ok_and(|read| read == b"content")
+    });
+    let other = gofer.connect(&options);
+    assert_eq!(other.read("file").unwrap(), b"content");
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
 use crate::Need;
-use crate::process::{Gofer, wait};
+use crate::process::{Gofer, Status, wait};
 
 pub(crate) const TRIALS: &[(&str, Need, fn())] = &[
     (
@@ -36,6 +36,11 @@ pub(crate) const TRIALS: &[(&str, Need, fn())] = &[
         "nothing_is_missing_in_a_user_namespace",
         Need::UserNamespaces,
         nested,
+    ),
+    (
+        "supplementary_groups_are_given_up",
+        Need::Privileges,
+        with_groups,
     ),
     (
         "nor_where_groups_cannot_be_given_up",
@@ -205,6 +210,26 @@ fn without_user_namespace() {
 fn nested() {
     let words = [&NESTED[..], &["--mount"]].concat();
     Place::new(&words).assert_complete();
+}
+
+/// A file of group 34 is nobody's business, nor is a directory that hands the group on.
+fn with_groups() {
+    for more in [&[][..], &["--bounding-set", "-sys_admin"]] {
+        let words = [&["setpriv", "--groups", "12,34"], more].concat();
+        let Place { words, dir } = Place::new(&words);
+        let mut command = Command::new(words[0]);
+        command
+            .args(&words[1..])
+            .arg(env!("CARGO_BIN_EXE_lisafs-gofer"))
+            .arg("serve");
+        let root = dir.path().join("root");
+        let gofer = Gofer::spawn(command, dir, root);
+        let client = gofer.connect(&ClientOptions::new().channels(1));
+        client.root().stat().unwrap();
+        for thread in Status::of_threads(gofer.pid()) {
+            assert_eq!(thread.get("Groups"), "", "{more:?}");
+        }
+    }
 }
 
 /// Who has made the user namespace is not permitted to, and so the root there is not either.
