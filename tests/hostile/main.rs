@@ -27,6 +27,7 @@ mod outside;
 #[allow(dead_code)] // what other tests use
 mod process;
 mod report;
+mod sources;
 mod stage;
 mod window;
 
@@ -91,6 +92,9 @@ fn main() -> ExitCode {
         }),
         Trial::test("every_answer_is_documented", || {
             documented::check().map_err(Into::into)
+        }),
+        Trial::test("every_incident_is_answered", || {
+            documented::check_incidents().map_err(Into::into)
         }),
     ];
     for case in cases::all() {
