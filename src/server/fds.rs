@@ -233,3 +233,28 @@ impl<S: ServerImpl> Pending<'_, S> {
         }
     }
 }
+
+#[cfg(all(test, feature = "host"))]
+mod tests {
+    use super::*;
+    use crate::host::HostFs;
+
+    #[test]
+    fn the_last_id_is_given_once() {
+        let table = FdTable::<HostFs>::new(100, Quota::new(100));
+        table.next.store(u64::MAX - 2, Ordering::Relaxed);
+        let mut pending = table.pending();
+        let mut given = Vec::new();
+        let refused = loop {
+            match pending.reserve() {
+                Ok((id, _object)) => given.push(id.0),
+                Err(errno) => break errno,
+            }
+        };
+        assert_eq!(refused, Errno::EMFILE);
+        assert_eq!(given, [u64::MAX - 2, u64::MAX - 1]);
+        assert_eq!(pending.reserve().err(), Some(Errno::EMFILE));
+        drop(pending);
+        assert_eq!((table.len(), table.object_count()), (0, 0));
+    }
+}

@@ -17,6 +17,44 @@ fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// What a file that has no name and no id takes on disk is free again while its client is still there.
+pub(crate) fn a_file_that_is_unlinked_and_closed_is_not_kept() {
+    let mut scene = Scene::new();
+    let request = OpenCreateAtReq {
+        create: scene.create(0o644),
+        flags: libc::O_RDWR.cast_unsigned(),
+        name: b"file",
+    };
+    let mut reply = Reply::new();
+    let made = scene.socket.call(&request, &mut reply).unwrap();
+    let (child, open) = (made.child.control_fd, made.new_fd);
+    // It is the client's to close.
+    drop(reply.take_fds());
+    let again = scene.walk("file");
+    let unlink = UnlinkAtReq {
+        dir_fd: scene.root,
+        flags: 0,
+        name: b"file",
+    };
+    scene.call(&unlink).unwrap();
+    let own = scene.path("").display().to_string();
+    let kept = || {
+        let open = fs::read_dir("/proc/self/fd").unwrap();
+        let targets = open.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+        let targets = targets.map(|target| target.display().to_string());
+        targets
+            .filter(|target| target.starts_with(&own) && target.ends_with(" (deleted)"))
+            .count()
+    };
+    assert_ne!(kept(), 0, "it is in use");
+    for id in [child, open, again] {
+        let fds = [id];
+        let fds = Array::new(&fds);
+        scene.call(&CloseReq { fds }).unwrap();
+    }
+    assert_eq!(kept(), 0);
+}
+
 pub(crate) fn requests_that_fail_leave_nothing_open() {
     let before_all = descriptors();
     let mut scene = Scene::new();

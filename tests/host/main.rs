@@ -23,6 +23,7 @@ fn main() {
     let anybody = cases! {
         // The first: connections of other cases may still be ending.
         failures::requests_that_fail_leave_nothing_open
+        failures::a_file_that_is_unlinked_and_closed_is_not_kept
         identities::what_is_removed_or_replaced_here_keeps_working_for_all_connections
         identities::what_an_outsider_removes_or_replaces_is_stale
         identities::no_request_ever_meets_another_file
