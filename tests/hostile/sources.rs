@@ -64,7 +64,7 @@ impl Sources {
     }
 
     /// Whether a test is called so: a function, a trial of a suite without functions, a case of this
-    /// suite, of the conformance suite or of those under runsc.
+    /// suite, of the conformance suite or of those under runsc, or all of a suite by its directory.
     pub(crate) fn has_test(&self, name: &str) -> bool {
         let case = name.split_once('/').and_then(|(release, rest)| {
             let (_platform, case) = rest.split_once('/')?;
@@ -73,6 +73,9 @@ impl Sources {
         if let Some(case) = case {
             let quoted = format!("\"{case}\"");
             return self.contain(Path::new("tests/runsc"), &quoted);
+        }
+        if name.starts_with("tests/") {
+            return self.has_file(name);
         }
         self.functions.contains(name)
             || cases::all().any(|case| case.plain_name() == name)
@@ -84,11 +87,10 @@ impl Sources {
 
     fn has_trial(&self, name: &str) -> bool {
         let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-        let listed = [format!("(\n        \"{name}\","), format!("(\"{name}\", ")];
+        let quoted = format!("\"{name}\"");
         let in_macro = format!("::{name}\n");
         name.chars().all(is_word)
-            && (self.contain(Path::new("tools/gofer/tests/sandbox"), &listed[0])
-                || self.contain(Path::new("tools/gofer/tests/sandbox"), &listed[1])
+            && (self.contain(Path::new("tools/gofer/tests/sandbox"), &quoted)
                 || self.contain(Path::new("tests/host/main.rs"), &in_macro))
     }
 
@@ -160,11 +162,13 @@ impl File {
     }
 
     fn has_words(&self, words: &[&str]) -> bool {
-        let is_source = self.path.iter().any(|part| part == "src");
+        let is_below = |dir: &str| self.path.iter().any(|part| part == dir);
+        let is_source = is_below("src") && !is_below("tests");
         let has = |word: &&str| {
             let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
             let mut all = self.text.split(|letter| !is_letter(letter));
-            all.any(|it| it == *word) || self.modules().iter().any(|module| module == word)
+            let is_said = self.text.contains(word) && all.any(|it| it == *word);
+            is_said || self.modules().iter().any(|module| module == word)
         };
         is_source && words.iter().all(has)
     }
