@@ -101,6 +101,7 @@ fn make(maker: &mut Caller, dir: FdId, latest: &AtomicU64) -> Verdict {
         latest.store(bound.id.0 + 1, Relaxed);
         own_or_gone(maker.listen(bound.id, 1))?;
         maker.unlink(dir, b"socket")?;
+        maker.close(&[bound.id, bound.inode.control_fd])?;
     }
     maker.unlink(dir, b"file")?;
     maker.close(&[
