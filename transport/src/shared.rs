@@ -170,7 +170,8 @@ impl<'a> SharedBytes<'a> {
     }
 
     /// Asks the processor to bring the cache lines of the view, which are about to be written, while
-    /// something else is done. Changes nothing.
+    /// something else is done. Changes nothing. Of a view that does not begin with a line, the last may
+    /// be left out.
     #[inline]
     pub(crate) fn prefetch_for_write(&self) {
         for offset in (0..self.len).step_by(CACHE_LINE) {
@@ -425,4 +426,19 @@ unsafe fn copy_string(_from: *const u8, _to: *mut u8, _len: usize) {}
 #[inline(always)]
 fn is_multiple(at: NonNull<u8>, n: usize) -> bool {
     at.addr().get().is_multiple_of(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_fetched_for_writing_stays_as_it_is() {
+        let mut bytes = [7; 3 * CACHE_LINE];
+        let view = SharedBytes::from(&mut bytes[..]);
+        for (offset, len) in [(0, 0), (1, 1), (3, 2 * CACHE_LINE), (0, view.len())] {
+            view.slice(offset, len).unwrap().prefetch_for_write();
+        }
+        assert_eq!(bytes, [7; 3 * CACHE_LINE]);
+    }
 }

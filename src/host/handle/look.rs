@@ -34,7 +34,8 @@ impl Lasting {
             ..Timestamp::default()
         };
         Lasting {
-            mask: filesystem.told & WIRE_MASK,
+            // A file has its birth although the root of the file system may have none.
+            mask: (filesystem.told | libc::STATX_BTIME) & WIRE_MASK,
             birth,
         }
     }
