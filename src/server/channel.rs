@@ -42,7 +42,7 @@ impl Channel {
     ) -> Result<(Channel, ClientEnd), Errno> {
         let capacity = ChannelHeader::SIZE + connection.max_message_size();
         let window = PacketWindow::create(capacity).map_err(errno)?;
-        let (descriptors, socket) = fd_channel().map_err(errno)?;
+        let (descriptors, socket) = fd_channel(connection.opts().max_donations).map_err(errno)?;
         let (memfd, descriptor) = (window.try_clone_fd().map_err(errno)?, window.descriptor());
         let endpoint = ServerEndpoint::new(window, connection.wait(), connection.spinners());
         let client = ClientEnd {

@@ -96,10 +96,12 @@ impl<S: ServerImpl> Connection<S> {
         }
         // The reply to Mount has to fit, and so has an error.
         let mount_reply = 160 + 2 * supported.len();
-        if opts.max_channels == 0 || max_message_size < mount_reply {
+        if opts.max_channels == 0 || opts.max_donations < 2 || max_message_size < mount_reply {
             return Err(Errno::EINVAL);
         }
-        let socket = FrameSocket::from(stream);
+        let socket = FrameSocket::from(stream)
+            .with_max_in_flight(opts.max_donations)
+            .map_err(super::channel::errno)?;
         socket.refuse_descriptors().map_err(super::channel::errno)?;
         let descriptors = Quota::new(opts.max_fds);
         let objects = if backend.count_descriptors(&descriptors) {

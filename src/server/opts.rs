@@ -40,6 +40,10 @@ pub struct ConnectionOpts {
     /// object, an open file and the position it was opened from being two. The host back end counts:
     /// files that are only known by name cost it none.
     pub max_fds: usize,
+    /// How many descriptors that were donated can be in flight to the client, which has not received
+    /// them, over its socket and over each channel. Above, an answer comes without its descriptor, or is
+    /// EAGAIN where that is what was asked for. At least 2, which is what a new channel takes.
+    pub max_donations: usize,
     /// The limit of a payload in bytes, both ways, if the back end's
     /// [own](super::ServerImpl::max_message_size) is not lower. Mount tells the client; what is longer
     /// all the same is answered EIO, and so is a request whose reply would be. At least what the reply to
@@ -61,6 +65,7 @@ impl Default for ConnectionOpts {
             max_channels: 4,
             max_ids: 1 << 20,
             max_fds: 1 << 16,
+            max_donations: 8,
             max_message_size: u32::MAX,
             max_walk: usize::MAX,
             wait: WaitPolicy::Adaptive,

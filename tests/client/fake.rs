@@ -96,7 +96,7 @@ impl Fake {
     ) -> JoinHandle<T> {
         self.expect(Mid::CHANNEL);
         let window = PacketWindow::create(LIMIT as usize + 4).unwrap();
-        let (fds, theirs) = fd_channel().unwrap();
+        let (fds, theirs) = fd_channel(8).unwrap();
         let place = window.descriptor();
         let place = ChannelResp {
             data_offset: i64::try_from(place.offset).unwrap(),

@@ -1,6 +1,9 @@
 //! Descriptors that cannot be given to the client, because it does not take those before them.
 
-use flipcall::{Active, ClientEndpoint, FdReceiver, PacketWindow, WindowDescriptor};
+use flipcall::{
+    Active, ClientEndpoint, FdReceiver, FrameBuffer, FrameSocket, PacketWindow, Received,
+    SharedBytes, WindowDescriptor,
+};
 
 use super::*;
 
@@ -46,46 +49,164 @@ impl Undrained {
         }
     }
 
-    /// Has the server donate until it cannot any more.
-    fn fill(&mut self, root: FdId) {
-        let create = CreateCommon {
-            dir_fd: root,
-            uid: Uid::NONE,
-            gid: Gid::NONE,
-            mode: 0o600,
-        };
-        let bind = BindAtReq {
-            create,
-            sock_type: 1,
-            name: b"s",
-        };
-        let refused = (0..10_000).find_map(|_| self.call(&bind).err());
-        assert_eq!(refused, Some((Errno::EAGAIN, 0)));
+    /// Takes a descriptor that has to be there.
+    fn take(&self) {
+        assert!(self.descriptors.recv().unwrap().is_some());
     }
+
+    /// Has the server donate so many times, and not once more.
+    fn fill(&mut self, root: FdId, count: usize) {
+        for nth in 1..=count {
+            assert_eq!(self.call(&bind(root)), Ok(1), "the descriptor number {nth}");
+        }
+        assert_eq!(self.call(&bind(root)), Err((Errno::EAGAIN, 0)));
+    }
+}
+
+/// A request whose answer is nothing without its descriptor.
+fn bind(root: FdId) -> BindAtReq<'static> {
+    let create = CreateCommon {
+        dir_fd: root,
+        uid: Uid::NONE,
+        gid: Gid::NONE,
+        mode: 0o600,
+    };
+    BindAtReq {
+        create,
+        sock_type: 1,
+        name: b"s",
+    }
+}
+
+fn limited(scene: &Scene, max_donations: usize) -> Result<(Socket, FdId), Errno> {
+    scene.connect(ConnectionOpts {
+        max_donations,
+        ..ConnectionOpts::default()
+    })
 }
 
 #[test]
 fn a_socket_that_cannot_be_donated_is_unbound_again() {
     let scene = Scene::new();
     let (mut socket, root) = scene.client();
-    Undrained::open(&mut socket).fill(root);
+    Undrained::open(&mut socket).fill(root, 8);
     let ids = scene.server.census().ids;
-    assert_eq!(
-        ids % 2,
-        1,
-        "the root, and two ids for each socket that was given: {ids}"
-    );
+    assert_eq!(ids, 17, "the root, and two for each socket that was given");
     assert_eq!(scene.events().last().unwrap(), "unlink \"s\" in /");
 }
 
 #[test]
 fn a_descriptor_is_counted_even_if_the_one_behind_it_was_not_sent() {
     let scene = Scene::new();
-    let (mut socket, root) = scene.client();
+    let (mut socket, root) = limited(&scene, 3).unwrap();
     let mut undrained = Undrained::open(&mut socket);
-    undrained.fill(root);
-    // Room for the first of the two descriptors of a channel.
-    undrained.descriptors.recv().unwrap().unwrap();
+    for _ in 0..2 {
+        assert_eq!(undrained.call(&bind(root)), Ok(1));
+    }
+    // There is room for the first of the two descriptors of a channel.
     let refused = undrained.call(&ChannelReq {});
     assert_eq!(refused, Err((Errno::EAGAIN, 1)));
+    for _ in 0..3 {
+        undrained.take();
+    }
+    assert_eq!(undrained.call(&ChannelReq {}), Ok(2));
+}
+
+#[test]
+fn a_channel_donates_again_what_was_taken() {
+    let scene = Scene::new();
+    for limit in [2, 3, 100] {
+        let (mut socket, root) = limited(&scene, limit).unwrap();
+        let mut undrained = Undrained::open(&mut socket);
+        for _ in 0..3 {
+            undrained.fill(root, limit);
+            for taken in 1..=limit {
+                (0..taken).for_each(|_| undrained.take());
+                undrained.fill(root, taken);
+            }
+            (0..limit).for_each(|_| undrained.take());
+            assert_eq!(undrained.descriptors.recv().err(), Some(nix::Error::EAGAIN));
+        }
+        // A client that takes what it gets never hears of it.
+        for _ in 0..3 * limit {
+            assert_eq!(undrained.call(&bind(root)), Ok(1));
+            undrained.take();
+        }
+    }
+}
+
+#[test]
+fn a_limit_without_room_for_a_channel_is_refused() {
+    let scene = Scene::new();
+    for limit in [0, 1] {
+        assert_eq!(limited(&scene, limit).err(), Some(Errno::EINVAL));
+    }
+}
+
+/// Sends requests without a look at the answers, and waits until all of them are there.
+fn send_ahead(scene: &Scene, frames: &FrameSocket, root: FdId, count: usize) {
+    let mut request = Vec::new();
+    bind(root).encode(&mut request).unwrap();
+    let marks = || scene.events().iter().filter(|it| *it == "mount /").count();
+    let before = marks();
+    for _ in 0..count {
+        let request = SharedBytes::from(request.as_mut_slice());
+        frames.send(Mid::BIND_AT.0, request, &[]).unwrap();
+    }
+    // One thread answers all of them, in order.
+    let nothing = SharedBytes::from(&mut [][..]);
+    frames.send(Mid::MOUNT.0, nothing, &[]).unwrap();
+    let start = Instant::now();
+    while marks() == before {
+        assert!(start.elapsed() < DEADLINE, "nothing is answered");
+        thread::yield_now();
+    }
+}
+
+/// The next answer: which message it is, its first bytes as a number, and how many descriptors came.
+fn next(frames: &FrameSocket) -> (Mid, u32, usize) {
+    let (mut body, mut fds) = (FrameBuffer::new(), Vec::new());
+    let received = frames.recv(&mut body, 1 << 20, &mut fds, 2).unwrap();
+    let Received::Frame { mid, .. } = received else {
+        panic!("{received:?}");
+    };
+    let first = body.as_slice().first_chunk().copied().unwrap_or_default();
+    (Mid(mid), u32::from_le_bytes(first), fds.len())
+}
+
+#[test]
+fn a_socket_donates_again_what_was_taken() {
+    const LIMIT: usize = 3;
+    let scene = Scene::new();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let backend = PhantomFs {
+        stage: Arc::clone(&scene.stage),
+        max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+    };
+    let opts = ConnectionOpts {
+        max_donations: LIMIT,
+        ..ConnectionOpts::default()
+    };
+    scene
+        .server
+        .start_connection(theirs, backend, opts)
+        .unwrap();
+    let frames = FrameSocket::from(ours);
+    // Mounts, the first id of which is the root.
+    let root = FdId(1);
+    send_ahead(&scene, &frames, root, 0);
+    assert_eq!(next(&frames).0, Mid::MOUNT);
+    for ahead in [LIMIT - 1, LIMIT, LIMIT + 1, 20, 1] {
+        send_ahead(&scene, &frames, root, ahead);
+        for nth in 0..ahead {
+            let (mid, first, fds) = next(&frames);
+            if nth < LIMIT {
+                assert_eq!((mid, fds), (Mid::BIND_AT, 1), "{nth} of {ahead}");
+            } else {
+                let refused = (Mid::ERROR, u32::from(Errno::EAGAIN.raw()), 0);
+                assert_eq!((mid, first, fds), refused, "{nth} of {ahead}");
+            }
+        }
+        assert_eq!(next(&frames).0, Mid::MOUNT);
+    }
 }

@@ -12,21 +12,26 @@ use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType};
 use nix::sys::socket::{setsockopt, shutdown, socketpair};
 
 use crate::error::Error;
+use crate::inflight::InFlight;
 use crate::shared::SharedBytes;
 use crate::sys;
+
+/// The largest value of an option that is an `int`.
+const MOST: usize = libc::c_int::MAX as usize;
 
 /// Makes the socket pair of a channel: the server's end, and the one to send to the client.
 ///
 /// The server's end is closed for receiving, and refuses descriptors where the kernel can (Linux
-/// 6.16), so a client cannot park its own in our queue. It queues as little as the kernel permits:
-/// descriptors in flight count against a limit that all processes of our user share, and a client
-/// that takes those of each reply has two of them waiting at the most. About six fit.
+/// 6.16), so a client cannot park its own in our queue. It queues `max_in_flight` descriptors at the
+/// most: those count against a limit that all processes of our user share, and a client that takes
+/// those of each reply has two of them waiting. The kernel may have room for fewer: with its usual
+/// net.core.wmem_max for 554, on x86-64.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) with the errno of socketpair(2), shutdown(2) or
 /// setsockopt(2).
-pub fn fd_channel() -> Result<(FdSender, OwnedFd), Error> {
+pub fn fd_channel(max_in_flight: usize) -> Result<(FdSender, OwnedFd), Error> {
     let (ours, theirs) = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
@@ -34,13 +39,19 @@ pub fn fd_channel() -> Result<(FdSender, OwnedFd), Error> {
         SockFlag::SOCK_CLOEXEC,
     )
     .map_err(Error::os("cannot create the descriptor channel"))?;
-    let sender = FdSender { socket: ours };
+    let in_flight =
+        InFlight::new(max_in_flight).map_err(Error::os("cannot measure the queue of a socket"))?;
+    // The kernel doubles it, and lowers it to its maximum.
+    let queue = in_flight.least_message().saturating_mul(max_in_flight) / 2 + 1;
+    let sender = FdSender {
+        socket: ours,
+        in_flight,
+    };
     shutdown(sender.socket.as_raw_fd(), Shutdown::Read).map_err(Error::os(
         "cannot close the descriptor channel for receiving",
     ))?;
-    // The kernel raises it to its minimum.
-    setsockopt(&sender.socket, SndBuf, &0).map_err(Error::os(
-        "cannot bound the queue of the descriptor channel",
+    setsockopt(&sender.socket, SndBuf, &queue.min(MOST)).map_err(Error::os(
+        "cannot make room for the queue of the descriptor channel",
     ))?;
     sys::refuse_descriptors(sender.socket.as_fd()).map_err(Error::os(
         "cannot make the descriptor channel refuse descriptors",
@@ -55,7 +66,7 @@ pub fn fd_channel() -> Result<(FdSender, OwnedFd), Error> {
 /// use std::os::fd::AsFd;
 /// use flipcall::{FdReceiver, fd_channel};
 ///
-/// let (sender, for_the_client) = fd_channel()?;
+/// let (sender, for_the_client) = fd_channel(8)?;
 /// sender.send(File::open("/proc/self/comm")?.as_fd())?;
 /// // In the other process:
 /// let receiver = FdReceiver::from(for_the_client);
@@ -66,6 +77,7 @@ pub fn fd_channel() -> Result<(FdSender, OwnedFd), Error> {
 #[derive(Debug)]
 pub struct FdSender {
     socket: OwnedFd,
+    in_flight: InFlight,
 }
 
 impl FdSender {
@@ -73,13 +85,17 @@ impl FdSender {
     ///
     /// # Errors
     ///
-    /// Nothing was queued: EAGAIN if the client does not drain its end, ETOOMANYREFS if too many
+    /// Nothing was queued: EAGAIN if as many are in flight as there may be, ETOOMANYREFS if too many
     /// descriptors of this user are in flight, EPIPE or ECONNRESET if the client is gone, and what
     /// else sendmsg(2) lists.
     pub fn send(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
         let no_data = SharedBytes::from(&mut [][..]);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        sys::send(self.socket.as_fd(), &[], no_data, &[fd], flags).map(drop)
+        let socket = self.socket.as_fd();
+        self.in_flight.admit(socket, 1)?;
+        sys::send(socket, &[], no_data, &[fd], flags)?;
+        self.in_flight.add(1);
+        Ok(())
     }
 
     /// Ends the channel from any thread; descriptors already queued can still be received.
@@ -94,7 +110,7 @@ impl FdSender {
 /// ```
 /// use flipcall::{FdReceiver, fd_channel};
 ///
-/// let (sender, for_the_client) = fd_channel()?;
+/// let (sender, for_the_client) = fd_channel(8)?;
 /// let receiver = FdReceiver::from(for_the_client);
 /// // It never waits.
 /// assert_eq!(receiver.recv().map(drop).map_err(|errno| errno as i32), Err(libc::EAGAIN));

@@ -58,6 +58,7 @@
 //! | `window`, `mapping`, `shared` | making, checking, mapping windows; the view of their bytes |
 //! | `handshake` | the JSON exchanged once per channel |
 //! | `fdchannel`, `socket`, `sys` | descriptors one by one; frames; sendmsg and recvmsg |
+//! | `inflight` | how many descriptors a peer can leave untaken |
 
 #![deny(unsafe_code)]
 
@@ -76,6 +77,7 @@ mod error;
 mod fdchannel;
 mod futex;
 mod handshake;
+mod inflight;
 mod mapping;
 mod shared;
 mod socket;

@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, Shutdown, SockType, getsockopt, setsockopt, shutdown, sockopt};
 
 use crate::error::{Error, ErrorKind};
+use crate::inflight::InFlight;
 use crate::shared::SharedBytes;
 use crate::sys;
 
@@ -42,6 +43,7 @@ const BUFFER_STEP: usize = 64 << 10;
 #[derive(Debug)]
 pub struct FrameSocket {
     stream: OwnedFd,
+    in_flight: Option<InFlight>,
 }
 
 /// What [`FrameSocket::recv`] found.
@@ -184,7 +186,49 @@ impl FrameSocket {
             .map_err(Error::os("cannot switch credentials off"))?;
         sys::pass_pidfd(fd.as_fd(), false)
             .map_err(Error::os("cannot switch process descriptors off"))?;
-        Ok(FrameSocket { stream: fd })
+        Ok(FrameSocket::new(fd))
+    }
+
+    fn new(stream: OwnedFd) -> FrameSocket {
+        FrameSocket {
+            stream,
+            in_flight: None,
+        }
+    }
+
+    /// The same socket, over which so many descriptors can be in flight at the most. Without, as many
+    /// as the kernel has room for.
+    ///
+    /// What the peer has received is known by how much room the rest takes. Long frames take more, so
+    /// of a peer that leaves those unread fewer descriptors may be known to be received than are.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] with the errno of socketpair(2).
+    ///
+    /// ```
+    /// use std::os::fd::AsFd;
+    /// use flipcall::{FrameBuffer, FrameSocket, SendError, SharedBytes};
+    ///
+    /// # let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    /// let (server, client) = (FrameSocket::from(ours), FrameSocket::from(theirs));
+    /// let server = server.with_max_in_flight(1)?;
+    /// let file = std::fs::File::open("/proc/self/comm")?;
+    /// let give = || server.send(7, SharedBytes::from(&mut [][..]), &[file.as_fd()]);
+    /// give()?;
+    /// assert!(matches!(give(), Err(SendError::Unsent(errno)) if errno as i32 == libc::EAGAIN));
+    ///
+    /// client.recv(&mut FrameBuffer::new(), 0, &mut Vec::new(), 1)?;
+    /// give()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_max_in_flight(self, max_in_flight: usize) -> Result<FrameSocket, Error> {
+        let in_flight = InFlight::new(max_in_flight)
+            .map_err(Error::os("cannot measure the queue of a socket"))?;
+        Ok(FrameSocket {
+            in_flight: Some(in_flight),
+            ..self
+        })
     }
 
     /// Waits for the next frame and puts its payload into `body`.
@@ -245,10 +289,11 @@ impl FrameSocket {
     ///
     /// # Errors
     ///
-    /// [`SendError::Unsent`] with the errno of sendmsg(2), for instance ETOOMANYREFS if too many
-    /// descriptors of this user are in flight or EPERM if the peer refuses them, and EINVAL for too
-    /// many descriptors or a payload above `u32::MAX`; [`SendError::Broken`] if the peer is gone or
-    /// part of the frame is already out.
+    /// [`SendError::Unsent`] with EAGAIN if there would be more descriptors in flight
+    /// [than there may be](Self::with_max_in_flight), with the errno of sendmsg(2), for instance
+    /// ETOOMANYREFS if too many of this user are in flight or EPERM if the peer refuses them, and with
+    /// EINVAL for too many descriptors or a payload above `u32::MAX`; [`SendError::Broken`] if the
+    /// peer is gone or part of the frame is already out.
     pub fn send(
         &self,
         mid: u16,
@@ -262,12 +307,21 @@ impl FrameSocket {
         let mut head = &header[..];
         let mut body = body;
         let mut fds = fds;
+        let in_flight = self.in_flight.as_ref().filter(|_| !fds.is_empty());
+        if let Some(in_flight) = in_flight {
+            in_flight
+                .admit(self.as_fd(), fds.len())
+                .map_err(SendError::Unsent)?;
+        }
         while !(head.is_empty() && body.is_empty()) {
             match sys::send(self.as_fd(), head, body, fds, MsgFlags::MSG_NOSIGNAL) {
                 Ok(sent) => {
                     let from_body = sent.saturating_sub(head.len());
                     head = head.get(sent..).unwrap_or_default();
                     body = body.split_at(from_body).map_or(body, |(_, rest)| rest);
+                    if let Some(in_flight) = in_flight {
+                        in_flight.add(fds.len());
+                    }
                     fds = &[];
                 }
                 Err(Errno::EINTR) => {}
@@ -371,9 +425,7 @@ impl FrameSocket {
 
 impl From<UnixStream> for FrameSocket {
     fn from(stream: UnixStream) -> FrameSocket {
-        FrameSocket {
-            stream: stream.into(),
-        }
+        FrameSocket::new(stream.into())
     }
 }
 

@@ -1,4 +1,4 @@
-#![expect(unsafe_code, reason = "sendmsg, recvmsg and setsockopt")]
+#![expect(unsafe_code, reason = "sendmsg, recvmsg, setsockopt and ioctl")]
 //! The socket calls that nix lacks or gets wrong for us: messages with descriptors, partly from
 //! memory that is not a slice.
 //!
@@ -209,6 +209,17 @@ pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) -> nix::Result<()> {
 /// Success also where the kernel does not know the option.
 pub(crate) fn pass_pidfd(socket: BorrowedFd<'_>, on: bool) -> nix::Result<()> {
     set_option(socket, SO_PASSPIDFD, on.into())
+}
+
+/// ioctl(socket, SIOCOUTQ): what was sent and the peer has not taken yet, by the memory that it
+/// takes in the kernel.
+pub(crate) fn unread(socket: BorrowedFd<'_>) -> nix::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: ioctl wants, for SIOCOUTQ, which is TIOCOUTQ by another name, an `int` that can be
+    // written: `bytes`, exclusively borrowed for the time of the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    Errno::result(result)?;
+    usize::try_from(bytes).map_err(|_| Errno::EIO)
 }
 
 /// setsockopt(socket, SOL_SOCKET, option, value), and success where the kernel does not know the

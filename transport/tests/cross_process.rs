@@ -131,7 +131,7 @@ fn killed_server() -> Result<(), Failed> {
 /// Makes a channel, sends it over `socket`, and answers until asked to stop.
 fn server(socket: &FrameSocket, policy: WaitPolicy) {
     let window = PacketWindow::create(CAPACITY).unwrap();
-    let (sender, receiver) = fd_channel().unwrap();
+    let (sender, receiver) = fd_channel(8).unwrap();
     let descriptor = window.descriptor();
     let mut body = [
         descriptor.offset.to_ne_bytes(),

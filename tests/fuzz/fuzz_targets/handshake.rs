@@ -93,7 +93,7 @@ fn window(size: u32, seals: u8, place: WindowDescriptor) -> io::Result<()> {
 }
 
 fn gifts(sent: &[bool], taken: u8) -> io::Result<()> {
-    let (sender, theirs): (FdSender, _) = fd_channel().map_err(io::Error::other)?;
+    let (sender, theirs): (FdSender, _) = fd_channel(8).map_err(io::Error::other)?;
     let file = File::open("/dev/null")?;
     for descriptor in sent {
         // It holds a few, and says so when it is full.

@@ -116,7 +116,7 @@ impl<'a> HostileServer<'a> {
 
     fn channel(&self) -> Option<(ServerEndpoint, FdSender)> {
         let window = PacketWindow::create(LIMIT as usize + 4).ok()?;
-        let (fds, theirs) = fd_channel().ok()?;
+        let (fds, theirs) = fd_channel(8).ok()?;
         let place = ChannelResp {
             data_offset: 0,
             data_length: window.descriptor().length,

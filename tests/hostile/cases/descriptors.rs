@@ -1,4 +1,4 @@
-//! Descriptors: those that a client sends, those that it does not take, and too many of them.
+//! Descriptors: those that a client sends, and too many of them.
 
 use std::fs::{self, File};
 use std::io::{IoSlice, Write};
@@ -15,7 +15,7 @@ use super::limits::open_all;
 use super::sweep::request_with;
 use crate::case::Case;
 use crate::stage::Stage;
-use crate::window::{Window, datagram, exchange, mid_of, request};
+use crate::window::{Window, datagram, exchange, mid_of};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("descriptors_sent_with_frames", &["A9"], sent_with_frames),
@@ -25,8 +25,6 @@ pub(super) const CASES: &[Case] = &[
         sent_sideways,
     ),
     Case::new("requests_that_announce_descriptors", &["A9"], announced),
-    Case::new("donations_that_nobody_takes", &["A6", "A2-15"], not_taken)
-        .options(&["--host-fifo", "open"]),
     Case::new("more_files_than_descriptors", &["A7", "A2-15"], exhausted)
         .options(&["--max-fds", "100"])
         .ours_only(NO_LIMIT),
@@ -146,47 +144,6 @@ fn announced(stage: &mut Stage) -> Verdict {
         ensure!(window.take_gift().is_none(), "more than one came");
         stage.count_tries(1);
     }
-    Ok(())
-}
-
-/// A client that takes no descriptor keeps nobody waiting, and gets its answers: without those that
-/// can be done without, and an errno for the others.
-fn not_taken(stage: &mut Stage) -> Verdict {
-    let mut client = stage.client()?;
-    let root = client.root.control_fd;
-    let file = client.file(root, b"file", b"content")?;
-    nix::unistd::mkfifo(&stage.root.join("fifo"), nix::sys::stat::Mode::S_IRWXU)?;
-    let fifo = client.find(root, b"fifo")?.control_fd;
-    let window = Window::open(&mut client)?;
-    let mut channel = window.connect(&client)?;
-    let of_file = request(&OpenAtReq { fd: file, flags: 0 })?;
-    let of_fifo = request(&OpenAtReq {
-        fd: fifo,
-        flags: libc::O_RDWR.cast_unsigned(),
-    })?;
-    let mut refused = 0;
-    for _ in 0..500 {
-        let reply = exchange(&mut channel, &of_file)?;
-        same!(
-            mid_of(&reply),
-            Some(Mid::OPEN_AT),
-            "a file without its descriptor"
-        );
-        let reply = exchange(&mut channel, &of_fifo)?;
-        refused += u32::from(mid_of(&reply) == Some(Mid::ERROR));
-        stage.count_rpcs(2);
-    }
-    ensure!(
-        refused > 400,
-        "FIFOs without the descriptor that is all they are: {refused} refused"
-    );
-    // Over the socket all is as before.
-    same!(
-        client.open(file, 0)?.donated.len(),
-        1,
-        "descriptors of a file"
-    );
-    // With the channel still full, the connection ends.
     Ok(())
 }
 

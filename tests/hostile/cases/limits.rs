@@ -15,7 +15,7 @@ use crate::process::within;
 use crate::stage::Stage;
 use crate::window::Window;
 
-const NO_FLAG: &str = "it has no such flag";
+pub(super) const NO_FLAG: &str = "it has no such flag";
 
 pub(super) const CASES: &[Case] = &[
     Case::new("ids_at_the_limit", &["A7"], ids)

@@ -2,6 +2,7 @@
 
 mod depth;
 mod descriptors;
+mod donations;
 mod frames;
 mod hung;
 mod ids;
@@ -23,6 +24,7 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
         windows::CASES,
         numbers::CASES,
         descriptors::CASES,
+        donations::CASES,
         ids::CASES,
         depth::CASES,
         races::CASES,

@@ -189,6 +189,16 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) max_fds: Option<usize>,
 
+    /// How many descriptors can be on their way to a client, over its socket and over each channel
+    ///
+    /// They are what goes to it with open files and new channels; those that it has not taken count
+    /// against a limit that all processes of this user share. A client that takes the descriptors of
+    /// each answer has two on their way at the most. Above the limit, files are opened without, and what
+    /// is nothing without (FIFOs, devices, sockets, channels) is EAGAIN. From 2 to 500: for more the
+    /// kernel has no room (net.core.wmem_max).
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=500))]
+    pub(crate) max_donations: u16,
+
     /// How many clients can be connected
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = positive)]
     pub(crate) max_connections: usize,
@@ -263,6 +273,7 @@ impl ServeOptions {
             max_channels: self.max_channels,
             max_ids: self.max_ids,
             max_fds: self.max_fds.unwrap_or_else(|| self.share(descriptors)),
+            max_donations: self.max_donations.into(),
             max_message_size: self.max_message_size,
             max_walk: self.max_walk.unwrap_or(usize::MAX),
             wait: self.wait,

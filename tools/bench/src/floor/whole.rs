@@ -68,7 +68,7 @@ fn create(dir: &Path) -> io::Result<Named> {
 }
 
 pub(super) fn pair() -> io::Result<Pair> {
-    let (sender, receiver) = fd_channel().map_err(|_| io::Errno::IO)?;
+    let (sender, receiver) = fd_channel(8).map_err(|_| io::Errno::IO)?;
     Ok((sender, FdReceiver::from(receiver)))
 }
 

@@ -35,6 +35,8 @@ fn bad_command_lines_are_refused_with_the_reason() {
         (&["--fd", "0", "--max-channels", "0", "/"], "at least 1"),
         (&["--fd", "0", "--max-ids", "0", "/"], "at least 1"),
         (&["--fd", "0", "--max-fds", "0", "/"], "at least 1"),
+        (&["--fd", "0", "--max-donations", "1", "/"], "2..=500"),
+        (&["--fd", "0", "--max-donations", "501", "/"], "2..=500"),
         (
             &["--fd", "0", "--max-connections", "many", "/"],
             "invalid digit",

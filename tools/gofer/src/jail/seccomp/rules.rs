@@ -254,12 +254,14 @@ fn files(rules: &mut Rules, procfd: u64) -> Built<()> {
         libc::F_GET_SEALS,
     ];
     rules.insert(libc::SYS_fcntl, any_of(1, commands.map(bits))?);
-    rules.insert(libc::SYS_ioctl, vec![rule([is(1, FIONBIO)])?]);
+    rules.insert(libc::SYS_ioctl, any_of(1, [FIONBIO, SIOCOUTQ])?);
     Ok(())
 }
 
 /// Whether a descriptor blocks, the standard library's way.
 const FIONBIO: u64 = 0x5421;
+/// How much the peer of a socket has not taken.
+const SIOCOUTQ: u64 = 0x5411;
 
 fn names(rules: &mut Rules, procfd: u64) -> Built<()> {
     rules.insert(

@@ -251,6 +251,10 @@ fn arguments_are_judged() {
         (libc::SYS_fcntl, &[FD, bits(libc::F_DUPFD)], Kills),
         (libc::SYS_fcntl, &[FD, bits(libc::F_SETOWN)], Kills),
         (libc::SYS_ioctl, &[FD, 0x5421], Passes),
+        (libc::SYS_ioctl, &[FD, 0x5411], Passes),
+        // What the kernel looks at is the lower half.
+        (libc::SYS_ioctl, &[FD, 0x5411 | 1 << 32], Passes),
+        (libc::SYS_ioctl, &[FD, 0x5410], Kills),
         // TIOCSTI puts words into the mouth of a terminal.
         (libc::SYS_ioctl, &[FD, 0x5412], Kills),
         (libc::SYS_prctl, &[bits(libc::PR_SET_NAME)], Passes),
