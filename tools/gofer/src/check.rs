@@ -69,7 +69,7 @@ fn find_out(options: &CheckOptions) -> Result<Findings, Failure> {
     let failed = cannot("the sandbox cannot be tried");
     let (answer, question) = pipe2(OFlag::O_CLOEXEC).map_err(&failed)?;
     let child = match sys::fork().map_err(&failed)? {
-        Forked::Child => {
+        Forked::Child(_) => {
             drop(answer);
             try_and_tell(options, question)
         }

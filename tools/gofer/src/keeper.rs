@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::unistd::pipe2;
 
 use crate::process::open_descriptors;
-use crate::sys::{self, Forked};
+use crate::sys::{self, Forked, InChild};
 
 /// How long the end of this process waits for the other one, in milliseconds: removing a name takes
 /// microseconds.
@@ -44,9 +44,9 @@ impl Keeper {
         // Signals that are meant for a whole group end this process, and then the other one goes on.
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         let forked = sys::fork();
-        if let Ok(Forked::Child) = forked {
+        if let Ok(Forked::Child(child)) = forked {
             drop((hold, ended));
-            wait_and_run(held, &end, last);
+            wait_and_run(&child, held, &end, last);
         }
         before.thread_set_mask()?;
         forked?;
@@ -59,14 +59,14 @@ impl Keeper {
 
 /// What the child does.
 #[expect(clippy::exit, reason = "a child has no `main` to return to")]
-fn wait_and_run(held: OwnedFd, end: &OwnedFd, last: impl FnOnce()) -> ! {
+fn wait_and_run(child: &InChild, held: OwnedFd, end: &OwnedFd, last: impl FnOnce()) -> ! {
     use std::os::fd::AsRawFd;
 
     // Sockets would be held open by it, and clients would wait for their end.
     let kept = [held.as_raw_fd(), end.as_raw_fd(), 2];
     for number in open_descriptors().unwrap_or_default() {
         if !kept.contains(&number) {
-            sys::close_in_child(number);
+            child.close(number);
         }
     }
     // Nobody writes, so this is the end, or an error that is none to wait after.

@@ -30,7 +30,20 @@ pub(crate) fn take_inherited(number: RawFd) -> Result<OwnedFd, Errno> {
 /// On which side of [`fork`] the caller is.
 pub(crate) enum Forked {
     Parent(Pid),
-    Child,
+    Child(InChild),
+}
+
+/// Had by a process that was made by [`fork`] and by no other: what it may do to what it has a copy of.
+pub(crate) struct InChild(());
+
+impl InChild {
+    /// close(2) of a descriptor that this process was made with, and does not come back to.
+    pub(crate) fn close(&self, number: RawFd) {
+        // SAFETY: close takes a number. It may belong to a value that the other process had when this
+        // one was made. That one keeps its own; this one, which has nothing else to do than what it was
+        // made for, uses and drops the copy no more, as the caller warrants.
+        unsafe { libc::close(number) };
+    }
 }
 
 /// fork(2), while there is one thread.
@@ -47,16 +60,8 @@ pub(crate) fn fork() -> Result<Forked, Errno> {
     // meanwhile.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Forked::Parent(child)),
-        ForkResult::Child => Ok(Forked::Child),
+        ForkResult::Child => Ok(Forked::Child(InChild(()))),
     }
-}
-
-/// close(2) in a process that was made by [`fork`] and never goes back to what the other one does.
-pub(crate) fn close_in_child(number: RawFd) {
-    // SAFETY: close takes a number. It may belong to a value that the other process had when this one
-    // was made; this one never gets back to where that value is used or dropped, as its caller
-    // warrants.
-    unsafe { libc::close(number) };
 }
 
 /// fcntl(number, F_SETFD, FD_CLOEXEC).

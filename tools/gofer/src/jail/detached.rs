@@ -48,7 +48,7 @@ pub(super) fn detach(served: &Served<'_>, expected: &OwnedFd) -> Result<Detached
     let descriptors =
         CString::new(format!("/proc/{}/fd", getpid())).map_err(|_| failed(Errno::EINVAL))?;
     let child = match sys::fork().map_err(failed)? {
-        Forked::Child => make_and_send(&theirs, served, expected, &descriptors),
+        Forked::Child(_) => make_and_send(&theirs, served, expected, &descriptors),
         Forked::Parent(child) => child,
     };
     drop(theirs);
