@@ -43,9 +43,9 @@ const O_RDWR: u32 = libc::O_RDWR.cast_unsigned();
 const O_WRONLY: u32 = libc::O_WRONLY.cast_unsigned();
 const STREAM: u32 = libc::SOCK_STREAM.cast_unsigned();
 
-/// How many ticks of [`TICK`] a call may take that must not wait for anybody, on a machine that does
-/// ten other things.
-const AT_ONCE: u32 = 40;
+/// How many ticks of [`TICK`], a second together, a call may take that must not wait for anybody, on a
+/// machine that does ten other things.
+const AT_ONCE: u32 = 20;
 const TICK: Duration = Duration::from_millis(50);
 
 /// Makes a call that must not wait for anybody. A thread of this process counts the time: when that
