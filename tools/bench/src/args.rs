@@ -19,6 +19,7 @@ Operations (--ops), with what they send where the name does not say it:
   stat           by path: a Walk of three names, handles given up
   walk=N         a Walk of N names (1) that exist        walk-absent one that does not
   walkstat=N     a WalkStat of N names (3)
+  walk-open      a Walk of one name, OpenAt as in `open`, and one Close of both
   open           OpenAt for reading with a donated descriptor, which is closed, and Close
   open-dir       OpenAt without one, and Close
   create         OpenCreateAt, Close and UnlinkAt        mkdir       MkdirAt and UnlinkAt

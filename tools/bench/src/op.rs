@@ -21,6 +21,7 @@ pub(crate) enum Kind {
     Walk,
     WalkAbsent,
     WalkStat,
+    WalkOpen,
     Open,
     OpenDir,
     Create,
@@ -99,7 +100,7 @@ const MESSAGE: Argument = Argument::Bytes {
 };
 
 /// One row for each kind: kind, name, argument, requests.
-const ENTRIES_OF_ALL: [Entry; 31] = [
+const ENTRIES_OF_ALL: [Entry; 32] = [
     entry(Kind::Ping, "ping", NONE, Some(1)),
     entry(Kind::Fstat, "fstat", NONE, Some(1)),
     entry(Kind::FstatOpen, "fstat-open", NONE, Some(1)),
@@ -107,6 +108,7 @@ const ENTRIES_OF_ALL: [Entry; 31] = [
     entry(Kind::Walk, "walk", DEPTH, Some(1)),
     entry(Kind::WalkAbsent, "walk-absent", NONE, Some(1)),
     entry(Kind::WalkStat, "walkstat", NAMES, Some(1)),
+    entry(Kind::WalkOpen, "walk-open", NONE, Some(3)),
     entry(Kind::Open, "open", NONE, Some(2)),
     entry(Kind::OpenDir, "open-dir", NONE, Some(2)),
     entry(Kind::Create, "create", NONE, Some(3)),
@@ -148,8 +150,8 @@ pub(crate) const USUAL: &str = "fstat,walk,walk-absent,walkstat,open,create,mkdi
 
 /// What `all` stands for.
 const ALL: &str = "ping,fstat,fstat-open,stat,walk,walk=2,walk=8,walk=32,walk-absent,walkstat=1,\
-                   walkstat,open,open-dir,create,mkdir,mknod,symlink,link,rename,readlink,setstat,\
-                   truncate,getdents=1,getdents=20,getdents=1000,getdents=66000,pread=1,pread=4k,\
+                   walkstat,walk-open,open,open-dir,create,mkdir,mknod,symlink,link,rename,readlink,\
+                   setstat,truncate,getdents=1,getdents=20,getdents=1000,getdents=66000,pread=1,pread=4k,\
                    pread=64k,pread=1m,read-with=64k,read-with=1m,pwrite=1,pwrite=4k,pwrite=64k,pwrite=1m,statfs,getxattr,\
                    setxattr,listxattr,fsync,allocate,close=1,close=10,close=99,bind,connect";
 

@@ -127,6 +127,15 @@ fn make_below(op: Op, path: &Path) -> io::Result<Option<Named>> {
             };
             ("statx of an absent name", bare(look))
         }
+        Kind::WalkOpen => {
+            file(&dir, 1)?;
+            let look_and_open = move || {
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                fs::statx(&dir, "file", flags, StatxFlags::BASIC_STATS)?;
+                fs::openat(&dir, "file", OFlags::RDONLY, Mode::empty()).map(drop)
+            };
+            ("statx of a name + openat + close", bare(look_and_open))
+        }
         Kind::Open => {
             file(&dir, 1)?;
             let open = move || fs::openat(&dir, "file", OFlags::RDONLY, Mode::empty()).map(drop);

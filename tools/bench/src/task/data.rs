@@ -15,6 +15,22 @@ pub(super) fn open(seat: &Seat) -> Result<BoxTask, Error> {
     }))
 }
 
+/// As a program opens a file that nobody has a handle on: by its name, and all is closed again.
+pub(super) fn walk_open(seat: &Seat) -> Result<BoxTask, Error> {
+    seat.file(0)?;
+    let dir = seat.again()?;
+    Ok(call(move || {
+        let file = dir.walk_one("file")?;
+        let open = file.open(O_RDONLY)?;
+        // First, so that both ids go in one Close.
+        drop(file);
+        match open.donated_fd() {
+            Some(_) => Ok(()),
+            None => Err(unlike()),
+        }
+    }))
+}
+
 /// What no descriptor is donated for.
 pub(super) fn open_dir(seat: &Seat) -> Result<BoxTask, Error> {
     let dir = seat.again()?;

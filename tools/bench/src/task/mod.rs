@@ -95,6 +95,7 @@ pub(crate) fn prepare(op: Op, seat: &Seat) -> Result<BoxTask, Error> {
         Kind::Link => names::link(seat),
         Kind::Rename => names::rename(seat),
         Kind::ReadLink => names::readlink(seat),
+        Kind::WalkOpen => data::walk_open(seat),
         Kind::Open => data::open(seat),
         Kind::OpenDir => data::open_dir(seat),
         Kind::Getdents => data::getdents(seat, argument),

@@ -80,7 +80,7 @@ echo '\"p99_ns\":30,\"p999_ns\":40,\"p9999_ns\":50,\"max_ns\":60,\"cpu_ns\":70}'
 #[test]
 fn the_floor_is_below_each_operation() {
     let at = Fixture::new();
-    let ops = "fstat,walk=3,getdents=10,pwrite=4k,close=2";
+    let ops = "fstat,walk=3,walk-open,getdents=10,pwrite=4k,close=2";
     let report = at.report(&["--ops", ops, "--count", "20", "--floor"]);
     let floor = array(&report["floor"]);
     let below = |op: &str| {
@@ -89,6 +89,7 @@ fn the_floor_is_below_each_operation() {
     };
     assert_eq!(below("fstat"), "statx of a descriptor");
     assert_eq!(below("walk=3"), "3 × statx of a name");
+    assert_eq!(below("walk-open"), "statx of a name + openat + close");
     assert_eq!(below("getdents=10"), "getdents64 to the end");
     assert_eq!(below("pwrite=4k"), "pwrite");
     assert_eq!(below("close=2"), "2 × close");
