@@ -166,7 +166,10 @@ pub(crate) struct Args {
 
     /// Time gVisor's own client against the same servers: the path of a built `gobench`
     ///
-    /// It is in tests/interop/go. It sends --count of each of its operations, or 20000.
+    /// It is in tests/interop/go. It sends --count of each of its operations, or 20000. It is
+    /// started anew for each slice, because where it is placed when it starts decides how fast it is:
+    /// the percentiles are of all slices, and beside them are the least, the median and the largest
+    /// p50 of a slice.
     #[arg(long, value_name = "PATH")]
     pub(crate) go_client: Option<PathBuf>,
 

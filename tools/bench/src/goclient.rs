@@ -1,27 +1,35 @@
 //! gVisor's own client against the same servers: `gobench` of tests/interop.
+//!
+//! How fast it is depends on which threads its runtime runs it on and where the scheduler puts
+//! those when it starts, so it is started many times, the servers in turns.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::failure::Stop;
 use crate::place::Cpus;
-use crate::sample::PERCENTILES;
+use crate::sample::Sample;
 use crate::target::Target;
 
 /// One operation, as that client saw it.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    pub(crate) op: String,
-    pub(crate) count: u64,
-    /// In nanoseconds: those of [`PERCENTILES`], and the longest.
-    pub(crate) percentiles: Vec<u64>,
-    /// CPU time of the client for each operation, in nanoseconds.
-    pub(crate) client_cpu: Option<u64>,
-    /// CPU time of the server for each operation, in nanoseconds.
-    pub(crate) server_cpu: Option<u64>,
+    pub(crate) op: &'static str,
+    pub(crate) sample: Sample,
+    /// The p50 of each slice, in nanoseconds.
+    pub(crate) medians: Vec<u64>,
+    /// How often the operation ran, with what was not measured.
+    pub(crate) runs: u64,
+    /// Of the client, while it measured.
+    client_cpu: Duration,
+    /// Of the server, for all runs. None if its process cannot be seen.
+    server_cpu: Option<Duration>,
 }
 
 /// What that client measures.
@@ -35,54 +43,111 @@ pub(crate) const OPS: [&str; 7] = [
     "Mkdir",
 ];
 
-/// Runs the program at `path` with so many samples of one operation.
-pub(crate) fn run(
-    path: &Path,
-    target: &mut Target,
-    cpus: &Cpus,
-    op: &str,
-    count: u64,
-) -> Result<Row, Stop> {
-    let about = |why: &dyn std::fmt::Display| Stop::at(path.display(), why);
-    let stream = target.server().stream()?;
-    let here = cpus.of_client(target.plan.placement);
-    let before = target.usage();
-    let done = cpus
-        .during(&here, || {
-            Command::new(path)
-                .args(["--fd", "0", "--count", &count.to_string(), "--ops", op])
-                .stdin(Stdio::from(OwnedFd::from(stream)))
-                .output()
-        })
-        .and_then(|done| done)
-        .map_err(|why| about(&why))?;
-    if !done.status.success() {
-        return Err(about(&String::from_utf8_lossy(&done.stderr)));
+impl Row {
+    pub(crate) fn new(op: &'static str) -> Row {
+        Row {
+            op,
+            sample: Sample::new(),
+            medians: Vec::new(),
+            runs: 0,
+            client_cpu: Duration::ZERO,
+            server_cpu: Some(Duration::ZERO),
+        }
     }
-    let text = String::from_utf8_lossy(&done.stdout);
-    let (mut row, runs) = parse(&text).ok_or_else(|| about(&format!("not understood: {text}")))?;
-    if let (Some(after), Some(before)) = (target.usage(), before) {
-        let cpu = (after - before).cpu.as_nanos() / u128::from(runs.max(1));
-        row.server_cpu = u64::try_from(cpu).ok();
+
+    /// Runs the program at `path` with `count` samples.
+    pub(crate) fn slice(
+        &mut self,
+        path: &Path,
+        target: &mut Target,
+        cpus: &Cpus,
+        count: u64,
+        stop: &AtomicBool,
+    ) -> Result<(), Stop> {
+        let about = |why: &dyn std::fmt::Display| Stop::at(path.display(), why);
+        let stream = target.server().stream()?;
+        let here = cpus.of_client(target.plan.placement);
+        let before = target.usage();
+        let done = cpus
+            .during(&here, || {
+                Command::new(path)
+                    .args(["--fd", "0", "--count", &count.to_string(), "--ops", self.op])
+                    .stdin(Stdio::from(OwnedFd::from(stream)))
+                    .output()
+            })
+            .and_then(|done| done)
+            .map_err(|why| about(&why))?;
+        let after = target.usage();
+        // It has got the ^C as well.
+        if stop.load(Relaxed) {
+            return Err(Stop::Interrupted);
+        }
+        if !done.status.success() {
+            return Err(about(&String::from_utf8_lossy(&done.stderr)));
+        }
+        let text = String::from_utf8_lossy(&done.stdout);
+        let line = Line::parse(&text)
+            .filter(|line| line.op == self.op)
+            .ok_or_else(|| {
+                about(&format!(
+                    "not understood, is it the gobench of this version? {text}"
+                ))
+            })?;
+        self.medians.push(line.sample.p50());
+        self.sample.merge(&line.sample);
+        self.runs += line.runs;
+        self.client_cpu += line.cpu;
+        self.server_cpu = match (self.server_cpu, after, before) {
+            (Some(sum), Some(after), Some(before)) => Some(sum + (after - before).cpu),
+            _ => None,
+        };
+        Ok(())
     }
-    Ok(row)
+
+    /// CPU time of the client for each operation, in nanoseconds.
+    pub(crate) fn client_cpu_each(&self) -> u64 {
+        each(self.client_cpu, self.sample.count())
+    }
+
+    /// CPU time of the server for each operation, in nanoseconds.
+    pub(crate) fn server_cpu_each(&self) -> Option<u64> {
+        self.server_cpu.map(|cpu| each(cpu, self.runs))
+    }
 }
 
-/// A line of that client, and how often it ran the operation.
-fn parse(line: &str) -> Option<(Row, u64)> {
-    let object: Value = serde_json::from_str(line).ok()?;
-    let number = |key: &str| object.get(key)?.as_u64();
-    let names = PERCENTILES.iter().map(|(_, name)| *name).chain(["max"]);
-    let row = Row {
-        op: object.get("op")?.as_str()?.to_owned(),
-        count: number("count")?,
-        percentiles: names
-            .map(|name| number(&format!("{}_ns", name.replace('.', ""))))
-            .collect::<Option<_>>()?,
-        client_cpu: number("cpu_ns"),
-        server_cpu: None,
-    };
-    Some((row, number("runs")?))
+/// In nanoseconds.
+fn each(time: Duration, count: u64) -> u64 {
+    u64::try_from(time.as_nanos() / u128::from(count.max(1))).unwrap_or(u64::MAX)
+}
+
+/// What that client prints of an operation.
+struct Line {
+    op: String,
+    sample: Sample,
+    runs: u64,
+    cpu: Duration,
+}
+
+impl Line {
+    fn parse(line: &str) -> Option<Line> {
+        let object: Value = serde_json::from_str(line).ok()?;
+        let number = |key: &str| object.get(key)?.as_u64();
+        let count = number("count")?;
+        let mut sample = Sample::new();
+        for pair in object.get("histogram")?.as_array()? {
+            let [took, times] = pair.as_array()?.as_slice() else {
+                return None;
+            };
+            sample.record_many(took.as_u64()?, times.as_u64()?);
+        }
+        let cpu = number("cpu_ns")?.checked_mul(count)?;
+        (sample.count() == count).then_some(Line {
+            op: object.get("op")?.as_str()?.to_owned(),
+            sample,
+            runs: number("runs")?,
+            cpu: Duration::from_nanos(cpu),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -90,15 +155,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_has_all_percentiles() {
-        let line = r#"{"op":"FStat","count":7,"runs":9,"p50_ns":1,"p90_ns":2,"p99_ns":3,"p999_ns":4,
-            "p9999_ns":5,"max_ns":6,"cpu_ns":8}"#;
-        let (row, runs) = parse(line).unwrap();
-        assert_eq!(runs, 9);
-        assert_eq!((row.op.as_str(), row.count), ("FStat", 7));
-        assert_eq!(row.percentiles, [1, 2, 3, 4, 5, 6]);
-        assert_eq!(row.client_cpu, Some(8));
-        assert!(parse(&line.replace("p9999", "p9998")).is_none());
-        assert!(parse("nonsense").is_none());
+    fn a_line_has_all_samples() {
+        let line = r#"{"op":"FStat","count":7,"runs":9,"cpu_ns":8,"p50_ns":10,
+            "histogram":[[10,4],[20,2],[1000,1]]}"#;
+        let parsed = Line::parse(line).unwrap();
+        assert_eq!((parsed.op.as_str(), parsed.runs), ("FStat", 9));
+        assert_eq!(parsed.cpu, Duration::from_nanos(56));
+        let sample = parsed.sample;
+        assert_eq!((sample.count(), sample.p50(), sample.at(0.8)), (7, 10, 20));
+        assert_eq!(sample.max(), 1000);
+        for broken in [
+            line.replace("histogram", "other"),
+            line.replace("[20,2]", "[20]"),
+            line.replace("[20,2]", "[20,3]"),
+            line.replace("\"runs\":9,", ""),
+            "nonsense".to_owned(),
+        ] {
+            assert!(Line::parse(&broken).is_none(), "{broken}");
+        }
     }
 }

@@ -36,6 +36,11 @@ impl Sample {
         self.took.saturating_record(nanoseconds);
     }
 
+    /// Records so many that took as long, in nanoseconds.
+    pub(crate) fn record_many(&mut self, took: u64, count: u64) {
+        self.took.saturating_record_n(took, count);
+    }
+
     pub(crate) fn merge(&mut self, other: &Sample) {
         // Both have the same bounds.
         let _ = self.took.add(&other.took);

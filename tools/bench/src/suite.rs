@@ -73,10 +73,17 @@ pub(crate) fn run(args: &Args, stop: &AtomicBool) -> Result<Report, Stop> {
     let mut go = vec![Vec::new(); targets.len()];
     if let Some(path) = &args.go_client {
         let count = args.count.unwrap_or(GO_COUNT);
+        let count = count.div_ceil(u64::from(load.slices.max(1)));
         for op in goclient::OPS {
-            for (rows, target) in go.iter_mut().zip(&mut targets) {
-                progress.begin(format!("gVisor's client, {op}, {}", target.plan.label));
-                rows.push(goclient::run(path, target, &cpus, op, count)?);
+            let mut rows = vec![goclient::Row::new(op); targets.len()];
+            for _ in 0..load.slices {
+                for (row, target) in rows.iter_mut().zip(&mut targets) {
+                    progress.begin(format!("gVisor's client, {op}, {}", target.plan.label));
+                    row.slice(path, target, &cpus, count, stop)?;
+                }
+            }
+            for (all, row) in go.iter_mut().zip(rows) {
+                all.push(row);
             }
         }
     }

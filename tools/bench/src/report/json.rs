@@ -83,17 +83,14 @@ fn server(subject: &Subject) -> Value {
         })
     });
     let go = subject.go.iter().map(|row| {
-        let names = PERCENTILES.iter().map(|(_, name)| *name).chain(["max"]);
-        let percentiles = names.zip(&row.percentiles);
-        let latency: Map<_, _> = percentiles
-            .map(|(name, took)| (format!("{name}_ns"), (*took).into()))
-            .collect();
         json!({
             "op": row.op,
-            "count": row.count,
-            "latency": latency,
-            "client_cpu_each_ns": row.client_cpu,
-            "server_cpu_each_ns": row.server_cpu,
+            "count": row.sample.count(),
+            "runs": row.runs,
+            "latency": latency(&row.sample),
+            "slice_p50_ns": row.medians,
+            "client_cpu_each_ns": row.client_cpu_each(),
+            "server_cpu_each_ns": row.server_cpu_each(),
         })
     });
     let plan = &subject.plan;

@@ -30,7 +30,10 @@ impl Report {
                 self.switches(),
             ),
             ("Waits of the client for an operation", self.waits()),
-            ("gVisor's client: latency and CPU time, µs", self.go()),
+            (
+                "gVisor's client: latency and CPU time, µs; p50 of slices: least / median / most",
+                self.go(),
+            ),
             ("Idle; memory in MiB", self.idle()),
         ];
         writeln!(out)?;
@@ -271,7 +274,7 @@ impl Report {
     }
 
     fn go(&self) -> Table {
-        let more = ["client", "server"];
+        let more = ["p50 of slices", "client", "server"];
         let mut table = Table::new(2, &head(&["operation", "server"], &more));
         let rows = self.subjects.iter().flat_map(|subject| {
             let label = &subject.plan.label;
@@ -279,13 +282,17 @@ impl Report {
         });
         let mut rows: Vec<_> = rows.collect();
         // By operation, those in the order in which the client measures them.
-        let order: Vec<String> = rows.iter().map(|(_, row)| row.op.clone()).collect();
+        let order: Vec<_> = rows.iter().map(|(_, row)| row.op).collect();
         rows.sort_by_key(|(_, row)| order.iter().position(|op| *op == row.op));
         for (label, row) in rows {
-            let cpu = |cpu: Option<u64>| cpu.map_or(UNKNOWN.to_owned(), microseconds);
-            let mut cells = vec![row.op.clone(), label.clone(), row.count.to_string()];
-            cells.extend(row.percentiles.iter().map(|took| microseconds(*took)));
-            cells.extend([cpu(row.client_cpu), cpu(row.server_cpu)]);
+            let mut cells = vec![row.op.to_owned(), label.clone()];
+            cells.extend(percentiles(&row.sample));
+            let server = row.server_cpu_each();
+            cells.extend([
+                spread(&row.medians),
+                microseconds(row.client_cpu_each()),
+                server.map_or(UNKNOWN.to_owned(), microseconds),
+            ]);
             table.row(cells);
         }
         table
@@ -341,6 +348,17 @@ fn percentiles(sample: &Sample) -> Vec<String> {
     let quantiles = PERCENTILES.iter().map(|(quantile, _)| sample.at(*quantile));
     cells.extend(quantiles.chain([sample.max()]).map(microseconds));
     cells
+}
+
+/// The least, the median and the most of what slices have seen, in nanoseconds.
+fn spread(slices: &[u64]) -> String {
+    let mut sorted = slices.to_vec();
+    sorted.sort_unstable();
+    let middle = sorted.get(sorted.len() / 2);
+    let parts = [sorted.first(), middle, sorted.last()];
+    parts
+        .map(|took| took.map_or(UNKNOWN.to_owned(), |took| microseconds(*took)))
+        .join(" / ")
 }
 
 fn ratio(measured: &Measured, subject: usize) -> [String; 2] {

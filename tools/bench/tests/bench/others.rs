@@ -46,12 +46,16 @@ fn p50(result: &serde_json::Value) -> f64 {
 fn another_client_is_given_a_connection_to_each_server() {
     let at = Fixture::new();
     let client = at.path("client");
-    // Says what it was asked to measure, if its stdin is a socket.
+    // Says what it was asked to measure, if its stdin is a socket, and takes longer each time.
     let script = "#!/bin/sh
 [ \"$1 $2 $3 $5\" = '--fd 0 --count --ops' ] && [ -S /proc/self/fd/0 ] || exit 3
-printf '{\"op\":\"%s\",\"count\":%s,\"runs\":%s,\"p50_ns\":10,\"p90_ns\":20,' \"$6\" \"$4\" \"$4\"
-echo '\"p99_ns\":30,\"p999_ns\":40,\"p9999_ns\":50,\"max_ns\":60,\"cpu_ns\":70}'
+echo >> COUNTED
+took=$(wc -l < COUNTED)
+printf '{\"op\":\"%s\",\"count\":%s,\"runs\":%s,\"cpu_ns\":70,' \"$6\" \"$4\" $(($4 + 2))
+echo \"\\\"histogram\\\":[[$took,$(($4 - 1))],[1000,1]]}\"
 ";
+    let counted = at.path("counted");
+    let script = script.replace("COUNTED", counted.to_str().unwrap());
     fs::write(&client, script).unwrap();
     fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).unwrap();
     let one = gofer("one", "");
@@ -70,11 +74,17 @@ echo '\"p99_ns\":30,\"p999_ns\":40,\"p9999_ns\":50,\"max_ns\":60,\"cpu_ns\":70}'
         let go = array(&server["go_client"]);
         let ops: Vec<_> = go.iter().map(|row| row["op"].as_str().unwrap()).collect();
         assert_eq!(ops[..2], ["FStat", "Walk"]);
-        assert_eq!(go[0]["count"], 20);
-        assert_eq!(go[0]["latency"]["p99.9_ns"], 40);
+        // Half of it in each of two slices.
+        assert_eq!((&go[0]["count"], &go[0]["runs"]), (&20.into(), &24.into()));
+        assert_eq!(go[0]["latency"]["p99.9_ns"], 1000);
         assert_eq!(go[0]["client_cpu_each_ns"], 70);
         assert!(go[0]["server_cpu_each_ns"].is_u64());
     }
+    // The servers in turns.
+    let slices = |server: usize| &report["servers"][server]["go_client"][0]["slice_p50_ns"];
+    assert_eq!(slices(0), &serde_json::json!([1, 3]));
+    assert_eq!(slices(1), &serde_json::json!([2, 4]));
+    assert_eq!(report["servers"][0]["go_client"][0]["latency"]["p50_ns"], 3);
 }
 
 #[test]

@@ -5,7 +5,9 @@
 //
 // For each operation it prints one line of JSON: op, count, runs (with those that
 // were not measured), and in nanoseconds min_ns, mean_ns, p50_ns, p90_ns, p99_ns,
-// p999_ns, p9999_ns, max_ns, and cpu_ns, the CPU time of this process for each.
+// p999_ns, p9999_ns, max_ns, and cpu_ns, the CPU time of this process for each; and
+// histogram, pairs of a latency, to three digits, and how many samples had it, so
+// that what several runs measured can be put together.
 //
 //	FStat       stat of a control handle.
 //	Walk        walk to one name that exists, and close; the client sends the closes
@@ -26,6 +28,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/bits"
 	"os"
 	"slices"
 	"strconv"
@@ -272,19 +275,36 @@ func measure(op string, count int, run func() error) error {
 	// at returns the smallest sample that all but one in n do not exceed.
 	at := func(n int) int64 { return samples[count-1-(count-1)/n] }
 	return json.NewEncoder(os.Stdout).Encode(map[string]any{
-		"op":       op,
-		"count":    count,
-		"runs":     warmUp + count,
-		"mean_ns":  sum / int64(count),
-		"min_ns":   samples[0],
-		"p50_ns":   at(2),
-		"p90_ns":   at(10),
-		"p99_ns":   at(100),
-		"p999_ns":  at(1000),
-		"p9999_ns": at(10000),
-		"max_ns":   samples[count-1],
-		"cpu_ns":   (after - before) / int64(count),
+		"op":        op,
+		"count":     count,
+		"runs":      warmUp + count,
+		"mean_ns":   sum / int64(count),
+		"min_ns":    samples[0],
+		"p50_ns":    at(2),
+		"p90_ns":    at(10),
+		"p99_ns":    at(100),
+		"p999_ns":   at(1000),
+		"p9999_ns":  at(10000),
+		"max_ns":    samples[count-1],
+		"cpu_ns":    (after - before) / int64(count),
+		"histogram": histogram(samples),
 	})
+}
+
+// histogram returns pairs of a latency and how many of the sorted samples had it.
+// Of a latency the first 11 bits count.
+func histogram(sorted []int64) [][2]int64 {
+	var pairs [][2]int64
+	for _, sample := range sorted {
+		shift := max(bits.Len64(uint64(sample))-11, 0)
+		took := sample >> shift << shift
+		if last := len(pairs) - 1; last >= 0 && pairs[last][0] == took {
+			pairs[last][1]++
+		} else {
+			pairs = append(pairs, [2]int64{took, 1})
+		}
+	}
+	return pairs
 }
 
 // cpuTime returns the CPU time of this process so far, in nanoseconds.
