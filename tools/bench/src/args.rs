@@ -169,9 +169,17 @@ pub(crate) struct Args {
     /// It is in tests/interop/go. It sends --count of each of its operations, or 20000. It is
     /// started anew for each slice, because where it is placed when it starts decides how fast it is:
     /// the percentiles are of all slices, and beside them are the least, the median and the largest
-    /// p50 of a slice.
+    /// p50 of a slice. CPU time and waits of the server are for each that ran, its warm-up included.
     #[arg(long, value_name = "PATH")]
     pub(crate) go_client: Option<PathBuf>,
+
+    /// Show how our gofer waited for requests as well
+    ///
+    /// Its counters (`lisafs-gofer serve --metrics`) are read before and after each slice. To keep
+    /// them costs it about 0.01 µs of a request, which is why they have to be asked for. Other
+    /// servers have none.
+    #[arg(long, conflicts_with = "connect")]
+    pub(crate) server_waits: bool,
 
     /// Watch each server with so many idle connections, all of their channels open
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

@@ -71,7 +71,18 @@ impl AddAssign for Usage {
     }
 }
 
-/// How a client waited, over all of its channels.
+/// What was used so far, and since `before`. None once it could not be seen.
+pub(crate) fn more<T: AddAssign + Sub<Output = T>>(
+    sum: Option<T>,
+    before: Option<T>,
+    after: Option<T>,
+) -> Option<T> {
+    let mut sum = sum?;
+    sum += after? - before?;
+    Some(sum)
+}
+
+/// How one side waited, over all of its channels.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Waits {
     pub(crate) parks: u64,
@@ -80,6 +91,8 @@ pub(crate) struct Waits {
     pub(crate) elided_wakes: u64,
     pub(crate) spin_hits: u64,
     pub(crate) spin_misses: u64,
+    /// Threads that were moved to another CPU.
+    pub(crate) moves: u64,
 }
 
 impl Waits {
@@ -91,6 +104,18 @@ impl Waits {
         }
         waits
     }
+
+    /// All of them, and what they are called.
+    pub(crate) fn events(self) -> [(&'static str, u64); 6] {
+        [
+            ("parks", self.parks),
+            ("wakes", self.wakes),
+            ("elided_wakes", self.elided_wakes),
+            ("spin_hits", self.spin_hits),
+            ("spin_misses", self.spin_misses),
+            ("moves", self.moves),
+        ]
+    }
 }
 
 impl From<WaitStats> for Waits {
@@ -101,6 +126,7 @@ impl From<WaitStats> for Waits {
             elided_wakes: stats.elided_wakes,
             spin_hits: stats.spin_hits,
             spin_misses: stats.spin_misses,
+            moves: stats.moves,
         }
     }
 }
@@ -115,6 +141,7 @@ impl Sub for Waits {
             elided_wakes: self.elided_wakes.saturating_sub(before.elided_wakes),
             spin_hits: self.spin_hits.saturating_sub(before.spin_hits),
             spin_misses: self.spin_misses.saturating_sub(before.spin_misses),
+            moves: self.moves.saturating_sub(before.moves),
         }
     }
 }
@@ -126,6 +153,7 @@ impl AddAssign for Waits {
         self.elided_wakes += more.elided_wakes;
         self.spin_hits += more.spin_hits;
         self.spin_misses += more.spin_misses;
+        self.moves += more.moves;
     }
 }
 
@@ -170,6 +198,21 @@ mod tests {
         let memory = Memory::of(Pid::this()).unwrap();
         assert!(memory.anonymous > 0 && memory.anonymous <= memory.peak);
         assert!(memory.threads >= 1);
+    }
+
+    #[test]
+    fn what_could_not_be_seen_once_is_not_known() {
+        let used = |parks| {
+            Some(Waits {
+                parks,
+                ..Waits::default()
+            })
+        };
+        let parks = |waits: Option<Waits>| waits.map(|waits| waits.parks);
+        assert_eq!(parks(more(used(5), used(10), used(13))), Some(8));
+        assert_eq!(parks(more(used(5), None, used(13))), None);
+        assert_eq!(parks(more(used(5), used(10), None)), None);
+        assert_eq!(parks(more(None, used(10), used(13))), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::cost::{Usage, Waits, more};
 use crate::failure::Stop;
 use crate::place::Cpus;
 use crate::sample::Sample;
@@ -29,7 +30,9 @@ pub(crate) struct Row {
     /// Of the client, while it measured.
     client_cpu: Duration,
     /// Of the server, for all runs. None if its process cannot be seen.
-    server_cpu: Option<Duration>,
+    server: Option<Usage>,
+    /// Of the server, for all runs. None if it does not say.
+    pub(crate) server_waits: Option<Waits>,
 }
 
 /// What that client measures.
@@ -51,7 +54,8 @@ impl Row {
             medians: Vec::new(),
             runs: 0,
             client_cpu: Duration::ZERO,
-            server_cpu: Some(Duration::ZERO),
+            server: Some(Usage::default()),
+            server_waits: Some(Waits::default()),
         }
     }
 
@@ -67,6 +71,8 @@ impl Row {
         let about = |why: &dyn std::fmt::Display| Stop::at(path.display(), why);
         let stream = target.server().stream()?;
         let here = cpus.of_client(target.plan.placement);
+        // Asking is work for the server: that is in none of the other numbers.
+        let waited = target.server_waits()?;
         let before = target.usage();
         let done = cpus
             .during(&here, || {
@@ -97,10 +103,8 @@ impl Row {
         self.sample.merge(&line.sample);
         self.runs += line.runs;
         self.client_cpu += line.cpu;
-        self.server_cpu = match (self.server_cpu, after, before) {
-            (Some(sum), Some(after), Some(before)) => Some(sum + (after - before).cpu),
-            _ => None,
-        };
+        self.server = more(self.server, before, after);
+        self.server_waits = more(self.server_waits, waited, target.server_waits()?);
         Ok(())
     }
 
@@ -111,7 +115,7 @@ impl Row {
 
     /// CPU time of the server for each operation, in nanoseconds.
     pub(crate) fn server_cpu_each(&self) -> Option<u64> {
-        self.server_cpu.map(|cpu| each(cpu, self.runs))
+        self.server.map(|server| each(server.cpu, self.runs))
     }
 }
 

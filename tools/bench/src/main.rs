@@ -7,7 +7,7 @@
 //! | `op`, `work`, `task`, `area` | what is measured, and the tree that it needs |
 //! | `server`, `target`, `place` | processes, the clients they have, the CPUs they run on |
 //! | `run`, `pace` | slices and threads; closed and open loops |
-//! | `sample`, `cost` | latencies; CPU time, context switches, memory |
+//! | `sample`, `cost`, `exported` | latencies; CPU time, context switches, waits, memory; a gofer's counters |
 //! | `floor`, `goclient`, `idle`, `busy` | what no request can beat; other clients; no and other load |
 //! | `report` | text, JSON, SVG |
 //! | `progress`, `interrupt`, `failure` | a terminal, ^C, what can be in the way |
@@ -17,6 +17,7 @@ mod area;
 mod args;
 mod busy;
 mod cost;
+mod exported;
 mod failure;
 mod floor;
 mod goclient;

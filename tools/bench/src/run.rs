@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use lisafs::client;
 use nix::sys::prctl;
 
-use crate::cost::{Usage, Waits};
+use crate::cost::{Usage, Waits, more};
 use crate::failure::{Stop, Why};
 use crate::pace::{Limit, Monotonic, Pace, Seen, drive};
 use crate::place::{Cpus, move_to};
@@ -44,6 +44,8 @@ pub(crate) struct Outcome {
     /// None if the server's process cannot be seen.
     pub(crate) server: Option<Usage>,
     pub(crate) waits: Waits,
+    /// None if it does not say.
+    pub(crate) server_waits: Option<Waits>,
     /// The p50 of each slice, in nanoseconds.
     pub(crate) medians: Vec<u64>,
 }
@@ -72,6 +74,7 @@ impl Crew {
                 client: Usage::default(),
                 server: Some(Usage::default()),
                 waits: Waits::default(),
+                server_waits: Some(Waits::default()),
                 medians: Vec::new(),
             },
         })
@@ -89,7 +92,7 @@ impl Crew {
         let here = cpus.of_client(target.plan.placement);
         let members = usize::try_from(threads).unwrap_or(1) + 1;
         let (warm, go) = (Barrier::new(members), Barrier::new(members));
-        let (before, after, results) = thread::scope(|scope| {
+        let (before, after, waits, results) = thread::scope(|scope| {
             let running: Vec<_> = (0_u32..)
                 .zip(&mut self.tasks)
                 .map(|(index, task)| {
@@ -109,12 +112,16 @@ impl Crew {
                 })
                 .collect();
             warm.wait();
+            // Asking is work for the server: that is in none of the other numbers.
+            let waited = target.server_waits();
             let before = Reading::take(target);
             go.wait();
             let results: Vec<_> = running.into_iter().map(|thread| thread.join()).collect();
-            (before, Reading::take(target), results)
+            let after = Reading::take(target);
+            (before, after, (waited, target.server_waits()), results)
         });
         let (before, after) = (before?, after?);
+        let waits = (waits.0?, waits.1?);
         let mut slice = Seen::new(self.outcome.seen.latency.len(), load.rate.is_some());
         for result in results {
             let seen = result
@@ -128,13 +135,8 @@ impl Crew {
         outcome.elapsed += after.at.duration_since(before.at);
         outcome.client += after.client - before.client;
         outcome.waits += after.waits - before.waits;
-        outcome.server = match (outcome.server, after.server, before.server) {
-            (Some(mut sum), Some(after), Some(before)) => {
-                sum += after - before;
-                Some(sum)
-            }
-            _ => None,
-        };
+        outcome.server = more(outcome.server, before.server, after.server);
+        outcome.server_waits = more(outcome.server_waits, waits.0, waits.1);
         if stop.load(Relaxed) {
             return Err(Stop::Interrupted.into());
         }

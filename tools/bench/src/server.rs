@@ -18,6 +18,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Pid;
 
+use crate::cost::Waits;
+use crate::exported;
 use crate::failure::Stop;
 use crate::place::Placement;
 
@@ -76,6 +78,8 @@ pub(crate) enum Origin {
         dir: PathBuf,
         wait: WaitPolicy,
         channels: usize,
+        /// Whether it is to count, and export what it counts.
+        metrics: bool,
     },
     /// Whatever listens there.
     Listening(PathBuf),
@@ -87,6 +91,8 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 pub(crate) struct Server {
     socket: PathBuf,
+    /// Where it exports its counters.
+    metrics: Option<PathBuf>,
     child: Option<Child>,
     born: Instant,
 }
@@ -95,10 +101,12 @@ impl Server {
     /// Starts it where the calling thread runs, with `socket` to listen on.
     pub(crate) fn start(origin: &Origin, socket: PathBuf) -> io::Result<Server> {
         let born = Instant::now();
+        let mut metrics = None;
         let mut command = match origin {
             Origin::Listening(path) => {
                 return Ok(Server {
                     socket: path.clone(),
+                    metrics: None,
                     child: None,
                     born,
                 });
@@ -107,7 +115,11 @@ impl Server {
                 dir,
                 wait,
                 channels,
-            } => private(dir, *wait, *channels, &socket)?,
+                metrics: exports,
+            } => {
+                metrics = exports.then(|| beside(&socket));
+                private(dir, *wait, *channels, &socket, metrics.as_deref())?
+            }
             Origin::Command { command, dir } => shell(command, &socket, dir),
         };
         // A group of its own keeps a ^C away from it, so that it is there until the end, and lets
@@ -119,6 +131,7 @@ impl Server {
             .spawn()?;
         Ok(Server {
             socket,
+            metrics,
             child: Some(child),
             born,
         })
@@ -158,6 +171,11 @@ impl Server {
         Ok((client, pid.map(Pid::from_raw)))
     }
 
+    /// How it waited so far, if it exports that.
+    pub(crate) fn waits(&self) -> io::Result<Option<Waits>> {
+        self.metrics.as_deref().map(exported::waits).transpose()
+    }
+
     /// How long it is since it was started, if it was started by us.
     pub(crate) fn age(&self) -> Option<Duration> {
         self.child.as_ref().map(|_| self.born.elapsed())
@@ -186,18 +204,31 @@ impl Drop for Server {
     }
 }
 
+/// Where a server that listens on `socket` exports its counters.
+fn beside(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".metrics");
+    PathBuf::from(path)
+}
+
 /// This program as a gofer.
-fn private(dir: &Path, wait: WaitPolicy, channels: usize, socket: &Path) -> io::Result<Command> {
+fn private(
+    dir: &Path,
+    wait: WaitPolicy,
+    channels: usize,
+    socket: &Path,
+    metrics: Option<&Path>,
+) -> io::Result<Command> {
     // By its path and not as /proc/self/exe, so that what is asked of /proc shows its name.
     let mut command = Embedded::command(env::current_exe()?);
     command
         .args(["--host-uds", "all"])
         .args(["--wait", &wait.to_string()])
-        .args(["--max-channels", &channels.max(1).to_string()])
-        .arg("--listen")
-        .arg(socket)
-        .arg("--")
-        .arg(dir);
+        .args(["--max-channels", &channels.max(1).to_string()]);
+    if let Some(metrics) = metrics {
+        command.arg("--metrics").arg(metrics);
+    }
+    command.arg("--listen").arg(socket).arg("--").arg(dir);
     Ok(command)
 }
 

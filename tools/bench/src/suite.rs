@@ -143,6 +143,7 @@ fn plans(args: &Args, dir: &Path) -> Vec<Plan> {
                         dir: dir.to_owned(),
                         wait: *wait,
                         channels: args.channels(),
+                        metrics: args.server_waits,
                     },
                 ),
             };

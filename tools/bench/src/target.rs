@@ -96,6 +96,12 @@ impl Target {
         Waits::of(&self.client)
     }
 
+    /// How the server waited so far, if it says so.
+    pub(crate) fn server_waits(&self) -> Result<Option<Waits>, Stop> {
+        let waits = self.server.waits();
+        waits.map_err(|why| Stop::at("cannot read the server's counters", why))
+    }
+
     /// Removes what was made on the server.
     pub(crate) fn clear(&mut self) -> Result<(), Stop> {
         match self.area.take() {

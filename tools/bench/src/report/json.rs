@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{Measured, Report, Subject, float};
-use crate::cost::{Memory, Usage};
+use crate::cost::{Memory, Usage, Waits};
 use crate::failure::Stop;
 use crate::pace::Limit;
 use crate::run::Outcome;
@@ -91,6 +91,7 @@ fn server(subject: &Subject) -> Value {
             "slice_p50_ns": row.medians,
             "client_cpu_each_ns": row.client_cpu_each(),
             "server_cpu_each_ns": row.server_cpu_each(),
+            "server_waits": row.server_waits.map(waits),
         })
     });
     let plan = &subject.plan;
@@ -114,7 +115,6 @@ fn result(measured: &Measured, outcome: &Outcome) -> Map<String, Value> {
         .map(|(name, sample)| (name.to_owned(), latency(sample)))
         .collect();
     let count = outcome.seen.count();
-    let waits = outcome.waits;
     let fields = [
         ("latency", latency(&outcome.seen.overall())),
         ("service", outcome.seen.service.as_ref().map(latency).into()),
@@ -127,16 +127,8 @@ fn result(measured: &Measured, outcome: &Outcome) -> Map<String, Value> {
         ),
         ("client", usage(outcome.client)),
         ("server_used", outcome.server.map(usage).into()),
-        (
-            "waits",
-            json!({
-                "parks": waits.parks,
-                "wakes": waits.wakes,
-                "elided_wakes": waits.elided_wakes,
-                "spin_hits": waits.spin_hits,
-                "spin_misses": waits.spin_misses,
-            }),
-        ),
+        ("waits", waits(outcome.waits)),
+        ("server_waits", outcome.server_waits.map(waits).into()),
         ("slice_p50_ns", outcome.medians.clone().into()),
     ];
     fields
@@ -163,6 +155,12 @@ fn usage(usage: Usage) -> Value {
         "voluntary_switches": usage.voluntary,
         "involuntary_switches": usage.involuntary,
     })
+}
+
+fn waits(waits: Waits) -> Value {
+    let events = waits.events();
+    let events = events.map(|(name, number)| (name.to_owned(), number.into()));
+    Value::Object(events.into_iter().collect())
 }
 
 fn memory(memory: Memory) -> Value {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::table::Table;
 use super::{Measured, Report, float};
-use crate::cost::Usage;
+use crate::cost::{Usage, Waits};
 use crate::failure::Stop;
 use crate::floor;
+use crate::goclient;
 use crate::run::Outcome;
 use crate::sample::{PERCENTILES, Sample};
 
@@ -30,9 +31,14 @@ impl Report {
                 self.switches(),
             ),
             ("Waits of the client for an operation", self.waits()),
+            ("Waits of the server for an operation", self.server_waits()),
             (
                 "gVisor's client: latency and CPU time, µs; p50 of slices: least / median / most",
                 self.go(),
+            ),
+            (
+                "gVisor's client: waits of the server for an operation",
+                self.go_waits(),
             ),
             ("Idle; memory in MiB", self.idle()),
         ];
@@ -235,27 +241,25 @@ impl Report {
     }
 
     fn waits(&self) -> Table {
-        let head = [
-            "operation",
-            "server",
-            "parks",
-            "wakes",
-            "elided wakes",
-            "spin hits",
-            "spin misses",
-        ];
-        self.of_outcomes(&head, |_, outcome| {
-            let waits = outcome.waits;
-            let numbers = [
-                waits.parks,
-                waits.wakes,
-                waits.elided_wakes,
-                waits.spin_hits,
-                waits.spin_misses,
-            ];
-            let count = outcome.seen.count();
-            numbers.map(|number| by_number(number, count)).into()
-        })
+        let mut table = waits_table();
+        for (measured, subject, outcome) in self.outcomes() {
+            let names = [measured.work.to_string(), self.label(subject).to_owned()];
+            table.row(waits_row(names, outcome.waits, outcome.seen.count()));
+        }
+        table
+    }
+
+    /// Of servers that say it.
+    fn server_waits(&self) -> Table {
+        let mut table = waits_table();
+        for (measured, subject, outcome) in self.outcomes() {
+            let Some(waits) = outcome.server_waits else {
+                continue;
+            };
+            let names = [measured.work.to_string(), self.label(subject).to_owned()];
+            table.row(waits_row(names, waits, outcome.seen.count()));
+        }
+        table
     }
 
     /// A table with a row of `cells` for each operation and server, behind their names.
@@ -273,19 +277,23 @@ impl Report {
         table
     }
 
-    fn go(&self) -> Table {
-        let more = ["p50 of slices", "client", "server"];
-        let mut table = Table::new(2, &head(&["operation", "server"], &more));
+    /// What gVisor's client has seen of each server: by operation, in the order in which it
+    /// measures them.
+    fn go_rows(&self) -> Vec<(&str, &goclient::Row)> {
         let rows = self.subjects.iter().flat_map(|subject| {
-            let label = &subject.plan.label;
+            let label = subject.plan.label.as_str();
             subject.go.iter().map(move |row| (label, row))
         });
         let mut rows: Vec<_> = rows.collect();
-        // By operation, those in the order in which the client measures them.
-        let order: Vec<_> = rows.iter().map(|(_, row)| row.op).collect();
-        rows.sort_by_key(|(_, row)| order.iter().position(|op| *op == row.op));
-        for (label, row) in rows {
-            let mut cells = vec![row.op.to_owned(), label.clone()];
+        rows.sort_by_key(|(_, row)| goclient::OPS.iter().position(|op| *op == row.op));
+        rows
+    }
+
+    fn go(&self) -> Table {
+        let more = ["p50 of slices", "client", "server"];
+        let mut table = Table::new(2, &head(&["operation", "server"], &more));
+        for (label, row) in self.go_rows() {
+            let mut cells = vec![row.op.to_owned(), label.to_owned()];
             cells.extend(percentiles(&row.sample));
             let server = row.server_cpu_each();
             cells.extend([
@@ -294,6 +302,17 @@ impl Report {
                 server.map_or(UNKNOWN.to_owned(), microseconds),
             ]);
             table.row(cells);
+        }
+        table
+    }
+
+    fn go_waits(&self) -> Table {
+        let mut table = waits_table();
+        for (label, row) in self.go_rows() {
+            if let Some(waits) = row.server_waits {
+                let names = [row.op.to_owned(), label.to_owned()];
+                table.row(waits_row(names, waits, row.runs));
+            }
         }
         table
     }
@@ -348,6 +367,19 @@ fn percentiles(sample: &Sample) -> Vec<String> {
     let quantiles = PERCENTILES.iter().map(|(quantile, _)| sample.at(*quantile));
     cells.extend(quantiles.chain([sample.max()]).map(microseconds));
     cells
+}
+
+fn waits_table() -> Table {
+    let names = Waits::default().events().map(|(name, _)| name);
+    let names = names.map(|name| name.replace('_', " "));
+    let mut head = vec!["operation", "server"];
+    head.extend(names.iter().map(String::as_str));
+    Table::new(2, &head)
+}
+
+fn waits_row(names: [String; 2], waits: Waits, count: u64) -> Vec<String> {
+    let numbers = waits.events().map(|(_, number)| by_number(number, count));
+    names.into_iter().chain(numbers).collect()
 }
 
 /// The least, the median and the most of what slices have seen, in nanoseconds.

@@ -66,6 +66,7 @@ echo \"\\\"histogram\\\":[[$took,$(($4 - 1))],[1000,1]]}\"
         &one,
         "--count",
         "20",
+        "--server-waits",
         "--go-client",
     ];
     let arguments = [&arguments[..], &[client.to_str().unwrap()]].concat();
@@ -80,6 +81,8 @@ echo \"\\\"histogram\\\":[[$took,$(($4 - 1))],[1000,1]]}\"
         assert_eq!(go[0]["client_cpu_each_ns"], 70);
         assert!(go[0]["server_cpu_each_ns"].is_u64());
     }
+    let waits = |server: usize| &report["servers"][server]["go_client"][0]["server_waits"];
+    assert!(waits(0)["parks"].is_u64() && waits(1).is_null());
     // The servers in turns.
     let slices = |server: usize| &report["servers"][server]["go_client"][0]["slice_p50_ns"];
     assert_eq!(slices(0), &serde_json::json!([1, 3]));

@@ -53,6 +53,7 @@ fn a_wrong_command_line_is_trouble() {
         &["--count", "0"],
         &["--versus", "no socket"],
         &["--connect", "a", "--serve", "b"],
+        &["--connect", "a", "--server-waits"],
     ] {
         let done = bench().args(arguments).output().unwrap();
         assert_eq!(done.status.code(), Some(2), "{arguments:?}");

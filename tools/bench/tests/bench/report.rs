@@ -4,6 +4,16 @@ use std::fs;
 
 use crate::fixture::{Fixture, array, gofer, results};
 
+/// What waiting comes to.
+const EVENTS: [&str; 6] = [
+    "parks",
+    "wakes",
+    "elided_wakes",
+    "spin_hits",
+    "spin_misses",
+    "moves",
+];
+
 #[test]
 fn the_report_for_programs_has_everything() {
     let at = Fixture::new();
@@ -29,9 +39,10 @@ fn the_report_for_programs_has_everything() {
             assert!(result[side][name].is_u64(), "{side} {name}");
         }
     }
-    for name in ["parks", "wakes", "elided_wakes", "spin_hits", "spin_misses"] {
+    for name in EVENTS {
         assert!(result["waits"][name].is_u64(), "{name}");
     }
+    assert!(result["server_waits"].is_null());
     assert_eq!(array(&report["floor"]).len(), 0);
 }
 
@@ -77,6 +88,31 @@ fn the_report_for_people_is_markdown() {
             "{table}"
         );
     }
+}
+
+#[test]
+fn a_server_of_ours_says_how_it_waited() {
+    let at = Fixture::new();
+    let one = gofer("one", "");
+    let arguments = ["--ops", "fstat", "--count", "100", "--server-waits"];
+    let done = at
+        .command(&[&arguments[..], &["--versus", &one]].concat())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(done.stdout).unwrap();
+    let title = "## Waits of the server for an operation";
+    assert_eq!(text.matches(title).count(), 1, "{text}");
+    let report = at.written();
+    let results = results(&report);
+    let of = |name: &str| results[0]["server_waits"][name].as_u64().unwrap();
+    for name in EVENTS {
+        of(name);
+    }
+    // A reply each, of the measured requests alone. In each of two slices the server may be asked
+    // before it has counted the last reply.
+    let replies = of("wakes") + of("elided_wakes");
+    assert!((98..=102).contains(&replies), "{replies}");
+    assert!(results[1]["server_waits"].is_null());
 }
 
 #[test]
