@@ -156,7 +156,9 @@ pub(crate) struct Args {
 
     /// Measure what no request can beat: hand-overs between CPUs, and bare system calls
     ///
-    /// Adds to each operation what it takes beyond the calls that it ends in.
+    /// Adds to each operation what it takes beyond the calls that it ends in. Who spins on the CPU
+    /// of whom it waits for does so until the scheduler takes the CPU away, in milliseconds: that
+    /// row is there to show why nobody does it.
     #[arg(long)]
     pub(crate) floor: bool,
 

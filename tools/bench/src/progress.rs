@@ -31,6 +31,12 @@ impl Progress {
     pub(crate) fn step(&self, steps: u64) {
         self.bar.inc(steps);
     }
+
+    /// How many steps were taken.
+    #[cfg(test)]
+    pub(crate) fn done(&self) -> u64 {
+        self.bar.position()
+    }
 }
 
 impl Drop for Progress {

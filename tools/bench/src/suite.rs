@@ -49,15 +49,13 @@ pub(crate) fn run(args: &Args, stop: &AtomicBool) -> Result<Report, Stop> {
         slices: args.slices,
     };
     let plans = plans(args, &dir);
-    let steps = works.len() * plans.len() * usize::try_from(load.slices).unwrap_or(1);
-    let progress = Progress::new(u64::try_from(steps).unwrap_or_default());
+    let progress = Progress::new(steps(args, &load, &cpus, &works, plans.len()));
 
     let mut report = Report::new(args, load);
     if args.floor {
-        progress.begin("floor".to_owned());
         // On the file system that is served, if that is known.
         let beside = TempDir::new_in(&dir).map_err(|why| Stop::at(dir.display(), why))?;
-        report.floor = floor::measure(&cpus, &args.wait, &works, beside.path())?;
+        report.floor = floor::measure(&cpus, &args.wait, &works, beside.path(), &progress)?;
     }
     let _busy = Busy::start(args.busy * cpus.count())
         .map_err(|why| Stop::at("cannot keep the CPUs busy", why))?;
@@ -80,6 +78,7 @@ pub(crate) fn run(args: &Args, stop: &AtomicBool) -> Result<Report, Stop> {
                 for (row, target) in rows.iter_mut().zip(&mut targets) {
                     progress.begin(format!("gVisor's client, {op}, {}", target.plan.label));
                     row.slice(path, target, &cpus, count, stop)?;
+                    progress.step(1);
                 }
             }
             for (all, row) in go.iter_mut().zip(rows) {
@@ -93,7 +92,9 @@ pub(crate) fn run(args: &Args, stop: &AtomicBool) -> Result<Report, Stop> {
             Some(connections) => {
                 progress.begin(format!("idle, {}", target.plan.label));
                 let connections = usize::from(connections);
-                Some(idle::watch(target, &cpus, connections, args.seconds, stop)?)
+                let idle = idle::watch(target, &cpus, connections, args.seconds, stop)?;
+                progress.step(u64::from(load.slices));
+                Some(idle)
             }
             None => None,
         };
@@ -106,6 +107,20 @@ pub(crate) fn run(args: &Args, stop: &AtomicBool) -> Result<Report, Stop> {
         });
     }
     Ok(report)
+}
+
+/// How many steps all of it takes: a slice is one, and so is about as much time elsewhere.
+fn steps(args: &Args, load: &Load, cpus: &Cpus, works: &[Work], servers: usize) -> u64 {
+    let floor = if args.floor {
+        floor::steps(cpus, &args.wait, works)
+    } else {
+        0
+    };
+    let go = args.go_client.as_ref().map_or(0, |_| goclient::OPS.len());
+    let idle = usize::from(args.idle.is_some());
+    let in_slices = (works.len() + go + idle) * servers;
+    u64::try_from(floor).unwrap_or_default()
+        + u64::try_from(in_slices).unwrap_or_default() * u64::from(load.slices)
 }
 
 /// A directory for sockets and, by default, for what is served.

@@ -3,6 +3,7 @@
 //! Threads and not processes: that leaves out a change of address space where both are on one CPU,
 //! so two processes can only be slower.
 
+use std::fmt;
 use std::hint;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -31,46 +32,85 @@ const TURNS: u32 = 256;
 /// How a side waits for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
+    /// On one CPU until the scheduler takes it away from whoever looks in vain.
     Spin,
     Futex,
 }
 
-pub(super) fn measure(cpus: &Cpus, waits: &[WaitPolicy]) -> Result<Vec<Row>, Stop> {
-    let first = cpus.first();
-    let mut rows = Vec::new();
-    let mut add = |name: String, sample: Result<Sample, Stop>| -> Result<(), Stop> {
-        rows.push(Row {
-            name,
-            op: None,
-            sample: sample?,
-        });
-        Ok(())
-    };
-    // On one CPU a spinner is in the way of whom it waits for.
-    if let Some(second) = cpus.second() {
-        let spun = ping_pong(Wait::Spin, first, second);
-        let spun = spun.map(|seen| seen.took);
-        add("hand-over and back, spinning, CPUs apart".to_owned(), spun)?;
-    }
-    let mut peers = vec![("same CPU", first)];
+/// A way to hand over, from the first CPU to another or to itself.
+pub(super) struct HandOver {
+    how: How,
+    place: &'static str,
+    here: usize,
+    there: usize,
+}
+
+/// A bare word, or a channel.
+#[derive(Clone, Copy)]
+enum How {
+    Word(Wait),
+    Channel(WaitPolicy),
+}
+
+/// All that are measured.
+pub(super) fn all(cpus: &Cpus, waits: &[WaitPolicy]) -> Vec<HandOver> {
+    let here = cpus.first();
+    let mut peers = vec![("same CPU", here)];
     peers.extend(cpus.second().map(|second| ("CPUs apart", second)));
-    for (place, peer) in &peers {
-        let seen = ping_pong(Wait::Futex, first, *peer)?;
-        let name = format!("hand-over and back, futex, {place}");
-        add(name, Ok(seen.took))?;
-        let name = format!("CPU time of one that wakes and sleeps, futex, {place}");
-        add(name, Ok(seen.cpu))?;
-    }
-    for (place, peer) in &peers {
-        for policy in policies(waits) {
-            if policy != WaitPolicy::Park && *peer == first {
+    let words = [Wait::Spin, Wait::Futex].map(How::Word);
+    let channels = policies(waits).into_iter().map(How::Channel);
+    let mut all = Vec::new();
+    for how in words.into_iter().chain(channels) {
+        for (place, there) in &peers {
+            // Two sides that see one CPU park, whatever they are told.
+            if *there == here && matches!(how, How::Channel(policy) if policy != WaitPolicy::Park) {
                 continue;
             }
-            let name = format!("flipcall, empty datagrams, {policy}, {place}");
-            add(name, channel(policy, first, *peer))?;
+            all.push(HandOver {
+                how,
+                place,
+                here,
+                there: *there,
+            });
         }
     }
-    Ok(rows)
+    all
+}
+
+impl HandOver {
+    pub(super) fn measure(&self) -> Result<Vec<Row>, Stop> {
+        let row = |name: String, sample: Sample| Row {
+            name,
+            op: None,
+            sample,
+        };
+        let name = self.to_string();
+        let wait = match self.how {
+            How::Channel(policy) => {
+                return Ok(vec![row(name, channel(policy, self.here, self.there)?)]);
+            }
+            How::Word(wait) => wait,
+        };
+        let seen = ping_pong(wait, self.here, self.there)?;
+        let mut rows = vec![row(name, seen.took)];
+        if wait == Wait::Futex {
+            let place = self.place;
+            let name = format!("CPU time of one that wakes and sleeps, futex, {place}");
+            rows.push(row(name, seen.cpu));
+        }
+        Ok(rows)
+    }
+}
+
+impl fmt::Display for HandOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.place;
+        match self.how {
+            How::Word(Wait::Spin) => write!(f, "hand-over and back, spinning, {place}"),
+            How::Word(Wait::Futex) => write!(f, "hand-over and back, futex, {place}"),
+            How::Channel(policy) => write!(f, "flipcall, empty datagrams, {policy}, {place}"),
+        }
+    }
 }
 
 /// Parking, and what was asked for beside it.

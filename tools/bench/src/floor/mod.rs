@@ -16,6 +16,7 @@ use crate::failure::Stop;
 use crate::op::Op;
 use crate::pace::{Limit, Monotonic, Pace, drive};
 use crate::place::{Cpus, only};
+use crate::progress::Progress;
 use crate::sample::Sample;
 use crate::task::Task;
 use crate::work::Work;
@@ -32,22 +33,36 @@ pub(crate) struct Row {
     pub(crate) sample: Sample,
 }
 
+/// How many steps [`measure`] takes.
+pub(crate) fn steps(cpus: &Cpus, waits: &[WaitPolicy], works: &[Work]) -> usize {
+    // The clock, and the calls that are no operation's alone.
+    2 + handover::all(cpus, waits).len() + works.len()
+}
+
 /// Measures the floor below `works`: hand-overs with `waits`, and system calls in a directory.
 pub(crate) fn measure(
     cpus: &Cpus,
     waits: &[WaitPolicy],
     works: &[Work],
     dir: &Path,
+    progress: &Progress,
 ) -> Result<Vec<Row>, Stop> {
+    progress.begin("floor: the clock".to_owned());
     let mut rows = vec![Row {
         name: "the clock itself".to_owned(),
         op: None,
         sample: repeat(&mut Nothing)?,
     }];
-    rows.extend(handover::measure(cpus, waits)?);
+    progress.step(1);
+    for hand_over in handover::all(cpus, waits) {
+        progress.begin(format!("floor: {hand_over}"));
+        rows.extend(hand_over.measure()?);
+        progress.step(1);
+    }
     // The calls have a CPU for themselves, whose caches stay warm.
     let calls = cpus.during(&only(cpus.first()), || -> Result<Vec<Row>, Stop> {
         let mut rows = Vec::new();
+        progress.begin("floor: calls".to_owned());
         for (name, mut task) in bare::general(dir)? {
             rows.push(Row {
                 name,
@@ -55,7 +70,10 @@ pub(crate) fn measure(
                 sample: repeat(task.as_mut())?,
             });
         }
+        progress.step(1);
         for work in works {
+            progress.begin(format!("floor: {work}"));
+            progress.step(1);
             let Work::Op(op) = *work else { continue };
             if let Some((name, mut task)) = bare::below(op, dir)? {
                 rows.push(Row {
@@ -101,4 +119,26 @@ fn repeat(task: &mut dyn Task) -> Result<Sample, Stop> {
     let seen = drive(&Monotonic(Instant::now()), pace, &never, task)
         .map_err(|why| Stop::at("floor", why))?;
     Ok(seen.overall())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Mix;
+
+    #[test]
+    fn all_steps_are_told_of() {
+        let cpus = Cpus::usable().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (ping, mix) = ("ping".parse().unwrap(), Mix::Shared);
+        // One that has no floor, one that has no calls of its own.
+        let works = [Work::Op(ping), Work::Mix(mix)];
+        let steps = steps(&cpus, &[WaitPolicy::Park], &works);
+        let progress = Progress::new(0);
+        let rows = measure(&cpus, &[WaitPolicy::Park], &works, dir.path(), &progress).unwrap();
+        assert_eq!(progress.done(), u64::try_from(steps).unwrap());
+        let name = "hand-over and back, spinning, same CPU";
+        assert!(rows.iter().any(|row| row.name == name), "{rows:?}");
+        assert!(rows.iter().all(|row| row.sample.count() > 0), "{rows:?}");
+    }
 }

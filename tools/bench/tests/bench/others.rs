@@ -111,6 +111,7 @@ fn the_floor_is_below_each_operation() {
         .map(|row| row["name"].as_str().unwrap())
         .collect();
     for name in [
+        "hand-over and back, spinning, same CPU",
         "hand-over and back, futex, same CPU",
         "CPU time of one that wakes and sleeps, futex, same CPU",
     ] {
