@@ -49,8 +49,9 @@ told: what is polled for might need that CPU.
 Other servers (--versus) are commands for a shell, in which {socket} and {dir} stand for where to
 listen and what to serve. They end with their stdin, or with SIGTERM. In front of the command there
 can be a label and a placement for this server, `LABEL: COMMAND` or `LABEL@PLACEMENT: COMMAND`. All
-servers are measured in turns, in slices; a ratio is that of the p50, with the smallest and the
-largest of any slice behind it. The first server is what they are compared with.
+servers are measured in turns, in slices; a ratio is that of the p50, and behind it are the median of
+the ratios of the slices, the smallest and the largest. The first server is what they are compared
+with.
 
 Exit status: 0 when all was measured, 1 when a server refused something (which is said on stderr), 2
 for a wrong command line, or when a server does not answer. A closed pipe is no error.

@@ -56,6 +56,7 @@ impl Report {
             let ratio = measured.ratio(subject).map(|ratio| {
                 json!({
                     "of_p50": ratio.of_p50,
+                    "median_of_slices": ratio.median,
                     "least_of_slices": ratio.least,
                     "most_of_slices": ratio.most,
                 })

@@ -1,5 +1,6 @@
 //! What came of it all.
 
+mod cells;
 mod json;
 mod plot;
 mod table;
@@ -51,6 +52,8 @@ pub(crate) struct Subject {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Ratio {
     pub(crate) of_p50: f64,
+    /// The median of those of the slices, which one that was disturbed does not move.
+    pub(crate) median: f64,
     /// Of any slice.
     pub(crate) least: f64,
     pub(crate) most: f64,
@@ -102,15 +105,14 @@ impl Measured {
         let of_p50 = quotient(other.seen.overall().p50(), first.seen.overall().p50())?;
         let slices = other.medians.iter().zip(&first.medians);
         let slices = slices.filter_map(|(other, first)| quotient(*other, *first));
-        let (mut least, mut most) = (of_p50, of_p50);
-        for slice in slices {
-            least = least.min(slice);
-            most = most.max(slice);
-        }
+        let mut slices: Vec<_> = slices.collect();
+        slices.sort_unstable_by(f64::total_cmp);
+        let (least, most) = (slices.first().copied(), slices.last().copied());
         Some(Ratio {
             of_p50,
-            least,
-            most,
+            median: median(&slices).unwrap_or(of_p50),
+            least: least.map_or(of_p50, |least| least.min(of_p50)),
+            most: most.map_or(of_p50, |most| most.max(of_p50)),
         })
     }
 }
@@ -121,6 +123,27 @@ pub(crate) fn float(number: u64) -> f64 {
     number as f64
 }
 
+/// Of numbers in their order: the one in the middle, or between the two there.
+fn median(sorted: &[f64]) -> Option<f64> {
+    let upper = sorted.get(sorted.len() / 2)?;
+    let lower = sorted.get((sorted.len() - 1) / 2)?;
+    Some(f64::midpoint(*lower, *upper))
+}
+
 fn quotient(a: u64, b: u64) -> Option<f64> {
     (b > 0).then(|| float(a) / float(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0]), Some(3.0));
+        assert_eq!(median(&[1.0, 2.0]), Some(1.5));
+        assert_eq!(median(&[1.0, 2.0, 9.0]), Some(2.0));
+        assert_eq!(median(&[1.0, 2.0, 4.0, 9.0]), Some(3.0));
+    }
 }

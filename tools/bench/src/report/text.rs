@@ -1,22 +1,23 @@
 //! The report for people.
 
 use std::io::Write;
-use std::time::Duration;
 
+use super::cells::{
+    UNKNOWN, by_number, each, head, microseconds, percentiles, ratio, spread, waits_row,
+    waits_table,
+};
 use super::table::Table;
 use super::{Measured, Report, float};
-use crate::cost::{Usage, Waits};
+use crate::cost::Usage;
 use crate::failure::Stop;
 use crate::floor;
 use crate::goclient;
 use crate::run::Outcome;
-use crate::sample::{PERCENTILES, Sample};
-
-/// What is not known.
-const UNKNOWN: &str = "–";
+use crate::sample::Sample;
 
 impl Report {
-    /// Prints it, as Markdown, in tables of 110 columns at the most unless a label is long.
+    /// Prints it, as Markdown, in tables of 110 columns at the most unless a label is long; that of
+    /// gVisor's client has 135.
     pub(crate) fn print(&self, out: &mut impl Write) -> Result<(), Stop> {
         writeln!(out, "{}", self.how())?;
         let tables = [
@@ -124,7 +125,7 @@ impl Report {
             head.extend(["calls", "beyond"]);
         }
         if self.subjects.len() > 1 {
-            head.extend(["ratio", "of slices"]);
+            head.extend(["ratio", "of slices", "least–most"]);
         }
         let mut table = Table::new(2, &head);
         if head.len() == 3 {
@@ -349,78 +350,5 @@ impl Report {
             ]);
         }
         table
-    }
-}
-
-fn head<'a>(first: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
-    let names = PERCENTILES.iter().map(|(_, name)| *name);
-    let first = first.iter().copied().chain(["count"]);
-    first
-        .chain(names)
-        .chain(["max"])
-        .chain(more.iter().copied())
-        .collect()
-}
-
-fn percentiles(sample: &Sample) -> Vec<String> {
-    let mut cells = vec![sample.count().to_string()];
-    let quantiles = PERCENTILES.iter().map(|(quantile, _)| sample.at(*quantile));
-    cells.extend(quantiles.chain([sample.max()]).map(microseconds));
-    cells
-}
-
-fn waits_table() -> Table {
-    let names = Waits::default().events().map(|(name, _)| name);
-    let names = names.map(|name| name.replace('_', " "));
-    let mut head = vec!["operation", "server"];
-    head.extend(names.iter().map(String::as_str));
-    Table::new(2, &head)
-}
-
-fn waits_row(names: [String; 2], waits: Waits, count: u64) -> Vec<String> {
-    let numbers = waits.events().map(|(_, number)| by_number(number, count));
-    names.into_iter().chain(numbers).collect()
-}
-
-/// The least, the median and the most of what slices have seen, in nanoseconds.
-fn spread(slices: &[u64]) -> String {
-    let mut sorted = slices.to_vec();
-    sorted.sort_unstable();
-    let middle = sorted.get(sorted.len() / 2);
-    let parts = [sorted.first(), middle, sorted.last()];
-    parts
-        .map(|took| took.map_or(UNKNOWN.to_owned(), |took| microseconds(*took)))
-        .join(" / ")
-}
-
-fn ratio(measured: &Measured, subject: usize) -> [String; 2] {
-    match measured.ratio(subject) {
-        Some(_) if subject == 0 => ["1".to_owned(), String::new()],
-        Some(ratio) => [
-            format!("{:.2}", ratio.of_p50),
-            format!("{:.2}–{:.2}", ratio.least, ratio.most),
-        ],
-        None => [UNKNOWN.to_owned(), UNKNOWN.to_owned()],
-    }
-}
-
-/// A part of `time`, in µs.
-fn each(time: Duration, count: u64) -> String {
-    format!("{:.2}", time.as_secs_f64() * 1e6 / float(count.max(1)))
-}
-
-/// So many for each; small numbers need more digits, because few are what is hoped for.
-fn by_number(number: u64, count: u64) -> String {
-    match float(number) / float(count.max(1)) {
-        _ if number == 0 => "0".to_owned(),
-        share if share < 0.1 => format!("{share:.4}"),
-        share => format!("{share:.2}"),
-    }
-}
-
-fn microseconds(nanoseconds: u64) -> String {
-    match nanoseconds {
-        0..=99_999 => format!("{:.2}", float(nanoseconds) / 1e3),
-        _ => format!("{:.0}", float(nanoseconds) / 1e3),
     }
 }

@@ -32,7 +32,14 @@ fn servers_are_compared_with_the_first() {
             assert!((ratio("of_p50") - wanted).abs() < 1e-9);
             assert!(ratio("least_of_slices") <= ratio("of_p50"));
             assert!(ratio("most_of_slices") >= ratio("of_p50"));
+            let slice = |of: &serde_json::Value, number: usize| {
+                array(&of["slice_p50_ns"])[number].as_f64().unwrap()
+            };
+            let of_slice = |number| slice(result, number) / slice(&results[0], number);
             assert_eq!(array(&result["slice_p50_ns"]).len(), 2);
+            // Of two: what is between them.
+            let wanted = (of_slice(0) + of_slice(1)) / 2.0;
+            assert!((ratio("median_of_slices") - wanted).abs() < 1e-9);
         }
     }
     assert!(at.left().is_empty());
