@@ -1,8 +1,9 @@
 //! Roots and mounts, writable or not.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::json;
 
 use crate::bundle::Bundle;
@@ -17,6 +18,7 @@ pub(crate) const CASES: &[(&str, Act)] = &[
     ("mounts/rw", rw),
     ("mounts/ro", ro),
     ("mounts/rw-in-ro-root", rw_in_ro_root),
+    ("mounts/set-user-id-and-devices", set_user_id_and_devices),
     ("mounts/file", file),
     ("mounts/symlinked-destination", symlinked_destination),
     ("mounts/escaping-destination", escaping_destination),
@@ -144,6 +146,39 @@ fn rw_in_ro_root(stage: &Stage) -> Result<Seen, String> {
     bundle.bind("volume", "/mnt", &["rbind", "rw", "noexec"]);
     script(&mut bundle, &CHANGES.replace("DIR", "/mnt"));
     changed(run(stage, &bundle)?, true)
+}
+
+/// What the gofer's mounts are restricted to is not what the container's are: set-user-ID programs are for
+/// the sandbox to run, and devices for it to have.
+fn set_user_id_and_devices(stage: &Stage) -> Result<Seen, String> {
+    let mut bundle = Bundle::new()?;
+    fill(&bundle, "volume")?;
+    for dir in [bundle.root("bin"), bundle.path().join("volume")] {
+        let program = dir.join("set-user-id");
+        fs::copy(bundle.root("bin/bash"), &program).map_err(|why| why.to_string())?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o4755))
+            .map_err(|why| why.to_string())?;
+        let mode = Mode::from_bits_truncate(0o666);
+        mknod(&dir.join("zero"), SFlag::S_IFCHR, mode, makedev(1, 5))
+            .map_err(|why| why.to_string())?;
+    }
+    bundle.bind("volume", "/mnt", &["rbind", "rw"]);
+    bundle.spec()["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    script(
+        &mut bundle,
+        "for dir in /bin /mnt; do echo $(stat -c %t:%T $dir/zero) $(head -c 4 $dir/zero | wc -c); \
+         done; for dir in /bin /mnt; do stat -c %a $dir/set-user-id; \
+         $dir/set-user-id -p -c 'echo $UID $EUID'; done; grep -E ' (/|/mnt) ' /proc/mounts",
+    );
+    let mut seen = Seen::default();
+    seen.success(stage.runsc()?.run(&bundle)?)?;
+    let said = seen.said.concat();
+    let were_read = said.lines().take(2).all(|line| line.ends_with(" 4"));
+    if were_read && said.contains("4755\n1000 ") {
+        Ok(seen)
+    } else {
+        Err(said)
+    }
 }
 
 fn file(stage: &Stage) -> Result<Seen, String> {

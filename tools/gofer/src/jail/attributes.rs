@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use bitflags::bitflags;
+use lisafs::host::CharacterDevices;
 use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
@@ -17,6 +18,16 @@ bitflags! {
         const NOSUID = libc::MOUNT_ATTR_NOSUID;
         const NODEV = libc::MOUNT_ATTR_NODEV;
         const NOEXEC = libc::MOUNT_ATTR_NOEXEC;
+    }
+}
+
+impl Attributes {
+    /// What nothing that is served is to be used for: the server executes nothing, and opens devices
+    /// only where that was asked for.
+    pub(crate) fn of_served(devices: CharacterDevices) -> Attributes {
+        let mut attributes = Attributes::NOSUID;
+        attributes.set(Attributes::NODEV, devices == CharacterDevices::None);
+        attributes
     }
 }
 

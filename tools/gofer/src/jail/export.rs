@@ -4,7 +4,7 @@
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use lisafs::host::{CharacterDevices, HostFs, HostOptions, SetupError};
+use lisafs::host::{HostFs, HostOptions, SetupError};
 use nix::errno::Errno;
 use nix::sys::stat::{SFlag, fstat};
 
@@ -49,18 +49,14 @@ impl Served<'_> {
 
     /// What its mounts are not to be used for.
     pub(super) fn attributes(&self) -> Attributes {
-        let mut attributes = Attributes::NOSUID;
-        attributes.set(
-            Attributes::NODEV,
-            self.options.character_devices == CharacterDevices::None,
-        );
+        let mut attributes = Attributes::of_served(self.options.character_devices);
         attributes.set(Attributes::READONLY, self.readonly);
         attributes
     }
 }
 
 /// As mount(8) has them.
-pub(super) fn named(attributes: Attributes) -> String {
+pub(crate) fn named(attributes: Attributes) -> String {
     let names = [
         (Attributes::READONLY, "ro"),
         (Attributes::NOSUID, "nosuid"),

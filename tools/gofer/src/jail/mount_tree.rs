@@ -2,7 +2,7 @@
 //!
 //! The order is: [`isolate`]; [`MountTree::stage`]; any number of [`MountTree::bind`]s;
 //! [`MountTree::settle`]; if others were to see the tree at its own place first,
-//! [`MountTree::move_to`]; [`MountTree::restrict`]; whatever needs `/proc` and the host's files; and
+//! [`MountTree::move_to`]; [`MountTree::restrict`] and [`MountTree::restrict_all`]; whatever needs `/proc` and the host's files; and
 //! [`MountTree::enter`]. Descriptors that were opened on the way lead to the same files afterwards.
 #![forbid(unsafe_code)]
 
@@ -276,8 +276,7 @@ impl MountTree {
     pub(crate) fn settle(&mut self) -> Result<(), MountError> {
         let all = mountinfo()?;
         let root = self.id()?;
-        let along = all.below(root, &self.bound);
-        self.along = along.into_iter().map(|mount| mount.id).collect();
+        self.along = all.ids_below(root, &self.bound);
         for mount in mem::take(&mut self.unsettled) {
             let failed = |source| MountError::Attributes {
                 path: mount.path.clone(),
@@ -294,7 +293,7 @@ impl MountTree {
     }
 
     /// Adds attributes to the root and to all that is mounted below it, and looks whether each mount has
-    /// them.
+    /// them. What comes in later, as the propagation of the tree permits, has those that it has outside.
     ///
     /// # Errors
     /// If one has not.
@@ -303,11 +302,13 @@ impl MountTree {
             path: path.to_owned(),
             source,
         };
+        let root = self.id()?;
+        let present = mountinfo()?.ids_below(root, &BTreeSet::new());
         attributes::add_to_all(self.root.as_fd(), added)
             .map_err(|source| failed(Path::new("/"), source))?;
-        let (root, all) = (self.id()?, mountinfo()?);
+        let all = mountinfo()?;
         for mount in all.below(root, &BTreeSet::new()) {
-            if !mount.attributes.contains(added) {
+            if present.contains(&mount.id) && !mount.attributes.contains(added) {
                 let path = all.path(root, mount).unwrap_or(Path::new(""));
                 return Err(failed(
                     path,

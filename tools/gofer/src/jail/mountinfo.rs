@@ -59,6 +59,12 @@ impl Mountinfo {
         found
     }
 
+    /// Which mounts [`below`](Mountinfo::below) finds.
+    pub(super) fn ids_below(&self, top: MountId, others: &BTreeSet<MountId>) -> BTreeSet<MountId> {
+        let below = self.below(top, others).into_iter();
+        below.map(|mount| mount.id).collect()
+    }
+
     /// Where `mount` is, seen from the root of the mount `top`.
     pub(super) fn path<'m>(&self, top: MountId, mount: &'m Mounted) -> Option<&'m Path> {
         let top = self.0.iter().find(|mount| mount.id == top)?;

@@ -23,6 +23,8 @@ pub(crate) struct Container {
     pub(crate) tree: MountTree,
     /// What has become of mounts, by their place in the specification.
     pub(crate) resolved: BTreeMap<usize, Resolved>,
+    /// What no mount can be used for, whatever the specification says.
+    pub(crate) unused: Attributes,
 }
 
 impl Container {
@@ -61,7 +63,11 @@ impl Container {
         if invocation.dialect == Dialect::Of2022 && !cwd.as_os_str().is_empty() {
             tree.make_directory(cwd)?;
         }
+        let mut unused = Attributes::of_served(invocation.character_devices);
         if invocation.fds.dev_io.is_some() {
+            // All but what is bound here, and what hooks may add to it.
+            tree.restrict_all(unused)?;
+            unused.remove(Attributes::NODEV);
             bind_devices(&mut tree, spec)?;
         }
         tree.settle()?;
@@ -75,7 +81,12 @@ impl Container {
         if plan.root.as_ref().is_some_and(|served| served.readonly) {
             tree.restrict(Attributes::READONLY | Attributes::NOSUID | Attributes::NODEV)?;
         }
-        Ok(Container { tree, resolved })
+        tree.restrict_all(unused)?;
+        Ok(Container {
+            tree,
+            resolved,
+            unused,
+        })
     }
 }
 

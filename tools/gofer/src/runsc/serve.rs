@@ -27,6 +27,7 @@ use super::open_mount::MountOpener;
 use super::spec::{Mount, Spec};
 use super::{handshake, log};
 use crate::failure::{Failure, cannot};
+use crate::jail::export::named;
 use crate::jail::landlock::{self, Reach};
 use crate::jail::layers::{self, Layer, Missing, NO_NEW_PRIVS, Report, SECCOMP};
 use crate::jail::seccomp::{self, Policy, Violation};
@@ -112,8 +113,11 @@ fn prepare(invocation: &Invocation, donated: &mut Donated) -> Result<Prepared, F
             Layer::Namespaces,
             Ok("those that runsc has made".to_owned()),
         );
-        let mounts = "the container's root and mounts, with the options of its specification";
-        report.note(Layer::PivotRoot, Ok(mounts.to_owned()));
+        let mounts = format!(
+            "the container's root and mounts, {} and as its specification says",
+            named(container.unused)
+        );
+        report.note(Layer::PivotRoot, Ok(mounts));
         (files, container.resolved, descriptors)
     };
     report.note(Layer::Groups, groups);

@@ -4,6 +4,7 @@
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // a test may panic
 
 mod census;
+mod container;
 mod mounts;
 #[path = "../gofer/process.rs"]
 #[allow(dead_code)] // what other tests use
@@ -52,7 +53,12 @@ fn trial(name: &'static str, need: Need, test: fn()) -> Trial {
 }
 
 fn main() -> ExitCode {
-    let trials = [census::TRIALS, mounts::TRIALS, shortage::TRIALS];
+    let trials = [
+        census::TRIALS,
+        container::TRIALS,
+        mounts::TRIALS,
+        shortage::TRIALS,
+    ];
     let trials = trials.into_iter().flatten();
     let trials = trials.map(|(name, need, test)| trial(name, *need, *test));
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()

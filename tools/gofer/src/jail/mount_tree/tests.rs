@@ -280,6 +280,52 @@ fn what_comes_along_with_something_read_only_is_read_only() {
     }
 }
 
+/// What was bound, what came along with that or with the root, and what others have mounted since.
+#[test]
+fn what_is_restricted_is_all_that_is_there() {
+    isolated!(what_is_restricted_is_all_that_is_there);
+    let bundle = Bundle::new();
+    let memory = |place: &Path| {
+        let none = None::<&Path>;
+        mount(none, place, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    };
+    for directory in ["rootfs/etc", "volume/sub"] {
+        memory(&bundle.directory.path().join(directory));
+    }
+    memory(Path::new("/mnt"));
+    let mut tree = bundle.stage();
+    let recursive = Manner {
+        recursive: true,
+        ..PLAIN
+    };
+    bind(&mut tree, &bundle.volume(), "/volume", recursive);
+    let unused = Attributes::NOSUID | Attributes::NODEV;
+    tree.restrict_all(unused).unwrap();
+    // It is for devices.
+    bind(&mut tree, Path::new("/mnt"), "/device", PLAIN);
+    tree.settle().unwrap();
+    fs::create_dir("/proc/fs/hook").unwrap();
+    memory(Path::new("/proc/fs/hook"));
+    tree.restrict_all(Attributes::NOSUID).unwrap();
+    for (path, has_devices) in [
+        ("", false),
+        ("/etc", false),
+        ("/volume", false),
+        ("/volume/sub", false),
+        ("/device", true),
+        ("/hook", true),
+    ] {
+        let path = format!("/proc/fs{path}");
+        assert!(has(&path, "nosuid"), "{path}");
+        assert_eq!(!has(&path, "nodev"), has_devices, "{path}");
+    }
+    // Elsewhere they are as they were.
+    for path in [bundle.volume().join("sub"), PathBuf::from("/mnt")] {
+        let path = path.to_str().unwrap();
+        assert!(!has(path, "nosuid") && !has(path, "nodev"), "{path}");
+    }
+}
+
 #[test]
 fn locked_attributes_stay() {
     isolated!(
