@@ -4,10 +4,11 @@ use std::fs::{self, File};
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Output;
 
 use ::caps::{CapSet, Capability};
-use lisafs::host::{HostFs, HostOptions};
+use lisafs::host::{CharacterDevices, HostFs, HostOptions};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::libc;
@@ -37,18 +38,20 @@ fn may_go_in() -> bool {
     ::caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap()
 }
 
-/// The root of what is served, from inside, without the filter or with it.
-fn inside(is_filtered: bool) -> Result<(HostFs, OwnedFd), Failure> {
-    let dir = std::env::temp_dir();
-    let root = open(&dir, OFlag::O_PATH, Mode::empty()).unwrap();
-    let served = Served {
-        dir: &dir,
+fn served(dir: &Path) -> Served<'_> {
+    Served {
+        dir,
         options: HostOptions::default(),
-        readonly: true,
+        readonly: false,
         client: None,
-    };
+    }
+}
+
+/// The root of what is served, from inside, without the filter or with it.
+fn inside(served: &Served<'_>, is_filtered: bool) -> Result<(HostFs, OwnedFd), Failure> {
+    let root = open(served.dir, OFlag::O_PATH, Mode::empty()).unwrap();
     let mut jail = Jail::new(false);
-    let host = jail.enclose(&served, root)?;
+    let host = jail.enclose(served, root)?;
     let root = open("/", OFlag::O_PATH, Mode::empty()).unwrap();
     if is_filtered {
         jail.filter(&Policy {
@@ -62,9 +65,20 @@ fn inside(is_filtered: bool) -> Result<(HostFs, OwnedFd), Failure> {
     Ok((host, root))
 }
 
+/// The null device.
+fn make_null(dir: impl AsFd, name: &str) -> Result<(), Errno> {
+    let device = libc::makedev(1, 3);
+    mknodat(dir, name, SFlag::S_IFCHR, Mode::S_IRWXU, device)
+}
+
 /// What the mount tree, the capabilities and Landlock stop without the filter.
 fn refused() {
-    let (host, root) = inside(false).unwrap();
+    let dir = std::env::temp_dir();
+    let readonly = Served {
+        readonly: true,
+        ..served(&dir)
+    };
+    let (host, root) = inside(&readonly, false).unwrap();
     let look = |path: &str| open(path, OFlag::O_RDONLY, Mode::empty()).map(drop);
     for path in [
         "/proc/self/status",
@@ -88,26 +102,15 @@ fn refused() {
         unlinkat(&root, "none", nix::unistd::UnlinkatFlags::NoRemoveDir),
         Err(Errno::EROFS)
     );
-    let device = mknodat(
-        &root,
-        "null",
-        SFlag::S_IFCHR,
-        Mode::S_IRWXU,
-        libc::makedev(1, 3),
-    );
-    assert!(
-        matches!(device, Err(Errno::EPERM | Errno::EROFS)),
-        "{device:?}"
-    );
-    nix::unistd::chroot("/").unwrap_or(());
-    nix::mount::mount(
+    assert_eq!(nix::unistd::chroot("/"), Err(Errno::EPERM));
+    let mounted = nix::mount::mount(
         Some("/"),
         "/",
         None::<&str>,
         nix::mount::MsFlags::MS_BIND,
         None::<&str>,
-    )
-    .unwrap_err();
+    );
+    assert_eq!(mounted, Err(Errno::EPERM));
     // No interface of the host.
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.send_to(b"x", "192.0.2.1:9").unwrap_err();
@@ -115,15 +118,40 @@ fn refused() {
     eprintln!("{DONE}");
 }
 
+/// What a root that can be written to does not stop. In `dir` is a device, if there could be one.
+fn devices(dir: &Path, policy: CharacterDevices) {
+    let is_there = File::open(dir.join("null")).is_ok();
+    let served = Served {
+        options: HostOptions {
+            character_devices: policy,
+            ..HostOptions::default()
+        },
+        ..served(dir)
+    };
+    let (_host, root) = inside(&served, false).unwrap();
+    let new = openat(&root, "new", OFlag::O_CREAT, Mode::S_IRWXU).map(drop);
+    assert_eq!(new, Ok(()), "it cannot be written to");
+    assert_eq!(make_null(&root, "made"), Err(Errno::EPERM));
+    if is_there {
+        let opened = openat(&root, "null", OFlag::O_RDONLY, Mode::empty()).map(drop);
+        let expected = match policy {
+            CharacterDevices::Open => Ok(()),
+            _ => Err(Errno::EACCES),
+        };
+        assert_eq!(opened, expected);
+    } else {
+        eprintln!("no device is opened: none can be had outside");
+    }
+    eprintln!("{DONE}");
+}
+
 /// What the filter ends a process for.
 fn misbehave(case: &str) {
-    let (_host, root) = inside(true).unwrap();
+    let dir = std::env::temp_dir();
+    let (_host, root) = inside(&served(&dir), true).unwrap();
     match case {
         "follow" => drop(openat(&root, "x", OFlag::O_RDONLY, Mode::empty())),
-        "device" => {
-            let device = libc::makedev(1, 3);
-            let _ = mknodat(&root, "null", SFlag::S_IFCHR, Mode::S_IRWXU, device);
-        }
+        "device" => drop(make_null(&root, "null")),
         "ptrace" => drop(ptrace::attach(Pid::from_raw(1))),
         "kill" => drop(kill(Pid::from_raw(1), None)),
         "internet" => drop(UdpSocket::bind("127.0.0.1:0")),
@@ -159,6 +187,27 @@ fn nothing_leads_out() {
     }
 }
 
+#[test]
+fn devices_are_neither_made_nor_opened() {
+    const NAME: &str = "jail::entry::tests::devices_are_neither_made_nor_opened";
+    if let Some(case) = case() {
+        let (policy, dir) = case.split_once(' ').unwrap();
+        return devices(Path::new(dir), policy.parse().unwrap());
+    }
+    if !may_go_in() {
+        return eprintln!("{NAME} is skipped: it takes CAP_SYS_ADMIN");
+    }
+    // From inside nobody could remove it.
+    let dir = tempfile::tempdir().unwrap();
+    let made = make_null(File::open(dir.path()).unwrap(), "null");
+    assert!(matches!(made, Ok(()) | Err(Errno::EPERM)), "{made:?}");
+    for policy in ["none", "open"] {
+        let case = format!("{policy} {}", dir.path().display());
+        assert_done(&run(NAME, &case));
+        fs::remove_file(dir.path().join("new")).unwrap();
+    }
+}
+
 /// A file of the host that is open already is not closed by going in: `process::prepare` does that.
 #[test]
 fn a_file_can_be_served() {
@@ -167,12 +216,7 @@ fn a_file_can_be_served() {
         return assert_done(&run(NAME, "file"));
     }
     let file = tempfile::NamedTempFile::new().unwrap();
-    let served = Served {
-        dir: file.path(),
-        options: HostOptions::default(),
-        readonly: false,
-        client: None,
-    };
+    let served = served(file.path());
     let root = File::open(file.path()).unwrap().into();
     let mut jail = Jail::new(true);
     let host = jail.enclose(&served, root).unwrap();
