@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,6 +10,7 @@ use lisafs::Errno;
 use lisafs::client::{Client, ClientOptions};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use tempfile::TempDir;
 
@@ -31,6 +33,7 @@ pub(crate) const TRIALS: &[(&str, Need, fn())] = &[
         Need::Privileges,
         later,
     ),
+    ("nothing_is_above_what_is_served", Need::Privileges, above),
 ];
 
 /// A file system in memory. Unmounted when dropped, with what is mounted below.
@@ -111,11 +114,32 @@ fn mounts(pid: u32) -> Vec<String> {
     points
 }
 
+/// What a gofer has open.
+fn open(gofer: &Gofer) -> impl Iterator<Item = PathBuf> {
+    let open = fs::read_dir(format!("/proc/{}/fd", gofer.pid())).unwrap();
+    open.map(|fd| fd.unwrap().path())
+}
+
 /// What is served, as the gofer has it open.
 fn held(gofer: &Gofer) -> PathBuf {
-    let open = fs::read_dir(format!("/proc/{}/fd", gofer.pid())).unwrap();
-    let mut open = open.map(|fd| fd.unwrap().path());
+    let mut open = open(gofer);
     open.find(|fd| fd.join("early/deep").exists()).unwrap()
+}
+
+/// The directory of its descriptors, likewise.
+fn descriptors(gofer: &Gofer) -> PathBuf {
+    let is_of_procfs =
+        |fd: &PathBuf| statfs(fd).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC);
+    open(gofer).find(is_of_procfs).unwrap()
+}
+
+/// Whether the way up from a directory ends where it begins.
+fn is_top(directory: &Path) -> bool {
+    let [here, above] = [directory.to_owned(), directory.join("..")].map(|directory| {
+        let found = fs::metadata(directory).unwrap();
+        (found.dev(), found.ino())
+    });
+    here == above
 }
 
 /// # Panics
@@ -189,4 +213,24 @@ fn later() {
         let below = |point: &&String| Path::new(point).starts_with(&gofer.root);
         assert_eq!(own.iter().filter(below).count(), 2, "{own:?}");
     }
+}
+
+fn above() {
+    for way in WAYS {
+        let (dir, _early) = furnish();
+        let (gofer, _client) = serve(way, dir, &[]);
+        for directory in [held(&gofer), descriptors(&gofer)] {
+            assert!(is_top(&directory), "{way:?} {}", directory.display());
+        }
+        // Further below there is a way up, but it ends there as well.
+        assert!(!is_top(&held(&gofer).join("early/deep")), "{way:?}");
+        assert!(is_top(&held(&gofer).join("early/deep/../..")), "{way:?}");
+    }
+    // With the host's own mounts it does not.
+    let (dir, _early) = furnish();
+    let root = dir.path().join("root");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lisafs-gofer"));
+    command.args(["serve", "--sandbox", "off", "--log", "error"]);
+    let gofer = Gofer::spawn(command, dir, root);
+    assert!(!is_top(&held(&gofer)));
 }
