@@ -1,11 +1,12 @@
 //! What an idle gofer has open, and the process that keeps the name of its socket: all of it, by what it
-//! leads to.
+//! leads to, and whether a program would inherit it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
 
 use lisafs::client::ClientOptions;
+use nix::fcntl::OFlag;
 use tempfile::tempdir;
 
 use crate::Need;
@@ -19,6 +20,9 @@ pub(crate) const TRIALS: &[(&str, Need, fn())] = &[
     ),
     ("nor_does_one_with_metrics", Need::Privileges, with_metrics),
 ];
+
+/// The standard streams: /dev/null twice, and the log.
+const STREAMS: [u32; 3] = [0, 1, 2];
 
 /// How many descriptors of a process lead to what, without the numbers of pipes and sockets.
 fn open(pid: u32) -> BTreeMap<String, usize> {
@@ -36,6 +40,25 @@ fn open(pid: u32) -> BTreeMap<String, usize> {
         *open.entry(sort.to_owned()).or_default() += 1;
     }
     open
+}
+
+/// What a program would inherit that a process became, by numbers.
+fn inherited(pid: u32) -> Vec<u32> {
+    let mut inherited = Vec::new();
+    for fd in fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap() {
+        let fd = fd.unwrap();
+        let Ok(info) = fs::read_to_string(fd.path()) else {
+            // Closed meanwhile.
+            continue;
+        };
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = i32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+        if !OFlag::from_bits_retain(flags).contains(OFlag::O_CLOEXEC) {
+            inherited.push(fd.file_name().to_str().unwrap().parse().unwrap());
+        }
+    }
+    inherited.sort_unstable();
+    inherited
 }
 
 /// The only child of a process.
@@ -62,7 +85,10 @@ fn idle(options: &[&str]) -> (Gofer, String) {
     let gofer = Gofer::spawn(command, dir, root);
     let client = gofer.connect(&ClientOptions::new().channels(2));
     client.write("file", b"data").unwrap();
-    drop(client);
+    // With connections, channels, windows and files.
+    let file = client.open("file").unwrap();
+    assert_eq!(inherited(gofer.pid()), STREAMS);
+    drop((file, client));
     (gofer, log.to_str().unwrap().to_owned())
 }
 
@@ -95,8 +121,10 @@ fn nothing_but_this() {
         ("/", 2),
     ]);
     assert_left(&gofer, &expected);
+    assert_eq!(inherited(gofer.pid()), STREAMS);
     let keeper = child(gofer.pid());
     assert_eq!(open(keeper), expect(&[(&log, 1), ("pipe", 2)]));
+    assert_eq!(inherited(keeper), STREAMS[2..]);
     // Nor is a directory of the host held open in this way.
     assert_eq!(
         fs::read_link(format!("/proc/{}/cwd", gofer.pid()))
@@ -121,4 +149,5 @@ fn with_metrics() {
         ("/", 2),
     ]);
     assert_left(&gofer, &expected);
+    assert_eq!(inherited(gofer.pid()), STREAMS);
 }
