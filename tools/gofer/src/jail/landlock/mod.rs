@@ -24,6 +24,7 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath,
     Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
+use nix::sys::stat::{SFlag, fstat};
 
 /// The newest version that this has been tried with. What later ones add is left alone.
 const NEWEST: ABI = ABI::V7;
@@ -118,7 +119,14 @@ pub(crate) fn restrict(
         .scope(Scope::from_all(NEWEST))?
         .create()?;
     for root in roots {
-        ruleset = ruleset.add_rule(PathBeneath::new(root, usual))?;
+        let mut usual = usual;
+        if !is_directory(root) {
+            usual &= AccessFs::from_file(NEWEST);
+        }
+        // Nothing that is handled can be done with it, and a rule about nothing is an error.
+        if !usual.is_empty() {
+            ruleset = ruleset.add_rule(PathBeneath::new(root, usual))?;
+        }
     }
     let status = ruleset.restrict_self()?;
     match status.landlock {
@@ -133,6 +141,11 @@ pub(crate) fn restrict(
             is_complete: status.ruleset == RulesetStatus::FullyEnforced,
         }),
     }
+}
+
+fn is_directory(file: &BorrowedFd<'_>) -> bool {
+    let mode = fstat(file).map(|stat| stat.st_mode);
+    mode.is_ok_and(|mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
 }
 
 #[cfg(test)]
