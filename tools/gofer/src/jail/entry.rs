@@ -1,7 +1,8 @@
 //! The way in for a gofer that was not started by runsc: one layer after the other, until nothing is left
 //! but what is served.
 //!
-//! To be gone while there is one thread, before the first byte from a client is read.
+//! To be gone before the first byte from a client is read, while there is one thread; others may be there
+//! before the filter, which binds all.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};

@@ -87,8 +87,9 @@ pub(crate) enum SeccompFailure {
 /// Permits this process no more than `policy` says, for good. All its threads, and those that it
 /// starts, are bound by it. Sets no_new_privs.
 ///
-/// From here on no mount can be made, no program executed, no file opened by a path alone, no signal sent
-/// to another process.
+/// From here on no mount can be made, no program executed, no symlink followed at the end of a path, no
+/// signal sent to another process. Where a path leads is not for the filter to see: openat(2) of an
+/// absolute one is permitted with O_NOFOLLOW and any descriptor.
 ///
 /// # Errors
 /// [`SeccompFailure::Unsupported`] if the kernel has no filters; others if it has but it is not in
