@@ -10,7 +10,7 @@
 
 use std::ffi::CString;
 use std::io::{IoSlice, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process;
 
@@ -19,7 +19,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::wait::waitpid;
 use nix::unistd::getpid;
 
-use super::export::{Served, prepare};
+use super::export::{Served, prepare_detached};
 use super::layers::Missing;
 use super::unshare;
 use crate::sys::{self, Forked};
@@ -103,13 +103,11 @@ fn make(
     descriptors: &CString,
 ) -> Result<Detached, Missing> {
     unshare::enter_user_namespace()?;
-    let (_tree, root) = prepare(served, expected)
+    let root = prepare_detached(served, expected)
         .map_err(|why| Missing::new(why, "see that /proc is a procfs, with nothing above it"))?;
-    let detached = |why: Errno| Missing::new(why, "use Linux 5.12 or later");
-    Ok(Detached {
-        root: sys::clone_mount(Some(root.as_fd()), c"", true).map_err(detached)?,
-        procfd: sys::clone_mount(None, descriptors, false).map_err(detached)?,
-    })
+    let procfd = sys::clone_mount(None, descriptors, false)
+        .map_err(|why| Missing::new(why, "use Linux 5.12 or later"))?;
+    Ok(Detached { root, procfd })
 }
 
 fn send(to: &UnixStream, file: &OwnedFd) -> Result<(), Errno> {

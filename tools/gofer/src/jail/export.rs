@@ -1,17 +1,19 @@
 //! What is served, and the mounts that are made of it.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use lisafs::host::{HostFs, HostOptions, SetupError};
 use nix::errno::Errno;
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::fstat;
 
-use super::attributes::{AccessTimes, Attributes, Propagation, PropagationKind};
+use super::attributes::{self, AccessTimes, Attributes, Propagation, PropagationKind};
 use super::detached::Detached;
 use super::mount_tree::{self, Manner, MountError, MountTree, STAGING, Source};
+use super::resolve;
 use crate::failure::Failure;
+use crate::sys;
 
 /// What is to be served, and how.
 #[derive(Clone, Copy, Debug)]
@@ -78,19 +80,8 @@ pub(super) fn prepare(
     expected: &OwnedFd,
 ) -> Result<(MountTree, OwnedFd), MountError> {
     mount_tree::isolate()?;
-    let propagation = Propagation {
-        kind: PropagationKind::Private,
-        recursive: true,
-    };
-    let failed = |source| MountError::File {
-        what: "is not what it was",
-        path: served.dir.to_owned(),
-        source,
-    };
-    let identity = |file: &OwnedFd| fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
-    let kind = fstat(expected).map_err(failed)?.st_mode & SFlag::S_IFMT.bits();
-    let (tree, root) = if kind == SFlag::S_IFDIR.bits() {
-        let tree = MountTree::stage(served.dir, propagation, Path::new(STAGING))?;
+    let (tree, root) = if resolve::is_directory(expected) {
+        let tree = MountTree::stage(served.dir, ALONE, Path::new(STAGING))?;
         let root = tree.root()?;
         (tree, root)
     } else {
@@ -99,18 +90,69 @@ pub(super) fn prepare(
             recursive: false,
             attributes: Attributes::empty(),
             access_times: AccessTimes::default(),
-            propagation: Some(propagation),
+            propagation: Some(ALONE),
         };
         let place = PathBuf::from("/served");
         let bound = tree.bind(Source::Path(served.dir), &place, manner)?;
         tree.settle()?;
         (tree, bound.root)
     };
-    if identity(&root).map_err(failed)? != identity(expected).map_err(failed)? {
-        return Err(failed(Errno::ESTALE));
-    }
+    compare(served, &root, expected)?;
     tree.restrict_all(served.attributes())?;
     Ok((tree, root))
+}
+
+/// Makes a mount of what is served, attached nowhere. For a process in a user namespace without ids, which
+/// can make no file to mount another one on.
+///
+/// # Errors
+/// As for [`prepare`].
+pub(super) fn prepare_detached(
+    served: &Served<'_>,
+    expected: &OwnedFd,
+) -> Result<OwnedFd, MountError> {
+    if resolve::is_directory(expected) {
+        // Mounts below can be looked at only where they are attached.
+        let (_tree, root) = prepare(served, expected)?;
+        return sys::clone_mount(Some(root.as_fd()), c"", true).map_err(|source| {
+            MountError::File {
+                what: "cannot be bound once more",
+                path: served.dir.to_owned(),
+                source,
+            }
+        });
+    }
+    let root = mount_tree::detached(served.dir, ALONE)?;
+    compare(served, &root, expected)?;
+    let attributes = served.attributes();
+    attributes::add(root.as_fd(), attributes, AccessTimes::default()).map_err(|source| {
+        MountError::Attributes {
+            path: served.dir.to_owned(),
+            source,
+        }
+    })?;
+    Ok(root)
+}
+
+/// Nothing that is mounted elsewhere comes in.
+const ALONE: Propagation = Propagation {
+    kind: PropagationKind::Private,
+    recursive: true,
+};
+
+/// Looks whether what was mounted is `expected`.
+fn compare(served: &Served<'_>, root: &OwnedFd, expected: &OwnedFd) -> Result<(), MountError> {
+    let failed = |source| MountError::File {
+        what: "is not what it was",
+        path: served.dir.to_owned(),
+        source,
+    };
+    let identity = |file: &OwnedFd| fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
+    if identity(root).map_err(failed)? == identity(expected).map_err(failed)? {
+        Ok(())
+    } else {
+        Err(failed(Errno::ESTALE))
+    }
 }
 
 #[cfg(test)]
@@ -120,7 +162,7 @@ mod tests {
     use lisafs::host::HostOptions;
     use nix::errno::Errno;
 
-    use super::{MountError, Served, prepare};
+    use super::{MountError, Served, attributes, prepare, prepare_detached};
     use crate::jail::namespaces::{Isolated, isolated};
 
     /// Between the look at a directory and the mount, somebody may put another one in its place.
@@ -144,18 +186,24 @@ mod tests {
                 readonly: false,
                 client: None,
             };
-            prepare(&served, &expected).unwrap();
+            let detached = prepare_detached(&served, &expected).unwrap();
+            let attributes = attributes::of(&detached).unwrap();
+            assert!(attributes.contains(served.attributes()), "{place}");
             fs::rename(at(place), at(&format!("old {place}"))).unwrap();
             fs::rename(at(&format!("other {place}")), at(place)).unwrap();
-            let refused = prepare(&served, &expected).unwrap_err();
-            let stale = matches!(
-                refused,
-                MountError::File {
-                    source: Errno::ESTALE,
-                    ..
-                }
-            );
-            assert!(stale, "{place}: {refused}");
+            for refused in [
+                prepare(&served, &expected).unwrap_err(),
+                prepare_detached(&served, &expected).unwrap_err(),
+            ] {
+                let stale = matches!(
+                    refused,
+                    MountError::File {
+                        source: Errno::ESTALE,
+                        ..
+                    }
+                );
+                assert!(stale, "{place}: {refused}");
+            }
         }
     }
 }

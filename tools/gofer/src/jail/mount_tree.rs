@@ -160,12 +160,8 @@ impl MountTree {
         propagation: Propagation,
         place: &Path,
     ) -> Result<MountTree, MountError> {
-        let name = c_string(source)?;
-        let root = sys::clone_mount(None, &name, true).map_err(at(source, "cannot be bound"))?;
-        attributes::propagate(root.as_fd(), propagation)
-            .map_err(at(source, "cannot be kept from other mounts"))?;
         let tree = MountTree {
-            root,
+            root: detached(source, propagation)?,
             unsettled: Vec::new(),
             bound: BTreeSet::new(),
             along: BTreeSet::new(),
@@ -402,6 +398,18 @@ impl MountTree {
         umount2(".", MntFlags::MNT_DETACH).map_err(system("cannot let go of the old root"))?;
         chdir("/").map_err(system("cannot enter the new root"))
     }
+}
+
+/// Makes a mount of `source` with all that is mounted below it, attached nowhere.
+///
+/// # Errors
+/// If a system call fails.
+pub(super) fn detached(source: &Path, propagation: Propagation) -> Result<OwnedFd, MountError> {
+    let name = c_string(source)?;
+    let root = sys::clone_mount(None, &name, true).map_err(at(source, "cannot be bound"))?;
+    attributes::propagate(root.as_fd(), propagation)
+        .map_err(at(source, "cannot be kept from other mounts"))?;
+    Ok(root)
 }
 
 fn mountinfo() -> Result<Mountinfo, MountError> {

@@ -195,7 +195,12 @@ fn look(directory: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
     openat(directory, name, flags, Mode::empty())
 }
 
-fn type_of(file: &OwnedFd) -> Result<SFlag, Errno> {
+/// Whether an open file is a directory.
+pub(super) fn is_directory(file: impl AsFd) -> bool {
+    type_of(file).is_ok_and(|kind| kind == SFlag::S_IFDIR)
+}
+
+fn type_of(file: impl AsFd) -> Result<SFlag, Errno> {
     let mode = SFlag::from_bits_truncate(fstat(file)?.st_mode);
     Ok(mode & SFlag::S_IFMT)
 }
