@@ -250,6 +250,74 @@ pub(crate) fn no_request_ever_meets_another_file() {
     }
 }
 
+/// A client looks at a file and reads it while another one removes it, or renames a file over it: it
+/// answers as what was walked to, with or without its name. The name is of the old file, the new one or
+/// none.
+pub(crate) fn what_others_remove_or_replace_through_the_server_is_never_lost() {
+    const FILES: usize = 300;
+    let directory = tempfile::tempdir().unwrap();
+    let (_server, [(mut one, one_root), (mut other, other_root)]) = pair(directory.path());
+    let names: Vec<_> = (0..FILES).map(|number| format!("file{number}")).collect();
+    for name in &names {
+        fs::write(directory.path().join(name), name).unwrap();
+        fs::write(directory.path().join(format!("new-{name}")), "another").unwrap();
+    }
+    settled(&directory.path().join("last"), "");
+    let known: Vec<_> = names
+        .iter()
+        .map(|name| lookup(&mut other, other_root, name).unwrap())
+        .collect();
+    let (turn, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+    // Odd while a file is used and is to go.
+    let removed = |round: usize| turn.load(Ordering::Acquire) > 2 * round + 1;
+    thread::scope(|scope| {
+        let remover = scope.spawn(|| {
+            for (round, name) in names.iter().enumerate() {
+                while turn.load(Ordering::Acquire) != 2 * round + 1 {
+                    if ended.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    thread::yield_now();
+                }
+                if round % 2 == 0 {
+                    unlink(&mut one, one_root, name);
+                } else {
+                    rename(&mut one, one_root, &format!("new-{name}"), name, 0);
+                }
+                turn.fetch_add(1, Ordering::Release);
+            }
+        });
+        let _ended = Ended(&ended);
+        for (round, (name, inode)) in names.iter().zip(&known).enumerate() {
+            turn.fetch_add(1, Ordering::Release);
+            let mut is_last = false;
+            while !is_last {
+                let has_ended = remover.is_finished();
+                is_last = removed(round);
+                assert!(is_last || !has_ended);
+                let seen = stat(&mut other, inode.control_fd).unwrap();
+                let size = name.len() as u64;
+                assert_eq!((seen.ino, seen.size), (inode.stat.ino, size));
+                assert_eq!(read(&mut other, inode.control_fd).as_ref(), Ok(name));
+                match lookup(&mut other, other_root, name) {
+                    Ok(found) => {
+                        let is_known = found.stat.ino == inode.stat.ino;
+                        assert!(!is_last || round % 2 == 1 && !is_known);
+                        let content = if is_known { name } else { "another" };
+                        let read = read(&mut other, found.control_fd);
+                        assert_eq!(read.as_deref(), Ok(content));
+                        close(&mut other, &[found.control_fd]);
+                    }
+                    Err(errno) => {
+                        assert_eq!((errno, round % 2), (Errno::ENOENT, 0));
+                    }
+                }
+            }
+            assert_eq!(stat(&mut other, inode.control_fd).unwrap().nlink, 0);
+        }
+    });
+}
+
 /// WalkStat goes on with the directories that the client holds, unless others have put another one
 /// in the place of one of them.
 pub(crate) fn what_is_looked_at_by_way_of_held_directories_is_what_is_there() {

@@ -5,9 +5,11 @@
 //! operations. So:
 //!
 //! - Before a name is unlinked or replaced, the handles of its node are opened and stay so
-//!   ([`hold_all`]), for good if it succeeds: from then on nobody asks for the name. A handle that cannot be opened, because an outsider was
-//!   first or its connection has all the descriptors that it may have, is lost and answers ESTALE: what
-//!   one connection holds must not keep another from removing files, nor itself from making room.
+//!   ([`hold_all`]), for good if it succeeds: from then on nobody asks for the name, and who has just
+//!   asked for it in vain looks whether the file is open by now. A handle that cannot be opened, because
+//!   an outsider was first or its connection has all the descriptors that it may have, is lost and
+//!   answers ESTALE: what one connection holds must not keep another from removing files, nor itself
+//!   from making room.
 //! - While a name is changed, the places of its node are locked ([`lock`]), from before the host's
 //!   rename to after their own ([`arrive`]). Whoever wants to open or look at such a file meanwhile
 //!   waits, and finds it by its new name; what it is told is true at one moment.

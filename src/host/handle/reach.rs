@@ -172,7 +172,14 @@ impl Handle {
         if !Arc::ptr_eq(&place.directory().0, &directory.0) {
             return Ok(None);
         }
-        let fd = place.open(file, fd)?;
+        let fd = match place.open(file, fd) {
+            Ok(fd) => fd,
+            // Whoever removes the name through the server has opened the file before.
+            Err(errno) => {
+                let opened = file.opened().map(Reached::Kept);
+                return opened.map(Some).ok_or(errno);
+            }
+        };
         let Some(share) = share.take() else {
             return Ok(Some(Reached::Once(fd)));
         };
@@ -225,7 +232,11 @@ impl Handle {
         }
         let place = file.place.read();
         if let Some(place) = &*place {
-            return place.look(file).map(for_the_wire);
+            let looked = place.look(file).map(for_the_wire);
+            let Err(errno) = looked else { return looked };
+            // As for opening it: what was looked for may have been opened and removed meanwhile.
+            let opened = file.used().ok_or(errno)?;
+            return stat_again(opened.fd.as_fd(), file.lasting());
         }
         drop(place);
         self.with_fd(|fd| stat_again(fd, file.lasting()))

@@ -4,10 +4,12 @@
 mod attributes;
 mod create;
 mod dirents;
+mod links;
 mod named;
 mod names;
 mod open;
 mod pressure;
+mod races;
 mod socket;
 mod xattr;
 

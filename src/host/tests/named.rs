@@ -5,12 +5,11 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
-use super::{EVERYTHING, Ended, Served, flags, make_fifo, name};
+use super::{EVERYTHING, Served, flags, make_fifo, name};
 use crate::Errno;
 use crate::host::handle::place::NodeFiles;
 use crate::host::handle::{self, Handle};
@@ -18,7 +17,7 @@ use crate::host::identity::Tick;
 use crate::host::kernel::Kernel;
 use crate::host::names::{Known, rename, unlink};
 use crate::server::{Quota, RenameFlags, ServerImpl};
-use crate::wire::{FileType, SetStat, SetStatReq, Statx};
+use crate::wire::{FileType, SetStat, SetStatReq};
 
 /// Directories on file systems where files can be known by their identity.
 pub(super) fn grounds() -> Vec<Served> {
@@ -57,7 +56,7 @@ impl Served {
     }
 
     /// A named handle. After one had to be opened, the next are open.
-    fn named(&self, name: &str) -> Handle {
+    pub(super) fn named(&self, name: &str) -> Handle {
         let named = |handle: &Handle| handle.is_named();
         let walks = std::iter::repeat_with(|| self.walk(name));
         walks.take(100).find(named).expect("a named handle")
@@ -338,35 +337,6 @@ fn a_file_that_is_unlinked_here_keeps_working() {
 }
 
 #[test]
-fn links_of_one_file_do_not_depend_on_each_other() {
-    for served in grounds() {
-        let first = served.file("a");
-        let root = served.root();
-        let (second, _) = served.host.link(root, name("b"), &first).unwrap();
-        drop(first);
-        let (first, second_again) = (served.named("a"), served.named("b"));
-        assert!(first.is_named() && second.is_named() && second_again.is_named());
-        unlink(root, name("a"), false, Some(&node(&[&first]))).unwrap();
-        for handle in [&first, &second, &second_again] {
-            assert_eq!(handle.stat().unwrap().nlink, 1);
-            assert_eq!(served.content(handle).unwrap(), "a");
-        }
-        // Of two names of one file, neither goes in a rename from one to the other.
-        let (first, second) = (served.file("c"), served.named("c"));
-        let link = served.host.link(root, name("d"), &first).unwrap().0;
-        let (moved, replaced) = (node(&[&second]), node(&[&link]));
-        let known = Known {
-            moved: Some(&moved),
-            replaced: Some(&replaced),
-        };
-        served.rename("c", "d", RenameFlags::empty(), known);
-        assert!(second.is_named());
-        assert_eq!(second.stat().unwrap().nlink, 2);
-        assert_eq!(link.stat().unwrap().nlink, 2);
-    }
-}
-
-#[test]
 fn names_follow_renames_and_what_is_replaced_keeps_working() {
     for served in grounds() {
         fs::create_dir(served.path("directory")).unwrap();
@@ -415,45 +385,6 @@ fn a_rename_that_fails_changes_no_name() {
         let refused = rename(root, name("file"), root, name("taken"), flags, known);
         assert_eq!(refused.err(), Some(Errno::EEXIST));
         assert_eq!(served.content(&file).unwrap(), "file");
-    }
-}
-
-/// Whoever opens or looks at a file while it is renamed finds it all the same.
-#[test]
-fn renames_are_never_seen_half_done() {
-    for served in grounds() {
-        let (a, b) = (served.file("a"), served.file("b"));
-        let inodes = [&a, &b].map(|handle| handle.stat().unwrap().ino);
-        let (of_a, of_b) = (node(&[&a]), node(&[&b]));
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    for nodes in [[&of_a, &of_b], [&of_b, &of_a]] {
-                        let known = Known {
-                            moved: Some(nodes[0]),
-                            replaced: Some(nodes[1]),
-                        };
-                        served.rename("a", "b", RenameFlags::EXCHANGE, known);
-                        let known = Known {
-                            moved: Some(nodes[1]),
-                            replaced: None,
-                        };
-                        served.rename("a", "c", RenameFlags::empty(), known);
-                        served.rename("c", "a", RenameFlags::empty(), known);
-                    }
-                }
-            });
-            let _ended = Ended(&done);
-            for round in 0..20_000 {
-                let (handle, inode) = [(&a, inodes[0]), (&b, inodes[1])][round % 2];
-                let reached = handle
-                    .reach(|| Ok(None))
-                    .and_then(|reached| handle::stat(reached.as_fd()));
-                assert_eq!(reached.map(|stat: Statx| stat.ino), Ok(inode));
-            }
-        });
-        assert!(a.is_named() && b.is_named());
     }
 }
 
