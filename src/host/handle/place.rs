@@ -216,7 +216,7 @@ pub(in crate::host) type Locked<'h> = RwLockWriteGuard<'h, Option<Place>>;
 ///
 /// # Errors
 /// EBUSY if somebody is stuck in looking for one of the files.
-pub(in crate::host) fn lock(handles: &[Handle]) -> Result<Vec<Locked<'_>>, Errno> {
+pub(in crate::host) fn lock(handles: &[Handle]) -> Result<SmallVec<[Locked<'_>; 1]>, Errno> {
     let deadline = Instant::now() + PATIENCE;
     handles
         .iter()
