@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::UNIX_EPOCH;
 
 use lisafs::Errno;
 use lisafs::client::{Communicator, Reply, Socket};
@@ -83,6 +84,43 @@ fn read(on: &mut impl Communicator, fd: FdId) -> Result<String, Errno> {
     let content = String::from_utf8(content.data.0.to_vec()).unwrap();
     close(on, &[fd]);
     Ok(content)
+}
+
+/// What a create says of a file is what its descriptors say of it, and when it was made as well.
+pub(crate) fn what_is_created_looks_the_same_to_all_who_ask() {
+    let Some(directory) = ground() else { return };
+    let mut scene = Scene::at(directory);
+    let request = OpenCreateAtReq {
+        create: scene.create(0o640),
+        flags: libc::O_RDWR.cast_unsigned(),
+        name: b"file",
+    };
+    let mut reply = Reply::new();
+    let made = scene.socket.call(&request, &mut reply).unwrap();
+    let (child, open) = (made.child, made.new_fd);
+    let born = fs::metadata(scene.path("file")).unwrap().created().unwrap();
+    let born = born.duration_since(UNIX_EPOCH).unwrap();
+    let btime = child.stat.btime;
+    assert_eq!(
+        (btime.sec.cast_unsigned(), btime.nsec),
+        (born.as_secs(), born.subsec_nanos())
+    );
+    let look = |scene: &mut Scene| [open, child.control_fd].map(|fd| stat(&mut scene.socket, fd));
+    assert_eq!(look(&mut scene), [Ok(child.stat); 2]);
+    // Nor do they come apart when it changes, or loses its name.
+    fs::write(scene.path("file"), "content").unwrap();
+    let [by_open, by_control] = look(&mut scene);
+    assert_eq!(by_open, by_control);
+    let changed = by_open.unwrap();
+    assert_eq!((changed.size, changed.btime), (7, btime));
+    let root = scene.root;
+    let walked = lookup(&mut scene.socket, root, "file").unwrap();
+    assert_eq!(walked.stat, changed);
+    unlink(&mut scene.socket, root, "file");
+    let [by_open, by_control] = look(&mut scene);
+    assert_eq!(by_open, by_control);
+    let gone = by_open.unwrap();
+    assert_eq!((gone.nlink, gone.btime), (0, btime));
 }
 
 fn close(on: &mut impl Communicator, fds: &[FdId]) {

@@ -28,6 +28,7 @@ fn main() {
         identities::what_an_outsider_removes_or_replaces_is_stale
         identities::no_request_ever_meets_another_file
         identities::what_others_remove_or_replace_through_the_server_is_never_lost
+        identities::what_is_created_looks_the_same_to_all_who_ask
         identities::what_is_looked_at_by_way_of_held_directories_is_what_is_there
         identities::more_files_are_known_than_there_are_descriptors
         ownership::modes_are_exact_on_every_thread

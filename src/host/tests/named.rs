@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use tempfile::TempDir;
 
 use super::{EVERYTHING, Served, flags, make_fifo, name};
@@ -75,6 +76,16 @@ impl Served {
     }
 }
 
+/// Makes a device like /dev/null, if that may be done here.
+fn make_null(path: &Path) -> bool {
+    let mode = Mode::from_bits_truncate(0o666);
+    let made = mknod(path, SFlag::S_IFCHR, mode, makedev(1, 3));
+    if let Err(why) = made {
+        eprintln!("skipped: a device cannot be made here, {why}");
+    }
+    made.is_ok()
+}
+
 pub(super) fn node(handles: &[&Handle]) -> NodeFiles {
     let node = NodeFiles::default();
     handles.iter().for_each(|handle| node.add(handle));
@@ -93,9 +104,13 @@ fn an_open_file_is_as_statx_says_however_it_is_asked() {
             .and_then(|file| file.set_modified(UNIX_EPOCH - Duration::from_millis(1_500)))
             .unwrap();
         fs::hard_link(served.path("file"), served.path("other")).unwrap();
-        // The youngest.
+        let mut names = vec!["dir", "link", "fifo", "file"];
+        if make_null(&served.path("null")) {
+            names.push("null");
+        }
+        // The youngest but for the device.
         settle(&served.path("file"));
-        for name in ["dir", "link", "fifo", "file"] {
+        for name in names {
             let handle = served.walk(name);
             handle.hold().unwrap();
             let lasting = handle.lasting().expect("an identity");
@@ -106,6 +121,10 @@ fn an_open_file_is_as_statx_says_however_it_is_asked() {
             });
             assert_eq!(again, whole, "{name}");
             assert_ne!(whole.btime.sec, 0, "{name}");
+            let device = if name == "null" { (1, 3) } else { (0, 0) };
+            for stat in [again, whole] {
+                assert_eq!((stat.rdev_major, stat.rdev_minor), device, "{name}");
+            }
         }
     }
 }
