@@ -12,6 +12,7 @@
 mod null;
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use lisafs::server::{ConnectionOpts, DirectWorker, Server};
@@ -29,8 +30,19 @@ const CLOSED: usize = 2;
 
 /// Measures a request that makes no object.
 fn plain<R: Request>(criterion: &mut Criterion, worker: &mut Worker<'_>, request: &R, data: &[u8]) {
+    named(criterion, worker, &R::MID.to_string(), request, data);
+}
+
+/// As [`plain`], with a name that says more than the request.
+fn named<R: Request>(
+    criterion: &mut Criterion,
+    worker: &mut Worker<'_>,
+    name: &str,
+    request: &R,
+    data: &[u8],
+) {
     let mut request = Prepared::new(request, data);
-    criterion.bench_function(&format!("dispatch/{}", R::MID), |bencher| {
+    criterion.bench_function(&format!("dispatch/{name}"), |bencher| {
         bencher.iter(|| black_box(request.serve(worker)).len());
     });
 }
@@ -55,6 +67,50 @@ fn making<R: Request>(
             black_box(close.serve(worker)).len()
         });
     });
+}
+
+/// Measures a request that makes an object, and Close, each without the other.
+fn apart<R: Request>(
+    criterion: &mut Criterion,
+    worker: &mut Worker<'_>,
+    request: &R,
+    id: impl Fn(&[u8]) -> FdId,
+) {
+    const BATCH: u64 = 1000;
+    let mut request = Prepared::new(request, &[]);
+    let mut close = Prepared::new(
+        &CloseReq {
+            fds: Array::new(&[FdId(0)]),
+        },
+        &[],
+    );
+    let mut ids = Vec::new();
+    let mut measure = |iterations: u64| {
+        let mut taken = [Duration::ZERO; 2];
+        let mut left = iterations;
+        while left > 0 {
+            let batch = left.min(BATCH);
+            let start = Instant::now();
+            ids.extend((0..batch).map(|_| id(request.serve(worker))));
+            let made = Instant::now();
+            for id in ids.drain(..) {
+                close.set_id(CLOSED, id);
+                black_box(close.serve(worker));
+            }
+            taken[0] += made - start;
+            taken[1] += made.elapsed();
+            left -= batch;
+        }
+        taken
+    };
+    for (part, name) in [format!("{}, found", R::MID), "Close".to_owned()]
+        .into_iter()
+        .enumerate()
+    {
+        criterion.bench_function(&format!("dispatch/{name}"), |bencher| {
+            bencher.iter_custom(|iterations| measure(iterations)[part]);
+        });
+    }
 }
 
 fn dispatch(criterion: &mut Criterion) {
@@ -98,7 +154,7 @@ fn dispatch(criterion: &mut Criterion) {
         dir_fd: root,
         path: absent.as_array(),
     };
-    plain(criterion, worker, &not_there, &[]);
+    named(criterion, worker, "Walk, absent", &not_there, &[]);
     let unlink = UnlinkAtReq {
         dir_fd: root,
         flags: 0,
@@ -106,6 +162,7 @@ fn dispatch(criterion: &mut Criterion) {
     };
     plain(criterion, worker, &unlink, &[]);
 
+    apart(criterion, worker, &walk, walked);
     making(criterion, worker, &walk, walked);
     making(criterion, worker, &open, opened);
     let create = CreateCommon {
