@@ -5,6 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use flipcall::{FrameBuffer, FrameSocket, Received, SendError, SharedBytes, Spinners, WaitPolicy};
@@ -18,6 +19,7 @@ use super::dispatch::{
 use super::fds::FdTable;
 use super::guarantee::TreeLocks;
 use super::opts::ConnectionOpts;
+use super::place::Place;
 use super::quota::Quota;
 use super::tree::Tree;
 use super::waits::Waits;
@@ -50,7 +52,9 @@ pub(super) struct Connection<S: ServerImpl> {
     max_message_size: usize,
     supported: Vec<Mid>,
     accepted: [bool; MESSAGE_COUNT],
-    socket: FrameSocket,
+    /// Shared with who watches it.
+    socket: Arc<FrameSocket>,
+    place: Place,
     fds: FdTable<S>,
     /// What the back end counts, or else the objects.
     descriptors: Arc<Quota>,
@@ -78,6 +82,7 @@ impl<S: ServerImpl> Connection<S> {
         stream: UnixStream,
         mut backend: S,
         opts: ConnectionOpts,
+        place: Place,
     ) -> Result<Connection<S>, Errno> {
         opts.mount_names()?;
         let max_message_size = backend.max_message_size().min(opts.max_message_size);
@@ -116,7 +121,8 @@ impl<S: ServerImpl> Connection<S> {
             max_message_size,
             supported,
             accepted,
-            socket,
+            socket: Arc::new(socket),
+            place,
             fds: FdTable::new(opts.max_ids, objects),
             descriptors,
             opts,
@@ -128,6 +134,10 @@ impl<S: ServerImpl> Connection<S> {
 
     pub(super) fn id(&self) -> u64 {
         self.id
+    }
+
+    pub(super) fn socket(&self) -> Arc<FrameSocket> {
+        Arc::clone(&self.socket)
     }
 
     pub(super) fn channels(&self) -> &Channels {
@@ -324,14 +334,17 @@ impl<S: ServerImpl> Connection<S> {
     }
 
     /// Ends the connection: no request starts any more, channels end when they have answered theirs
-    /// or at the deadline, and everything the client held is released.
-    pub(super) fn close(&self) {
+    /// or at the deadline, and everything the client held is released. Returns whether
+    /// nothing of it is left: not if channels are stuck, nor if somebody else is at it or has been.
+    pub(super) fn close(&self) -> bool {
+        if self.draining.swap(true, Ordering::AcqRel) {
+            return false;
+        }
         // A client that is to get the last answers has to believe that somebody is there.
         let stopped = self.closing.swap(true, Ordering::AcqRel);
         if !stopped {
             self.socket.shutdown();
         }
-        self.draining.store(true, Ordering::Release);
         let stuck = self.channels.end(Instant::now() + CLOSE_DEADLINE, stopped);
         self.socket.shutdown();
         if stuck > 0 {
@@ -342,6 +355,40 @@ impl<S: ServerImpl> Connection<S> {
             );
         }
         self.fds.clear();
+        stuck == 0
+    }
+
+    /// Ends the connection of a client that has hung up without waiting for the thread that serves
+    /// its socket, which is in the host. What that thread holds goes when the host answers.
+    pub(super) fn leave_behind(self: Arc<Self>) {
+        let id = self.id;
+        if !self.place.leave_stuck() {
+            tracing::warn!(
+                connection = id,
+                "too many clients have hung up while the host does not answer: this one keeps its place"
+            );
+        }
+        if self.is_draining() {
+            tracing::debug!(connection = id, "the end of the connection takes long");
+            return;
+        }
+        tracing::warn!(
+            connection = id,
+            "client closed the connection, and its request is stuck in the host: ending without it"
+        );
+        // On a thread of its own, since closing files can hang as well.
+        let ended = thread::Builder::new()
+            .name(format!("end {id}"))
+            .stack_size(STACK_SIZE)
+            .spawn(move || match self.backend.thread_started() {
+                Ok(()) => {
+                    self.close();
+                }
+                Err(errno) => tracing::error!(%errno, "the end of a connection has no set-up"),
+            });
+        if let Err(why) = ended {
+            tracing::warn!(connection = id, %why, "what the client held stays until the host answers");
+        }
     }
 }
 
@@ -352,6 +399,10 @@ struct SocketEnd<'c, S: ServerImpl> {
 
 impl<S: ServerImpl> Drop for SocketEnd<'_, S> {
     fn drop(&mut self) {
-        self.connection.close();
+        if self.connection.close() {
+            self.connection.place.leave();
+        } else {
+            self.connection.place.leave_stuck();
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The server runtime: connections, ids, the tree of nodes and its locks, over a back end.
 //!
 //! A [`Server`] is one tree of nodes and its locks. Each [connection](Server::start_connection) has
-//! a back end of its own, ids of its own, one thread for its socket and one for each channel.
+//! a back end of its own, ids of its own, one thread for its socket and one for each channel. One
+//! thread more watches for clients that hang up while their requests hang (`hangups.rs`).
 //!
 //! # The way of a request
 //!
@@ -28,7 +29,9 @@ mod fd_locks;
 mod fds;
 mod guarantee;
 mod handle;
+mod hangups;
 mod opts;
+mod place;
 mod quota;
 mod rename_lock;
 mod tree;
@@ -40,9 +43,9 @@ use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use flipcall::{Spinners, WaitStats};
+use flipcall::{FrameSocket, Spinners, WaitStats};
 use parking_lot::{Condvar, Mutex};
 
 pub use backend::{
@@ -60,6 +63,8 @@ pub use quota::{Quota, Share};
 use crate::Errno;
 use crate::observe::Observer;
 use connection::Connection;
+use hangups::Waker;
+use place::Places;
 use waits::Waits;
 
 /// A tree of nodes, and the connections to it.
@@ -94,23 +99,51 @@ pub struct Server<S: ServerImpl> {
 struct Inner<S: ServerImpl> {
     shared: Arc<connection::Shared<S>>,
     connections: Mutex<Connections<S>>,
-    /// Signalled when a connection ends.
+    /// Signalled when a connection ends, and when nobody watches any more.
     ended: Condvar,
 }
 
 struct Connections<S: ServerImpl> {
     next: u64,
-    /// Held by their threads: an entry goes when everything of the connection has gone.
-    running: HashMap<u64, Weak<Connection<S>>>,
-    limit: usize,
+    places: Places,
+    running: HashMap<u64, Entry<S>>,
+    /// Those whose client has hung up and whose threads are in the host.
+    stuck: HashMap<u64, Weak<Connection<S>>>,
+    /// Of the thread that watches, which there is as long as there is something to watch.
+    waker: Option<Waker>,
     /// No more connections are accepted.
     closed: bool,
 }
 
+/// A connection that has not ended.
+struct Entry<S: ServerImpl> {
+    /// Held by its threads.
+    connection: Weak<Connection<S>>,
+    /// If somebody is at the other end.
+    socket: Option<Arc<FrameSocket>>,
+    hung_up: Option<Instant>,
+}
+
 impl<S: ServerImpl> Connections<S> {
-    fn enter(&mut self, id: u64, connection: Weak<Connection<S>>) {
+    fn enter(&mut self, id: u64, entry: Entry<S>) {
         self.next += 1;
-        self.running.insert(id, connection);
+        self.running.insert(id, entry);
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake();
+        }
+    }
+
+    fn connected(&self) -> impl Iterator<Item = Arc<Connection<S>>> {
+        let entries = self.running.values();
+        entries.filter_map(|entry| entry.connection.upgrade())
+    }
+
+    /// Whether there are connections, or somebody who has not seen yet that there are none.
+    fn is_busy(&self) -> bool {
+        !self.running.is_empty() || self.waker.is_some()
     }
 }
 
@@ -128,7 +161,8 @@ impl<S: ServerImpl> Connections<S> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Census {
-    /// Connections that have not ended.
+    /// Connections that have not ended. What they hold is counted below, and what is held by threads
+    /// that clients have left in the host when they hung up.
     pub connections: usize,
     /// Channels being served.
     pub channels: usize,
@@ -194,8 +228,10 @@ impl<S: ServerImpl> Server<S> {
         };
         let connections = Connections {
             next: 1,
+            places: Places::new(max_connections),
             running: HashMap::new(),
-            limit: max_connections,
+            stuck: HashMap::new(),
+            waker: None,
             closed: false,
         };
         Server {
@@ -209,6 +245,9 @@ impl<S: ServerImpl> Server<S> {
 
     /// Serves the client at the other end of `stream`, on threads of its own, until it hangs up.
     ///
+    /// A client that hangs up while the host does not answer leaves threads behind. It takes no
+    /// place then, until as many connections as there may be have left some.
+    ///
     /// # Errors
     /// EINVAL for options that make no sense; EMFILE when there are as many connections as there
     /// may be, ECONNRESET after [`shutdown`](Self::shutdown); EAGAIN when there can be no thread.
@@ -221,8 +260,15 @@ impl<S: ServerImpl> Server<S> {
         let mut connections = self.inner.connections.lock();
         let connection = self.admit(&connections, stream, backend, opts)?;
         let id = connection.id();
+        if connections.waker.is_none() {
+            connections.waker = Some(hangups::start(&self.inner)?);
+        }
         let inner = Arc::clone(&self.inner);
-        let entry = Arc::downgrade(&connection);
+        let entry = Entry {
+            connection: Arc::downgrade(&connection),
+            socket: Some(connection.socket()),
+            hung_up: None,
+        };
         thread::Builder::new()
             .name(format!("connection {id}"))
             .stack_size(connection::STACK_SIZE)
@@ -235,6 +281,7 @@ impl<S: ServerImpl> Server<S> {
             })
             .map_err(Errno::from)?;
         connections.enter(id, entry);
+        connections.wake();
         Ok(())
     }
 
@@ -248,7 +295,12 @@ impl<S: ServerImpl> Server<S> {
         let mut connections = self.inner.connections.lock();
         let connection = self.admit(&connections, stream, backend, opts)?;
         let id = connection.id();
-        connections.enter(id, Arc::downgrade(&connection));
+        let entry = Entry {
+            connection: Arc::downgrade(&connection),
+            socket: None,
+            hung_up: None,
+        };
+        connections.enter(id, entry);
         let inner = Arc::clone(&self.inner);
         Ok(Direct::new(connection, ConnectionEnd { inner, id }))
     }
@@ -264,38 +316,38 @@ impl<S: ServerImpl> Server<S> {
         if connections.closed {
             return Err(Errno::ECONNRESET);
         }
-        if connections.running.len() >= connections.limit {
-            return Err(Errno::EMFILE);
-        }
+        let place = connections.places.take()?;
         let shared = Arc::clone(&self.inner.shared);
-        let connection = Connection::new(connections.next, shared, stream, backend, opts)?;
+        let id = connections.next;
+        let connection = Connection::new(id, shared, stream, backend, opts, place)?;
         Ok(Arc::new(connection))
     }
 
-    /// Waits until there is no connection.
+    /// Waits until there is no connection. One whose client has hung up while the host does not answer
+    /// is none, half a second later.
     pub fn wait(&self) {
         let mut connections = self.inner.connections.lock();
-        let running = |connections: &mut Connections<S>| !connections.running.is_empty();
-        self.inner.ended.wait_while(&mut connections, running);
+        let busy = |connections: &mut Connections<S>| connections.is_busy();
+        self.inner.ended.wait_while(&mut connections, busy);
     }
 
     /// Ends all connections and accepts no more. A request that is running is answered, if that
-    /// takes no longer than `deadline`, and on a channel no longer than two seconds. Returns whether
-    /// all connections have ended; those that have not go on ending, unless somebody
-    /// [`abort`](Self::abort)s them.
+    /// takes no longer than `deadline`, and on a channel no longer than two seconds; also one on the
+    /// socket of a client that has hung up is waited for. Returns whether all connections have
+    /// ended; those that have not go on ending, unless somebody [`abort`](Self::abort)s them.
     #[must_use]
     pub fn shutdown(&self, deadline: Duration) -> bool {
         let mut connections = self.inner.connections.lock();
         connections.closed = true;
         connections
-            .running
-            .values()
-            .filter_map(Weak::upgrade)
+            .connected()
             .for_each(|connection| connection.stop());
-        let running = |connections: &mut Connections<S>| !connections.running.is_empty();
+        let busy = |connections: &mut Connections<S>| {
+            connections.is_busy() || !connections.stuck.is_empty()
+        };
         let ended = &self.inner.ended;
-        ended.wait_while_for(&mut connections, running, deadline);
-        connections.running.is_empty()
+        ended.wait_while_for(&mut connections, busy, deadline);
+        connections.running.is_empty() && connections.stuck.is_empty()
     }
 
     /// Cuts all connections off, whatever they are at, and accepts no more. What is left of them is
@@ -303,8 +355,9 @@ impl<S: ServerImpl> Server<S> {
     pub fn abort(&self) {
         let mut connections = self.inner.connections.lock();
         connections.closed = true;
-        let running = connections.running.values().filter_map(Weak::upgrade);
-        running.for_each(|connection| connection.cut());
+        connections
+            .connected()
+            .for_each(|connection| connection.cut());
     }
 
     /// Counts the nodes of the tree, the root included. Walks the tree, so it is not for a busy loop.
@@ -330,7 +383,8 @@ impl<S: ServerImpl> Server<S> {
             objects: 0,
             descriptors: 0,
         };
-        for connection in connections.running.values().filter_map(Weak::upgrade) {
+        let stuck = connections.stuck.values().filter_map(Weak::upgrade);
+        for connection in connections.connected().chain(stuck) {
             census.channels += connection.channels().len();
             census.ids += connection.fds().len();
             census.objects += connection.fds().object_count();
@@ -364,7 +418,11 @@ struct ConnectionEnd<S: ServerImpl> {
 
 impl<S: ServerImpl> Drop for ConnectionEnd<S> {
     fn drop(&mut self) {
-        self.inner.connections.lock().running.remove(&self.id);
+        let mut connections = self.inner.connections.lock();
+        connections.running.remove(&self.id);
+        connections.stuck.remove(&self.id);
+        connections.wake();
+        drop(connections);
         self.inner.ended.notify_all();
     }
 }

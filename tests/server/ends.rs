@@ -1,6 +1,7 @@
 //! The ends of connections and of the server, with requests that hang and without.
 
 use std::io::Write;
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -19,6 +20,151 @@ fn stick(
     let stuck = thread::spawn(move || on.call(&request, &mut Reply::new()).map(|_| ()));
     scene.stage.wait_until_stuck(1);
     stuck
+}
+
+/// The socket of a client, to hang up with while it is in use.
+fn stream(socket: &Socket) -> UnixStream {
+    UnixStream::from(socket.as_fd().try_clone_to_owned().unwrap())
+}
+
+fn until(scene: &Scene, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !happened() {
+        assert!(Instant::now() < deadline, "{:?}", scene.server.census());
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The next client, as soon as there is a place.
+fn next_client(scene: &Scene) -> (Socket, FdId) {
+    let mut next = None;
+    until(scene, || {
+        match scene.connect(ConnectionOpts::default()) {
+            Ok(client) => next = Some(client),
+            Err(errno) => assert_eq!(errno, Errno::EMFILE),
+        }
+        next.is_some()
+    });
+    next.unwrap()
+}
+
+#[test]
+fn a_client_that_hangs_up_while_its_socket_hangs_leaves_its_place() {
+    let scene = Scene::with(Server::new(1));
+    let (mut socket, root) = scene.client();
+    let _channel = channel(&mut socket);
+    let f = one(&mut socket, root, "f-hangs");
+    walk(&mut socket, root, &["a", "b"]).unwrap();
+    let hang_up = stream(&socket);
+    let first = stick(&scene, socket, f);
+    let full = scene.connect(ConnectionOpts::default()).err();
+    assert_eq!(full, Some(Errno::EMFILE));
+    hang_up.shutdown(Shutdown::Both).unwrap();
+    first.join().unwrap().unwrap_err();
+
+    let (mut socket, root) = next_client(&scene);
+    // Of the first there is what the host has: the file, and the directories above.
+    until(&scene, || {
+        let census = scene.server.census();
+        (census.channels, census.ids, census.objects) == (0, 1, 2)
+    });
+    assert_eq!(scene.server.census().connections, 1);
+    assert_eq!(scene.server.count_nodes(), 2);
+
+    // As many may leave something behind as there are places. One more is gone, and keeps its place.
+    let f = one(&mut socket, root, "f-hangs");
+    let hang_up = stream(&socket);
+    let second = stick(&scene, socket, f);
+    scene.stage.wait_until_stuck(2);
+    hang_up.shutdown(Shutdown::Both).unwrap();
+    second.join().unwrap().unwrap_err();
+    until(&scene, || {
+        let census = scene.server.census();
+        (census.connections, census.ids) == (0, 0)
+    });
+    scene.server.wait();
+    let full = scene.connect(ConnectionOpts::default()).err();
+    assert_eq!(full, Some(Errno::EMFILE));
+
+    scene.stage.release();
+    let (mut socket, root) = next_client(&scene);
+    until(&scene, || {
+        let census = scene.server.census();
+        (census.ids, census.objects) == (1, 1)
+    });
+    assert_eq!(scene.server.count_nodes(), 1);
+    one(&mut socket, root, "served");
+    drop(socket);
+    assert!(scene.server.shutdown(DEADLINE));
+}
+
+#[test]
+fn a_client_whose_files_hang_when_they_are_closed_leaves_its_place() {
+    let scene = Scene::with(Server::new(1));
+    let (mut socket, root) = scene.client();
+    one(&mut socket, root, "f-hangs-at-its-end");
+    drop(socket);
+    scene.stage.wait_until_stuck(1);
+    let (mut socket, root) = next_client(&scene);
+    one(&mut socket, root, "served");
+    scene.stage.release();
+    drop(socket);
+    assert!(scene.server.shutdown(DEADLINE));
+    assert_eq!(scene.server.count_nodes(), 1);
+}
+
+#[test]
+fn channels_that_hang_keep_places_from_others_when_there_are_too_many() {
+    let scene = Scene::with(Server::new(1));
+    let mut stuck = Vec::new();
+    for count in 1..=2 {
+        let (mut socket, root) = scene.client();
+        let hanging = channel(&mut socket);
+        let f = one(&mut socket, root, "f-hangs");
+        stuck.push(stick(&scene, hanging, f));
+        scene.stage.wait_until_stuck(count);
+        drop(socket);
+        scene.server.wait();
+    }
+    let full = scene.connect(ConnectionOpts::default()).err();
+    assert_eq!(full, Some(Errno::EMFILE));
+    scene.stage.release();
+    next_client(&scene);
+    for stuck in stuck {
+        stuck.join().unwrap().unwrap_err();
+    }
+}
+
+#[test]
+fn shutdown_waits_for_what_a_client_has_left_in_the_host() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let f = one(&mut socket, root, "f-hangs");
+    let hang_up = stream(&socket);
+    let stuck = stick(&scene, socket, f);
+    hang_up.shutdown(Shutdown::Both).unwrap();
+    scene.server.wait();
+    assert!(!scene.server.shutdown(Duration::from_millis(10)));
+    scene.stage.release();
+    assert!(scene.server.shutdown(DEADLINE));
+    assert_eq!(scene.server.count_nodes(), 1);
+    stuck.join().unwrap().unwrap_err();
+}
+
+#[test]
+fn a_client_that_will_send_no_more_is_answered() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let f = one(&mut socket, root, "f-hangs");
+    let half = stream(&socket);
+    let running = stick(&scene, socket, f);
+    half.shutdown(Shutdown::Write).unwrap();
+    // Longer than one that has hung up is given.
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(scene.server.census().connections, 1);
+    scene.stage.release();
+    running.join().unwrap().unwrap();
+    scene.server.wait();
 }
 
 #[test]

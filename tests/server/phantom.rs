@@ -85,6 +85,14 @@ pub(crate) struct PhantomFile {
     name: Vec<u8>,
 }
 
+impl Drop for PhantomFile {
+    fn drop(&mut self) {
+        if self.name == b"f-hangs-at-its-end" {
+            self.stage.hang(|stuck| stuck.released);
+        }
+    }
+}
+
 impl PhantomFile {
     fn new(stage: &Arc<Stage>, name: &[u8]) -> PhantomFile {
         let file_type = match name.first() {

@@ -204,6 +204,12 @@ impl Served {
         Ok(ids.map(Pid::from_raw).collect())
     }
 
+    /// Whether it is a thread of a connection, by its name, and not one that watches them all.
+    pub(crate) fn is_for_a_client(&self, thread: Pid) -> bool {
+        let name = fs::read_to_string(format!("/proc/{}/task/{thread}/comm", self.pid()));
+        name.is_ok_and(|name| name.starts_with("connection"))
+    }
+
     pub(crate) fn census(&mut self) -> io::Result<Census> {
         let counts = self.ask()?;
         let entries = fs::read_dir(format!("/proc/{}/fd", self.pid()))?;

@@ -140,7 +140,8 @@ fn ready(served: &mut Served, scenario: &Scenario) -> Result<Ready, Stop> {
     let since = Instant::now();
     let thread = loop {
         let now = served.threads()?;
-        let new: Vec<_> = now.iter().filter(|id| !before.contains(id)).collect();
+        let new = now.iter().filter(|id| !before.contains(id));
+        let new: Vec<_> = new.filter(|id| served.is_for_a_client(**id)).collect();
         match new.as_slice() {
             [thread] => break **thread,
             _ if since.elapsed() > PATIENCE => return Err(Stop::failed("no thread serves it")),

@@ -220,11 +220,25 @@ fn renames(stage: &mut Stage) -> Verdict {
 fn ends(stage: &mut Stage) -> Verdict {
     let hung = stage.take_mounted()?;
     let stuck = stuck(stage, &hung)?;
-    let mut other = stage.client()?;
-    let root = other.root.control_fd;
+    let others = [stage.client()?, stage.client()?];
+    ensure!(stage.client().is_err(), "there is a place too many");
     stuck.hang_up()?;
     // What it cannot give back is what hangs in the host.
-    ask_until(END, || other.stat(root).is_ok())?;
+    let since = Instant::now();
+    let mut next = None;
+    ask_until(END, || {
+        next = stage.client().ok();
+        next.is_some()
+    })?;
+    stage.tell(format_args!(
+        "its place was free after {:?}",
+        since.elapsed()
+    ));
+    if let Some(mut next) = next {
+        let root = next.root.control_fd;
+        next.stat(root)?;
+    }
+    drop(others);
     drop(hung);
     stuck.join()?;
 
