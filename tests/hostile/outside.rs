@@ -10,9 +10,14 @@ use std::sync::{Mutex, PoisonError};
 
 use lisafs::wire::Statx;
 use lisafs_conformance::Stop;
+use rustix::fs::{XattrFlags, setxattr};
+use rustix::io::Errno;
 
 /// What the marker holds.
 pub(crate) const SECRET: &[u8] = b"nobody may read this";
+
+/// The attribute that the marker and its directory have, with the same value.
+pub(crate) const ATTRIBUTE: &str = "user.secret";
 
 /// The name of every file that somebody could reach, outside and inside.
 pub(crate) const FILE: &str = "file";
@@ -38,6 +43,8 @@ struct Entry {
 pub(crate) struct Outside {
     dir: PathBuf,
     listener: UnixListener,
+    /// Whether the file system has extended attributes.
+    pub(crate) has_attributes: bool,
     /// What attempts have seen of it.
     seen: Mutex<Vec<String>>,
     before: BTreeMap<PathBuf, Entry>,
@@ -49,11 +56,18 @@ impl Outside {
         fs::create_dir_all(dir.join("empty"))?;
         fs::write(dir.join(FILE), SECRET)?;
         symlink(FILE, dir.join("link"))?;
+        let mark = |path: &Path| setxattr(path, ATTRIBUTE, SECRET, XattrFlags::empty());
+        let has_attributes = match mark(dir).and_then(|()| mark(&dir.join(FILE))) {
+            Ok(()) => true,
+            Err(Errno::OPNOTSUPP) => false,
+            Err(why) => return Err(why.into()),
+        };
         let listener = listen(&dir.join(SOCKET))?;
         listener.set_nonblocking(true)?;
         Ok(Outside {
             dir: dir.to_owned(),
             listener,
+            has_attributes,
             seen: Mutex::default(),
             before: look(dir)?,
         })

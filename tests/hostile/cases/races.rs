@@ -6,11 +6,11 @@ use std::os::unix::fs::symlink;
 
 use lisafs::client::Error;
 use lisafs::wire::{FdId, Inode, SetStat, SetStatReq};
-use lisafs_conformance::{Caller, Stop, Verdict, ensure};
+use lisafs_conformance::{Caller, Stop, Verdict, ensure, same};
 
 use crate::accomplice::Accomplice;
 use crate::case::Case;
-use crate::outside::{FILE, Outside, SECRET, SOCKET, listen};
+use crate::outside::{ATTRIBUTE, FILE, Outside, SECRET, SOCKET, listen};
 use crate::stage::Stage;
 
 const POLICY: &[&str] = &["--host-uds", "all"];
@@ -91,6 +91,9 @@ struct Try<'t> {
     outside: &'t Outside,
     /// Ids to be closed after the attempt.
     made: Vec<FdId>,
+    /// How often the operation in question was asked for: what ended before, since a link was there
+    /// just then, was no try.
+    tried: u64,
     /// How often what was there was real, and how often a link.
     seen: (u64, u64),
 }
@@ -124,16 +127,27 @@ fn race(stage: &mut Stage, attempts: &[Attempt]) -> Verdict {
         own,
         outside: &stage.outside,
         made: Vec::new(),
+        tried: 0,
         seen: (0, 0),
     };
-    for (_, make) in (0..count).zip(attempts.iter().cycle()) {
+    let mut rounds = 0;
+    for make in attempts.iter().cycle() {
+        if attempt.tried >= count {
+            break;
+        }
+        rounds += 1;
+        ensure!(
+            rounds < 100 * count,
+            "only {} of {rounds} attempts met anything real",
+            attempt.tried
+        );
         make(&mut attempt)?;
         let made = std::mem::take(&mut attempt.made);
         attempt.caller.close(&made)?;
     }
-    let seen = attempt.seen;
+    let (seen, tried) = (attempt.seen, attempt.tried);
     let exchanged = accomplice.finish()?;
-    stage.count_tries(count);
+    stage.count_tries(tried);
     ensure!(exchanged > 0, "nothing was exchanged");
     ensure!(
         seen.0 > 0 && seen.1 > 0,
@@ -187,6 +201,8 @@ fn refused<T>(result: Result<T, Error>) -> Result<Option<T>, Stop> {
 }
 
 fn walk(a: &mut Try<'_>) -> Verdict {
+    // To come to a link is what may go wrong here.
+    a.tried += 1;
     a.real(&[DOOR, FILE.as_bytes()])?;
     a.real(&[LEAF])?;
     if let Some(door) = a.real(&[DOOR])?
@@ -200,6 +216,7 @@ fn walk(a: &mut Try<'_>) -> Verdict {
 }
 
 fn walk_stat(a: &mut Try<'_>) -> Verdict {
+    a.tried += 1;
     for path in [&[DOOR, FILE.as_bytes()][..], &[DOOR], &[LEAF], &[PLUG]] {
         let stats = refused(a.caller.walk_stat(a.root, path))?.unwrap_or_default();
         if stats.iter().any(|stat| a.outside.holds(stat)) {
@@ -217,6 +234,7 @@ fn walk_stat(a: &mut Try<'_>) -> Verdict {
 fn open(a: &mut Try<'_>) -> Verdict {
     for path in [&[LEAF][..], &[DOOR, FILE.as_bytes()]] {
         let Some(file) = a.real(path)? else { continue };
+        a.tried += 1;
         for flags in [0, O_RDWR, O_RDWR | O_TRUNC] {
             let Some(opened) = refused(a.caller.open(file, flags))? else {
                 continue;
@@ -248,6 +266,7 @@ fn list(a: &mut Try<'_>) -> Verdict {
     let Some(door) = a.real(&[DOOR])? else {
         return Ok(());
     };
+    a.tried += 1;
     let Some(opened) = refused(a.caller.open(door, 0))? else {
         return Ok(());
     };
@@ -263,6 +282,7 @@ fn create(a: &mut Try<'_>) -> Verdict {
     let Some(door) = a.real(&[DOOR])? else {
         return Ok(());
     };
+    a.tried += 1;
     if let Some(created) = refused(a.caller.create(door, b"new", O_RDWR))? {
         a.check(created.inode)?;
         a.made.push(created.open);
@@ -279,6 +299,7 @@ fn mkdir(a: &mut Try<'_>) -> Verdict {
     let Some(door) = a.real(&[DOOR])? else {
         return Ok(());
     };
+    a.tried += 1;
     if let Some(inode) = refused(a.caller.mkdir(door, b"sub"))? {
         a.check(inode)?;
     }
@@ -303,6 +324,7 @@ fn link(a: &mut Try<'_>) -> Verdict {
             let (Some(dir), Some(target)) = (dir, target) else {
                 continue;
             };
+            a.tried += 1;
             if let Some(inode) = refused(a.caller.link(dir, target, b"hard"))? {
                 a.check(inode)?;
             }
@@ -316,6 +338,7 @@ fn rename(a: &mut Try<'_>) -> Verdict {
     let Some(door) = a.real(&[DOOR])? else {
         return Ok(());
     };
+    a.tried += 1;
     let file = FILE.as_bytes();
     if refused(a.caller.rename((door, file), (a.own, b"moved")))?.is_some() {
         let found = a.caller.find(a.own, b"moved")?;
@@ -330,6 +353,7 @@ fn unlink(a: &mut Try<'_>) -> Verdict {
     let Some(door) = a.real(&[DOOR])? else {
         return Ok(());
     };
+    a.tried += 1;
     let file = FILE.as_bytes();
     if refused(a.caller.unlink(door, file))?.is_some() {
         let created = a.caller.create(door, file, O_RDWR)?;
@@ -343,6 +367,7 @@ fn bind(a: &mut Try<'_>) -> Verdict {
     let Some(door) = a.real(&[DOOR])? else {
         return Ok(());
     };
+    a.tried += 1;
     if let Some(bound) = refused(a.caller.bind(door, b"bound", STREAM))? {
         a.check(bound.inode)?;
         a.made.push(bound.id);
@@ -355,6 +380,7 @@ fn bind(a: &mut Try<'_>) -> Verdict {
 fn connect(a: &mut Try<'_>) -> Verdict {
     for path in [&[PLUG][..], &[DOOR, SOCKET.as_bytes()]] {
         if let Some(socket) = a.real(path)? {
+            a.tried += 1;
             // The listeners inside accept nobody, and are full after a while.
             refused(a.caller.connect(socket, STREAM))?;
         }
@@ -370,6 +396,7 @@ fn set_stat(a: &mut Try<'_>) -> Verdict {
     );
     for path in [&[LEAF][..], &[DOOR], &[PLUG], &[DOOR, FILE.as_bytes()]] {
         let Some(found) = a.real(path)? else { continue };
+        a.tried += 1;
         let mode = if path == [DOOR] { 0o777 } else { 0o666 };
         let mut request = SetStatReq {
             mask: (SetStat::MODE | SetStat::ATIME | SetStat::MTIME | SetStat::UID | SetStat::GID)
@@ -387,11 +414,26 @@ fn set_stat(a: &mut Try<'_>) -> Verdict {
 }
 
 fn xattr(a: &mut Try<'_>) -> Verdict {
+    if !a.outside.has_attributes {
+        return Err(Stop::skipped("there are no extended attributes here"));
+    }
     for path in [&[LEAF][..], &[DOOR], &[DOOR, FILE.as_bytes()]] {
         let Some(found) = a.real(path)? else { continue };
+        a.tried += 1;
+        // What is inside has none of that name.
+        let secret = ATTRIBUTE.as_bytes();
+        if let Some(value) = refused(a.caller.get_xattr(found, secret, 0))? {
+            let what = format!("an attribute from outside, {value:?}");
+            return Err(a.outside.seen(&what));
+        }
         refused(a.caller.set_xattr(found, b"user.trace", b"value", 0))?;
-        refused(a.caller.get_xattr(found, b"user.trace", 0))?;
-        refused(a.caller.list_xattr(found, 0))?;
+        if let Some(value) = refused(a.caller.get_xattr(found, b"user.trace", 0))? {
+            same!(value, b"value", "the value");
+        }
+        let names = refused(a.caller.list_xattr(found, 0))?.unwrap_or_default();
+        if names.iter().any(|name| name == secret) {
+            return Err(a.outside.seen("the names of attributes outside"));
+        }
         refused(a.caller.remove_xattr(found, b"user.trace"))?;
     }
     Ok(())
