@@ -6,13 +6,13 @@ use std::thread;
 use std::time::Duration;
 
 use lisafs::Errno;
-use lisafs::client::{ClientOptions, Error};
-use lisafs_conformance::{Stop, Verdict, ensure, refused, same};
+use lisafs::client::Error;
+use lisafs_conformance::{Stop, Verdict, ensure, refused};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::accomplice::Accomplice;
+use crate::accomplice::{Accomplice, KILLED_CONTENT};
 use crate::case::Case;
 use crate::outside::listen;
 use crate::stage::Stage;
@@ -200,39 +200,29 @@ fn killed(stage: &mut Stage) -> Verdict {
     Ok(())
 }
 
-/// A client whose server is killed is told, at once and by every call. What is worst is a read of
-/// nothing, which is the end of a file.
+/// A client whose server is killed is told, at once and by every call: reads, creates, renames, and
+/// those who are just mounting or shaking hands. It keeps no descriptor.
 fn server_killed(stage: &mut Stage) -> Verdict {
-    let content = vec![7; 50_000];
-    std::fs::write(stage.root.join("file"), &content)?;
-    for channels in (0..stage.count(20, 10_000)).map(|round| usize::from(round % 3 != 0)) {
+    std::fs::write(stage.root.join("file"), vec![7; KILLED_CONTENT])?;
+    let mut survivor = Accomplice::surviving()?;
+    for round in 0..stage.count(20, 10_000) {
         let server = stage.another(&[])?;
-        let client = ClientOptions::new()
-            .channels(channels)
-            .connect(&server.socket)?;
-        let file = client.root().walk_one("file")?.open(libc::O_RDONLY)?;
-        let file = file.without_donation();
-        let pause = Duration::from_micros(stage.chance.below(2000));
-        let served = thread::scope(|scope| {
-            let reading = scope.spawn(|| -> Result<u64, Stop> {
-                let mut buffer = vec![0; content.len()];
-                for served in 0.. {
-                    match file.read_at(&mut buffer, 0) {
-                        Ok(read) => same!(read, content.len(), "bytes read"),
-                        Err(error) => {
-                            same!(error.errno(), Errno::EIO, "the errno of a dead server");
-                            return Ok(served);
-                        }
-                    }
-                }
-                Err(Stop::failed("it never ends"))
-            });
-            thread::sleep(pause);
-            drop(server);
-            let told = at_once("telling the client", || reading.join())?;
-            told.map_err(|_| Stop::failed("it panicked"))?
-        })?;
-        stage.count_rpcs(served + 4);
+        survivor.meet(&server.socket)?;
+        thread::sleep(Duration::from_micros(stage.chance.below(2000)));
+        drop(server);
+        let (served, kept) = at_once("telling the client", || survivor.report())??;
+        ensure!(
+            kept == 0,
+            "the client has {kept} descriptors more since round {round}"
+        );
+        // What was made and not moved, or moved and not removed.
+        for name in ["0", "0 moved", "1", "1 moved"] {
+            match std::fs::remove_file(stage.root.join(name)) {
+                Err(why) if why.kind() != std::io::ErrorKind::NotFound => return Err(why.into()),
+                _ => {}
+            }
+        }
+        stage.count_rpcs(served);
         stage.count_tries(1);
     }
     Ok(())
