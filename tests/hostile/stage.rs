@@ -253,7 +253,7 @@ impl Stage {
         Ok(Client { caller, root })
     }
 
-    /// Counts requests that were not made through a [`Caller`].
+    /// Counts requests that were not made through a [`Caller`] nor a channel of one.
     pub(crate) fn count_rpcs(&self, count: u64) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.push(Arc::new(AtomicU64::new(count)));
