@@ -42,6 +42,11 @@ pub(crate) fn holdings(process: u32) -> Holdings {
     }
 }
 
+/// Whether this process may see what `process` holds: one that is not dumpable shows it to root alone.
+pub(crate) fn shows_holdings(process: u32) -> bool {
+    fs::read_dir(proc(process, "fd")).is_ok()
+}
+
 /// The most memory that the process ever had resident, in bytes, shared windows included.
 pub(crate) fn peak_memory(process: u32) -> u64 {
     let status = fs::read_to_string(proc(process, "status")).unwrap_or_default();

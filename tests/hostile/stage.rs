@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::case::{Fault, Scale, Sort};
 use crate::chance::Chance;
 use crate::hung::Hung;
-use crate::observed::{Holdings, end, holdings, peak_memory};
+use crate::observed::{Holdings, end, holdings, peak_memory, shows_holdings};
 use crate::outside::Outside;
 use crate::process::{Gofer, within};
 
@@ -166,6 +166,11 @@ impl Stage {
         };
         // What is only opened for the first client is no leak.
         drop(stage.client()?);
+        if !shows_holdings(stage.pid()) {
+            return Err(Stop::skipped(
+                "needs root: what a server in this sandbox holds is hidden, so no leak would be seen",
+            ));
+        }
         stage.idle = stage.when_quiet();
         stage.memory = peak_memory(stage.pid());
         Ok(stage)
