@@ -5,6 +5,7 @@
 
 use std::any::type_name;
 use std::collections::BTreeMap;
+use std::fs;
 
 use crate::cases;
 
@@ -14,13 +15,15 @@ enum Answer {
     Cases,
     /// There is no value of the type for what it takes, so it cannot be written.
     Type(fn() -> &'static str, &'static str),
+    /// The same for a type that only the server sees: where it is declared, and how.
+    Private(&'static str, &'static str, &'static str),
     /// A test that is not about one client and one server process.
     Test(&'static str),
     /// Nothing, on purpose.
     Accepted(&'static str),
 }
 
-use self::Answer::{Accepted, Cases, Test, Type};
+use self::Answer::{Accepted, Cases, Private, Test, Type};
 
 /// A row for each number: what it is, and the answers.
 const ATTACKS: &[(&str, &str, &[Answer])] = &[
@@ -66,8 +69,9 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
         "ids guessed before they are given out",
         &[
             Cases,
-            Type(
-                type_name::<lisafs::wire::FdId>,
+            Private(
+                "src/server/fds.rs",
+                "struct Pending<",
                 "ids are taken from private memory, and published when the reply is complete",
             ),
         ],
@@ -260,12 +264,19 @@ pub(crate) fn check() -> Result<(), String> {
                 Cases => {}
                 Test(path) if repository.join(path).exists() => {}
                 Test(path) => wrong.push(format!("{number} ({what}): there is no {path}")),
+                Private(path, declared, _)
+                    if !fs::read_to_string(repository.join(path))
+                        .is_ok_and(|text| text.contains(declared)) =>
+                {
+                    wrong.push(format!("{number} ({what}): no {declared} in {path}"));
+                }
+                // That the type exists is what the compiler says.
                 Type(name, why) => {
-                    if name().is_empty() || why.is_empty() {
-                        wrong.push(format!("{number} ({what}): no reason"));
+                    if why.is_empty() {
+                        wrong.push(format!("{number} ({what}): why {} stops it", name()));
                     }
                 }
-                Accepted(why) => {
+                Private(_, _, why) | Accepted(why) => {
                     if why.is_empty() {
                         wrong.push(format!("{number} ({what}): no reason"));
                     }

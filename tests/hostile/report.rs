@@ -102,6 +102,7 @@ fn in_words(outcome: &Outcome) -> String {
 #[derive(Debug, Default)]
 struct Census {
     cases: usize,
+    /// Of these.
     skipped: usize,
     rpcs: u64,
     tries: u64,
@@ -140,9 +141,16 @@ impl Census {
 impl fmt::Display for Census {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Census {
-            cases, rpcs, tries, ..
+            cases,
+            skipped,
+            rpcs,
+            tries,
+            ..
         } = self;
-        write!(f, "cases {cases}, RPCs {rpcs}, tries {tries}")?;
+        write!(
+            f,
+            "cases {cases}, skipped {skipped}, RPCs {rpcs}, tries {tries}"
+        )?;
         for (sort, count) in Sort::ALL.iter().zip(self.faults).rev() {
             write!(f, ", {sort} {count}")?;
         }

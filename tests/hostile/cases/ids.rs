@@ -1,5 +1,6 @@
 //! Ids that are guessed, used by others, and closed by everybody at once.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
@@ -37,6 +38,8 @@ fn guessed(stage: &mut Stage) -> Verdict {
     let over = AtomicBool::new(false);
     let first = maker.mkdir(root, b"dir")?.control_fd;
     let latest = AtomicU64::new(first.0 + 1);
+    // What is behind each id, as the maker was told, and as the guesser has seen it.
+    let (mut made, mut seen) = (HashMap::new(), HashMap::new());
     thread::scope(|scope| {
         let guessing = scope.spawn(|| -> Verdict {
             while !over.load(Relaxed) {
@@ -44,9 +47,9 @@ fn guessed(stage: &mut Stage) -> Verdict {
                 let guesses: Vec<_> = (0..6).map(|ahead| FdId(next + ahead)).collect();
                 guesser.close(&guesses)?;
                 for id in guesses {
-                    // Anything but a panic, and never another object.
                     match guesser.stat(id) {
-                        Ok(_) | Err(Error::Remote(Errno::EBADF | Errno::EINVAL)) => {}
+                        Ok(stat) => drop(seen.insert(id, (stat.ino, stat.mode))),
+                        Err(Error::Remote(Errno::EBADF | Errno::EINVAL)) => {}
                         Err(other) => return Err(other.into()),
                     }
                     let _ = guesser.write(id, 0, b"guessed");
@@ -54,13 +57,25 @@ fn guessed(stage: &mut Stage) -> Verdict {
             }
             Ok(())
         });
-        let made = (0..rounds).try_for_each(|_| make(&mut maker, first, &latest));
+        let all = (0..rounds).try_for_each(|_| make(&mut maker, first, &latest, &mut made));
         over.store(true, Relaxed);
         let guessed = guessing
             .join()
             .map_err(|_| Stop::failed("the guesser panicked"))?;
-        made.and(guessed)
+        all.and(guessed)
     })?;
+    // Never another object than the one that the id was made for.
+    for (id, (ino, mode)) in seen {
+        match made.get(&id) {
+            Some(own) => same!(ino, *own, "the file behind a guessed id"),
+            // A socket that was gone before the maker was told of it.
+            None => same!(
+                u32::from(mode) & libc::S_IFMT,
+                libc::S_IFSOCK,
+                "what is behind an id that the maker does not know"
+            ),
+        }
+    }
     stage.count_tries(rounds);
     Ok(())
 }
@@ -74,10 +89,17 @@ fn own_or_gone<T>(result: Result<T, Error>) -> Result<Option<T>, Stop> {
     }
 }
 
-fn make(maker: &mut Caller, dir: FdId, latest: &AtomicU64) -> Verdict {
+fn make(
+    maker: &mut Caller,
+    dir: FdId,
+    latest: &AtomicU64,
+    made: &mut HashMap<FdId, u64>,
+) -> Verdict {
     // The guesser has no way to the directory's own id, nor to its name.
     let created = maker.create(dir, b"file", O_RDWR)?;
     latest.store(created.open.0 + 1, Relaxed);
+    let ino = created.inode.stat.ino;
+    made.extend([(created.open, ino), (created.inode.control_fd, ino)]);
     if own_or_gone(maker.write(created.open, 0, b"content"))?.is_some()
         && let Some(read) = own_or_gone(maker.read(created.open, 0, 100))?
     {
@@ -92,6 +114,7 @@ fn make(maker: &mut Caller, dir: FdId, latest: &AtomicU64) -> Verdict {
     }
     let walked = maker.walk(dir, &[b"file"])?;
     same!(walked.inodes.len(), 1, "inodes of one name");
+    made.insert(walked.inodes[0].control_fd, ino);
     same!(
         walked.inodes[0].stat.ino,
         created.inode.stat.ino,
@@ -99,6 +122,8 @@ fn make(maker: &mut Caller, dir: FdId, latest: &AtomicU64) -> Verdict {
     );
     if let Some(bound) = own_or_gone(maker.bind(dir, b"socket", 1))? {
         latest.store(bound.id.0 + 1, Relaxed);
+        let ino = bound.inode.stat.ino;
+        made.extend([(bound.id, ino), (bound.inode.control_fd, ino)]);
         own_or_gone(maker.listen(bound.id, 1))?;
         maker.unlink(dir, b"socket")?;
         maker.close(&[bound.id, bound.inode.control_fd])?;
