@@ -29,9 +29,7 @@ const O_RDONLY: u32 = libc::O_RDONLY.cast_unsigned();
 /// How many names one walk has. Each is a directory that is open until the next walk.
 const STEP: usize = 1000;
 
-/// Makes a tree of one directory in another, holding only the last, so that all the nodes between
-/// hang on it, and has every operation on the tree meet it. No path is ever so long, and no thread's
-/// stack so deep.
+/// Attacks with a tree of so many levels, and leaves none of it behind.
 fn deep(stage: &mut Stage, attack: fn(&mut Stage, usize) -> Verdict) -> Verdict {
     let levels = usize::try_from(stage.count(10_000, 100_000)).unwrap();
     let result = attack(stage, levels);
@@ -123,6 +121,9 @@ fn operate(client: &mut Client, bottom: FdId, ours: bool) -> Verdict {
     Ok(())
 }
 
+/// Makes a tree of one directory in another, holding only the last, so that all the nodes between
+/// hang on it, and has every operation on the tree meet it. No path is ever so long, and no thread's
+/// stack so deep.
 fn with_tree(stage: &mut Stage, levels: usize) -> Verdict {
     let mut client = stage.client()?;
     let (_, bottom) = build(&mut client, levels)?;
