@@ -372,7 +372,7 @@ impl Link {
         };
         Link {
             shared: Arc::new(shared),
-            waiter: Waiter::new(policy, spinners),
+            waiter: Waiter::new(role, policy, spinners),
             stage: Stage::Open,
             parking: false,
         }

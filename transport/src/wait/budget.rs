@@ -9,17 +9,41 @@
 //!    and the budget is gone. A spin that finds nothing although it lasted as long as spins may is
 //!    in vain as well, however soon the turn comes then: two threads that share a CPU look like that.
 //! 2. *An account.* A wait earns what a sleep costs, plus a multiple of the time spent at work since
-//!    the last one. Spinning spends it. So a peer that times its requests cannot make us burn
-//!    more than it could by having us woken for each of them, and for its work.
+//!    the last one. Spinning spends it. So a client that times its requests cannot make a server burn
+//!    more than it could by having it woken for each of them, and for its work. A client has asked for
+//!    what it waits for, and earns what it can spend.
 //! 3. *Preemption.* A thread that loses its CPU while it spins has taken that CPU from somebody,
 //!    maybe from the very peer that it waits for. It stops, and the budget stays at nothing for a
 //!    while: for longer each time that this happens again, unless spinning was worth it in between.
 
+use crate::control::Role;
+
 /// What one step of growth makes of an empty budget.
 const FIRST: u64 = 12_500;
-/// The longest spin after little work. About what two wake-ups across CPUs take where they are slow,
-/// in a virtual machine.
-pub(super) const LONGEST: u64 = 50_000;
+
+/// What an end can afford.
+#[derive(Clone, Copy, Debug)]
+struct Means {
+    /// The longest spin after little work.
+    longest: u64,
+    /// What a wait earns, in spinning time.
+    grant: u64,
+}
+
+/// The longest spin is about what two wake-ups across CPUs take where they are slow, in a virtual machine.
+/// The grant is the CPU time that a sleep and the wake-up would cost.
+const SERVER: Means = Means {
+    longest: 50_000,
+    grant: 20_000,
+};
+
+/// The longest spin outlasts the reading or writing of 1 MiB. The grant is never used up: nobody makes a
+/// client wait but its own requests.
+const CLIENT: Means = Means {
+    longest: 100_000,
+    grant: 100_000,
+};
+
 /// A wait that is over within this many longest spins was short. It includes the wake-up, which the
 /// spin would have saved: that is why it exceeds the longest spin.
 const SOON: u64 = 2;
@@ -27,8 +51,6 @@ const SOON: u64 = 2;
 /// large blocks waits for a while, too, and has more to lose by a sleep in between.
 const BY_WORK: (u64, u64) = (2, 100_000);
 
-/// What a wait earns, in spinning time: the CPU time that a sleep and the wake-up would cost.
-const GRANT: u64 = 20_000;
 /// What time at work earns.
 const PER_WORK: u64 = 8;
 /// The most that can be saved up.
@@ -36,7 +58,7 @@ pub(super) const SAVINGS: u64 = 200_000;
 
 /// How long the budget stays empty after spinning was found to be wrong: at first, and at most. At
 /// the longest, spinning in vain, from the first step of growth to the longest spin, costs one or two per cent
-/// of the time after little work and up to four after much: two threads that have come to share
+/// of the time after little work, up to three of a client's, and up to four after much: two threads that have come to share
 /// a CPU are put apart only while both want to run.
 const HOLD: (u64, u64) = (200_000, 10_000_000);
 /// If nothing was wrong for this long, the next hold is a first one.
@@ -47,6 +69,7 @@ const WORTH: u32 = 16;
 /// The budget of one endpoint.
 #[derive(Debug)]
 pub(super) struct Budget {
+    means: Means,
     spin: u64,
     savings: u64,
     /// When the last wait was over, as far as known.
@@ -61,8 +84,13 @@ pub(super) struct Budget {
 
 impl Budget {
     /// Nothing learned yet: the first wait sleeps.
-    pub(super) fn new() -> Budget {
+    pub(super) fn new(role: Role) -> Budget {
+        let means = match role {
+            Role::Client => CLIENT,
+            Role::Server => SERVER,
+        };
         Budget {
+            means,
             spin: 0,
             savings: SAVINGS,
             working_since: None,
@@ -85,7 +113,7 @@ impl Budget {
 
     fn longest(&self) -> u64 {
         let (times, limit) = BY_WORK;
-        LONGEST + self.work.saturating_mul(times).min(limit)
+        self.means.longest + self.work.saturating_mul(times).min(limit)
     }
 
     /// A wait that takes some time has begun by `now`. Waits that are over before anybody looks at
@@ -95,7 +123,10 @@ impl Budget {
             .working_since
             .take()
             .map_or(0, |since| now.saturating_sub(since));
-        let earned = GRANT.saturating_add(self.work.saturating_mul(PER_WORK));
+        let earned = self
+            .means
+            .grant
+            .saturating_add(self.work.saturating_mul(PER_WORK));
         self.savings = self.savings.saturating_add(earned).min(SAVINGS);
     }
 
@@ -172,8 +203,12 @@ mod tests {
 
     impl Life {
         fn new() -> Life {
+            Life::of(Role::Server)
+        }
+
+        fn of(role: Role) -> Life {
             Life {
-                budget: Budget::new(),
+                budget: Budget::new(role),
                 now: 1 << 40,
             }
         }
@@ -199,7 +234,7 @@ mod tests {
         let mut life = Life::new();
         assert_eq!(life.budget.allowance(), 0);
         let grown = [0; 4].map(|_| {
-            life.budget.parked(SOON * LONGEST, life.now);
+            life.budget.parked(SOON * SERVER.longest, life.now);
             life.budget.allowance()
         });
         assert_eq!(grown, [12_500, 25_000, 50_000, 50_000]);
@@ -208,9 +243,9 @@ mod tests {
     #[test]
     fn a_long_wait_makes_it_nothing() {
         let mut life = Life::new();
-        life.wait(SOON * LONGEST, 0);
+        life.wait(SOON * SERVER.longest, 0);
         assert_eq!(life.budget.allowance(), FIRST);
-        life.wait(SOON * LONGEST + 1, 0);
+        life.wait(SOON * SERVER.longest + 1, 0);
         assert_eq!(life.budget.allowance(), 0);
     }
 
@@ -225,7 +260,31 @@ mod tests {
         life.wait(80_000, 1 << 50);
         let (_, limit) = BY_WORK;
         life.budget.begin(life.now);
-        assert_eq!(life.budget.affordable(), LONGEST + limit);
+        assert_eq!(life.budget.affordable(), SERVER.longest + limit);
+    }
+
+    /// As of one who has blocks of 1 MiB read into its window, and looks at them there.
+    #[test]
+    fn a_client_spins_for_a_block_however_little_it_does_with_it() {
+        let mut life = Life::of(Role::Client);
+        for _ in 0..10 {
+            life.wait(70_000, 1_000);
+        }
+        for _ in 0..1_000 {
+            assert_eq!(life.wait(70_000, 1_000), 70_000);
+        }
+    }
+
+    /// Short waits, as a client sees it, in which it spins for nothing.
+    #[test]
+    fn a_client_whose_answers_take_longer_spins_little() {
+        let mut life = Life::of(Role::Client);
+        let (start, mut spun) = (life.now, 0);
+        for _ in 0..100_000 {
+            spun += life.wait(SOON * CLIENT.longest - 10_000, 1_000);
+        }
+        let share = spun * 1_000 / (life.now - start);
+        assert!(share < 30, "{share} thousandths");
     }
 
     #[test]
@@ -252,12 +311,12 @@ mod tests {
             let mut life = Life::new();
             let (mut spun, mut earned) = (0, SAVINGS);
             for _ in 0..10_000 {
-                spun += life.wait(life.budget.allowance().clamp(1, LONGEST) - 1, work);
-                earned += GRANT + PER_WORK * work;
+                spun += life.wait(life.budget.allowance().clamp(1, SERVER.longest) - 1, work);
+                earned += SERVER.grant + PER_WORK * work;
                 assert!(spun <= earned, "{spun} spun, {earned} earned");
             }
             // Ever and ever again the peer came while it was spun for: the bound is not idle.
-            assert!(spun > 10_000 * GRANT / 2, "{spun}");
+            assert!(spun > 10_000 * SERVER.grant / 2, "{spun}");
         }
     }
 
@@ -273,7 +332,7 @@ mod tests {
     fn an_empty_account_means_no_spinning() {
         let mut life = Life::new();
         for _ in 0..3 {
-            life.budget.parked(SOON * LONGEST, life.now);
+            life.budget.parked(SOON * SERVER.longest, life.now);
         }
         life.budget.hit(SAVINGS - 7, life.now);
         assert_eq!(life.budget.allowance(), 7);

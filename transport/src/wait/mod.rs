@@ -89,18 +89,19 @@ impl Lap {
 }
 
 impl Waiter {
-    pub(crate) fn new(policy: WaitPolicy, spinners: &Spinners) -> Waiter {
+    /// For an end of that role.
+    pub(crate) fn new(role: Role, policy: WaitPolicy, spinners: &Spinners) -> Waiter {
         let start = Instant::now();
-        Waiter::with_clock(policy, spinners, Monotonic { start })
+        Waiter::with_clock(role, policy, spinners, Monotonic { start })
     }
 }
 
 impl<C: Clock> Waiter<C> {
-    fn with_clock(policy: WaitPolicy, spinners: &Spinners, clock: C) -> Waiter<C> {
+    fn with_clock(role: Role, policy: WaitPolicy, spinners: &Spinners, clock: C) -> Waiter<C> {
         Waiter {
             policy,
             spinners: spinners.clone(),
-            budget: Budget::new(),
+            budget: Budget::new(role),
             placement: None,
             apart: None,
             clock,

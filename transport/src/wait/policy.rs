@@ -26,8 +26,9 @@ pub(super) const MAX_SPIN: Duration = Duration::from_secs(1);
 #[non_exhaustive]
 pub enum WaitPolicy {
     /// Poll as long as experience says that it pays, then sleep. An endpoint whose turns come soon
-    /// polls for up to 50 µs, one whose turns are far between, or whose thread loses its CPU while
-    /// it polls, sleeps at once. Limited by [`Spinners`](super::Spinners), as `Spin` is.
+    /// polls for up to 50 µs, a client for up to 100, and longer after much work; one whose turns are
+    /// far between, or whose thread loses its CPU while it polls, sleeps at once. Limited by
+    /// [`Spinners`](super::Spinners), as `Spin` is.
     ///
     /// On a machine with two usable CPUs, a server's thread whose client sleeps before it is answered
     /// moves to the CPU of that client and waits there asleep: it changes the affinity of the thread

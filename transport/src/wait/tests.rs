@@ -105,7 +105,7 @@ fn no_clock_is_read_for_a_turn_that_is_there() {
         WaitPolicy::Park,
         WaitPolicy::Spin(MAX_SPIN),
     ] {
-        Waiter::with_clock(policy, &spinners, NoClock)
+        Waiter::with_clock(Role::Server, policy, &spinners, NoClock)
             .wait(&channel.server(), &counters)
             .unwrap();
     }
@@ -133,7 +133,7 @@ fn wait_once(policy: WaitPolicy, limit: usize, state: u32) -> WaitStats {
         if state == CLIENT_ACTIVE {
             scope.spawn(|| give_to_sleeper(&theirs, &ours));
         }
-        Waiter::new(policy, &spinners)
+        Waiter::new(Role::Server, policy, &spinners)
             .wait(&ours, &counters)
             .unwrap();
     });
@@ -201,7 +201,7 @@ fn short_sleeps_teach_it_to_spin_and_long_ones_and_preemption_not_to() {
         step: 0,
     };
     let spinners = Spinners::with_limit(1);
-    let mut waiter = Waiter::with_clock(WaitPolicy::Adaptive, &spinners, clock);
+    let mut waiter = Waiter::with_clock(Role::Server, WaitPolicy::Adaptive, &spinners, clock);
     assert_eq!(adaptive_wait(&mut waiter, 1_000).spin_misses, 0);
     assert_eq!(adaptive_wait(&mut waiter, 1_000).spin_misses, 1, "learned");
     // The sleep itself takes one step here, and so do two reads of a spin.
@@ -238,4 +238,15 @@ fn nobody_wakes_a_side_that_is_awake() {
         ..server
     };
     assert_eq!(unflagged.give(), Ok(Given::NotAsleep));
+}
+
+#[test]
+fn a_client_may_spin_longer_than_a_server() {
+    let spinners = Spinners::with_limit(1);
+    let [server, client] = [Role::Server, Role::Client].map(|role| {
+        Waiter::new(role, WaitPolicy::Adaptive, &spinners)
+            .budget
+            .affordable()
+    });
+    assert!(server < client, "{server} and {client} ns");
 }
