@@ -2,7 +2,7 @@
 //! Who may use the window: the hand-over protocol, without the memory it runs on.
 //!
 //! One shared word says whose turn it is. Everything here is generic over [`Word`], so the very
-//! code that moves packets, orderings included, is also what `tests/loom.rs` explores exhaustively.
+//! code that moves packets, orderings included, is also what `tests/loom.rs` explores.
 //!
 //! Two words matter, and where both sides have agreed on it, two [`Flags`]:
 //! - `state`, in the window, written by both processes and never to be believed;

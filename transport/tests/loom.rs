@@ -1,4 +1,5 @@
-//! The hand-over protocol under loom: every interleaving, with the orderings that ship.
+//! The hand-over protocol under loom: the interleavings that two to four preemptions make, with the
+//! orderings that ship.
 //!
 //! The module under test is compiled into this binary and run on a word whose atomics are loom's
 //! and whose futex is a mutex and a condition variable, as the kernel's is a locked bucket. loom
