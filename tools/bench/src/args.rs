@@ -29,7 +29,7 @@ Operations (--ops), with what they send where the name does not say it:
   getdents=N     all of a directory of N entries (100), to its end
   pread=SIZE, pwrite=SIZE                                1 to 64m bytes (4k), through the server
   read-with=SIZE a PRead of 1 to 1m bytes (4k) that are looked at where they came in, not copied
-  statfs, getxattr, setxattr, listxattr, fsync, allocate
+  statfs, getxattr, setxattr, listxattr, fsync, allocate  removexattr after a setxattr
   close=N        a Close of N handles (10), at most 99   connect     and the accept for it
 Handles that a walk or a create leaves are given up by the hundred, as the client does it.
 

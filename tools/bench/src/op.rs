@@ -40,6 +40,7 @@ pub(crate) enum Kind {
     StatFs,
     GetXattr,
     SetXattr,
+    RemoveXattr,
     ListXattr,
     FSync,
     Allocate,
@@ -100,7 +101,7 @@ const MESSAGE: Argument = Argument::Bytes {
 };
 
 /// One row for each kind: kind, name, argument, requests.
-const ENTRIES_OF_ALL: [Entry; 32] = [
+const ENTRIES_OF_ALL: [Entry; 33] = [
     entry(Kind::Ping, "ping", NONE, Some(1)),
     entry(Kind::Fstat, "fstat", NONE, Some(1)),
     entry(Kind::FstatOpen, "fstat-open", NONE, Some(1)),
@@ -127,6 +128,7 @@ const ENTRIES_OF_ALL: [Entry; 32] = [
     entry(Kind::StatFs, "statfs", NONE, Some(1)),
     entry(Kind::GetXattr, "getxattr", NONE, Some(1)),
     entry(Kind::SetXattr, "setxattr", NONE, Some(1)),
+    entry(Kind::RemoveXattr, "removexattr", NONE, Some(2)),
     entry(Kind::ListXattr, "listxattr", NONE, Some(1)),
     entry(Kind::FSync, "fsync", NONE, Some(1)),
     entry(Kind::Allocate, "allocate", NONE, Some(1)),
@@ -153,7 +155,7 @@ const ALL: &str = "ping,fstat,fstat-open,stat,walk,walk=2,walk=8,walk=32,walk-ab
                    walkstat,walk-open,open,open-dir,create,mkdir,mknod,symlink,link,rename,readlink,\
                    setstat,truncate,getdents=1,getdents=20,getdents=1000,getdents=66000,pread=1,pread=4k,\
                    pread=64k,pread=1m,read-with=64k,read-with=1m,pwrite=1,pwrite=4k,pwrite=64k,pwrite=1m,statfs,getxattr,\
-                   setxattr,listxattr,fsync,allocate,close=1,close=10,close=99,bind,connect";
+                   setxattr,removexattr,listxattr,fsync,allocate,close=1,close=10,close=99,bind,connect";
 
 impl Op {
     /// How many requests it sends, if that does not depend on the server.

@@ -265,6 +265,14 @@ fn make_below(op: Op, path: &Path) -> io::Result<Option<Named>> {
             let set = move || fs::fsetxattr(&file, XATTR, &[b'v'; 64], XattrFlags::empty());
             ("fsetxattr", bare(set))
         }
+        Kind::RemoveXattr => {
+            let file = file(&dir, 1)?;
+            let both = move || {
+                fs::fsetxattr(&file, XATTR, &[b'v'; 64], XattrFlags::empty())?;
+                fs::fremovexattr(&file, XATTR)
+            };
+            ("fsetxattr + fremovexattr", bare(both))
+        }
         Kind::ListXattr => {
             let file = file(&dir, 1)?;
             fs::fsetxattr(&file, XATTR, &[b'v'; 64], XattrFlags::empty())?;

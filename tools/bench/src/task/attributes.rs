@@ -53,6 +53,15 @@ pub(super) fn set_xattr(seat: &Seat) -> Result<BoxTask, Error> {
     Ok(call(move || file.set_xattr(XATTR.0, &XATTR.1, 0)))
 }
 
+/// Sets it first: what is not there cannot be removed.
+pub(super) fn remove_xattr(seat: &Seat) -> Result<BoxTask, Error> {
+    let file = seat.file(0)?;
+    Ok(call(move || {
+        file.set_xattr(XATTR.0, &XATTR.1, 0)?;
+        file.remove_xattr(XATTR.0)
+    }))
+}
+
 pub(super) fn list_xattr(seat: &Seat) -> Result<BoxTask, Error> {
     let file = seat.file(0)?;
     file.set_xattr(XATTR.0, &XATTR.1, 0)?;

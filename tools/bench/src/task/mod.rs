@@ -83,6 +83,7 @@ pub(crate) fn prepare(op: Op, seat: &Seat) -> Result<BoxTask, Error> {
         Kind::StatFs => attributes::stat_fs(seat),
         Kind::GetXattr => attributes::get_xattr(seat),
         Kind::SetXattr => attributes::set_xattr(seat),
+        Kind::RemoveXattr => attributes::remove_xattr(seat),
         Kind::ListXattr => attributes::list_xattr(seat),
         Kind::Walk => names::walk(seat, argument),
         Kind::WalkAbsent => names::walk_absent(seat),
