@@ -11,7 +11,7 @@ use nix::errno::{Errno, ErrnoSentinel};
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeSpec;
 
-use crate::wire::{Statx, Timestamp};
+use crate::wire::Statx;
 
 /// What statx(2) fills in: the attributes as they go on the wire and, behind them, the mount.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -45,43 +45,14 @@ pub(super) fn statx(
 /// Where `struct stat` of the C library is the kernel's.
 const _: () = assert!(cfg!(target_pointer_width = "64"));
 
-/// fstat(fd): what it tells of the attributes, and nothing in the others.
-///
-/// Not the C library's function, which may be another system call.
-pub(super) fn fstat(fd: BorrowedFd<'_>) -> nix::Result<Statx> {
-    let mut stat = MaybeUninit::<libc::stat>::uninit();
+/// fstat(fd). Not the C library's function, which may be another system call.
+pub(super) fn fstat(fd: BorrowedFd<'_>) -> nix::Result<libc::stat> {
+    let mut stat = MaybeUninit::uninit();
     // SAFETY: fstat wants room for a `struct stat`, which libc's is (see above).
     let result = unsafe { libc::syscall(libc::SYS_fstat, fd.as_raw_fd(), stat.as_mut_ptr()) };
     Errno::result(result)?;
     // SAFETY: `assume_init` wants a value that was written: the call has succeeded.
-    let stat = unsafe { stat.assume_init() };
-    let time = |sec, nsec| {
-        u32::try_from(nsec).map(|nsec| Timestamp {
-            sec,
-            nsec,
-            ..Timestamp::default()
-        })
-    };
-    // These are the numbers of statx(2), whatever types the two give them.
-    let too_large = |_| Errno::EOVERFLOW;
-    Ok(Statx {
-        blksize: u32::try_from(stat.st_blksize).map_err(too_large)?,
-        nlink: u32::try_from(stat.st_nlink).map_err(too_large)?,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mode: u16::try_from(stat.st_mode).map_err(too_large)?,
-        ino: stat.st_ino,
-        size: stat.st_size.cast_unsigned(),
-        blocks: stat.st_blocks.cast_unsigned(),
-        atime: time(stat.st_atime, stat.st_atime_nsec).map_err(too_large)?,
-        ctime: time(stat.st_ctime, stat.st_ctime_nsec).map_err(too_large)?,
-        mtime: time(stat.st_mtime, stat.st_mtime_nsec).map_err(too_large)?,
-        rdev_major: libc::major(stat.st_rdev),
-        rdev_minor: libc::minor(stat.st_rdev),
-        dev_major: libc::major(stat.st_dev),
-        dev_minor: libc::minor(stat.st_dev),
-        ..Statx::default()
-    })
+    Ok(unsafe { stat.assume_init() })
 }
 
 /// getdents64(directory, buffer): returns the number of bytes filled in, 0 at the end.

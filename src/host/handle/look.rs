@@ -63,7 +63,40 @@ pub(in crate::host) fn stat_again(
     Ok(Statx {
         mask,
         btime: birth,
-        ..sys::fstat(fd)?
+        ..as_statx(&sys::fstat(fd)?)?
+    })
+}
+
+/// The numbers of fstat(2) where statx(2) has them, whatever types the two give them.
+///
+/// # Errors
+/// EOVERFLOW for a number that does not fit there.
+fn as_statx(stat: &libc::stat) -> Result<Statx, Errno> {
+    let fit = |number| u32::try_from(number).map_err(|_| Errno::EOVERFLOW);
+    let time = |sec, nsec| {
+        Ok::<_, Errno>(Timestamp {
+            sec,
+            nsec: fit(nsec)?,
+            ..Timestamp::default()
+        })
+    };
+    Ok(Statx {
+        blksize: fit(stat.st_blksize)?,
+        nlink: u32::try_from(stat.st_nlink).map_err(|_| Errno::EOVERFLOW)?,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mode: u16::try_from(stat.st_mode).map_err(|_| Errno::EOVERFLOW)?,
+        ino: stat.st_ino,
+        size: stat.st_size.cast_unsigned(),
+        blocks: stat.st_blocks.cast_unsigned(),
+        atime: time(stat.st_atime, stat.st_atime_nsec)?,
+        ctime: time(stat.st_ctime, stat.st_ctime_nsec)?,
+        mtime: time(stat.st_mtime, stat.st_mtime_nsec)?,
+        rdev_major: libc::major(stat.st_rdev),
+        rdev_minor: libc::minor(stat.st_rdev),
+        dev_major: libc::major(stat.st_dev),
+        dev_minor: libc::minor(stat.st_dev),
+        ..Statx::default()
     })
 }
 
