@@ -21,6 +21,7 @@ use super::guarantee::TreeLocks;
 use super::opts::ConnectionOpts;
 use super::place::Place;
 use super::quota::Quota;
+use super::totals::Allowance;
 use super::tree::Tree;
 use super::waits::Waits;
 use super::watched::Watched;
@@ -56,8 +57,8 @@ pub(super) struct Connection<S: ServerImpl> {
     socket: Arc<FrameSocket>,
     place: Place,
     fds: FdTable<S>,
-    /// What the back end counts, or else the objects.
-    descriptors: Arc<Quota>,
+    /// Its descriptors are what the back end counts, or else the objects.
+    allowance: Allowance,
     channels: Channels,
     /// No request starts any more.
     closing: AtomicBool,
@@ -83,6 +84,7 @@ impl<S: ServerImpl> Connection<S> {
         mut backend: S,
         opts: ConnectionOpts,
         place: Place,
+        allowance: Allowance,
     ) -> Result<Connection<S>, Errno> {
         opts.mount_names()?;
         let max_message_size = backend.max_message_size().min(opts.max_message_size);
@@ -108,11 +110,10 @@ impl<S: ServerImpl> Connection<S> {
             .with_max_in_flight(opts.max_donations)
             .map_err(super::channel::errno)?;
         socket.refuse_descriptors().map_err(super::channel::errno)?;
-        let descriptors = Quota::new(opts.max_fds);
-        let objects = if backend.count_descriptors(&descriptors) {
+        let objects = if backend.count_descriptors(&allowance.descriptors) {
             Quota::new(usize::MAX)
         } else {
-            Arc::clone(&descriptors)
+            Arc::clone(&allowance.descriptors)
         };
         Ok(Connection {
             id,
@@ -123,8 +124,8 @@ impl<S: ServerImpl> Connection<S> {
             accepted,
             socket: Arc::new(socket),
             place,
-            fds: FdTable::new(opts.max_ids, objects),
-            descriptors,
+            fds: FdTable::new(Arc::clone(&allowance.ids), objects),
+            allowance,
             opts,
             channels: Channels::default(),
             closing: AtomicBool::new(false),
@@ -162,7 +163,7 @@ impl<S: ServerImpl> Connection<S> {
 
     /// How many descriptors are open for the client.
     pub(super) fn descriptor_count(&self) -> usize {
-        self.descriptors.used()
+        self.allowance.descriptors.used()
     }
 
     pub(super) fn waits(&self) -> &Waits {

@@ -55,12 +55,12 @@ pub(super) struct FdTable<S: ServerImpl> {
 type Shard<S> = HashMap<u64, (Fd<S>, Share), RandomState>;
 
 impl<S: ServerImpl> FdTable<S> {
-    /// A table for at most `max_ids` ids at a time, and as many objects as `objects` permits.
-    pub(super) fn new(max_ids: usize, objects: Arc<Quota>) -> FdTable<S> {
+    /// A table for as many ids at a time as `ids` permits, and objects as `objects` does.
+    pub(super) fn new(ids: Arc<Quota>, objects: Arc<Quota>) -> FdTable<S> {
         FdTable {
             shards: Default::default(),
             next: AtomicU64::new(1),
-            ids: Quota::new(max_ids),
+            ids,
             objects,
             closed: AtomicBool::new(false),
         }
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn the_last_id_is_given_once() {
-        let table = FdTable::<HostFs>::new(100, Quota::new(100));
+        let table = FdTable::<HostFs>::new(Quota::new(100), Quota::new(100));
         table.next.store(u64::MAX - 2, Ordering::Relaxed);
         let mut pending = table.pending();
         let mut given = Vec::new();

@@ -34,6 +34,7 @@ mod opts;
 mod place;
 mod quota;
 mod rename_lock;
+mod totals;
 mod tree;
 mod waits;
 mod watched;
@@ -59,12 +60,14 @@ pub use fd_locks::{FdExclusive, FdLocks, FdShared, Guarded, Unguarded};
 pub use guarantee::{Below, Exclusive, Global, Shared, Unheld};
 pub use opts::ConnectionOpts;
 pub use quota::{Quota, Share};
+pub use totals::Totals;
 
 use crate::Errno;
 use crate::observe::Observer;
 use connection::Connection;
 use hangups::Waker;
 use place::Places;
+use totals::Pools;
 use waits::Waits;
 
 /// A tree of nodes, and the connections to it.
@@ -106,6 +109,7 @@ struct Inner<S: ServerImpl> {
 struct Connections<S: ServerImpl> {
     next: u64,
     places: Places,
+    pools: Pools,
     running: HashMap<u64, Entry<S>>,
     /// Those whose client has hung up and whose threads are in the host.
     stuck: HashMap<u64, Weak<Connection<S>>>,
@@ -229,6 +233,7 @@ impl<S: ServerImpl> Server<S> {
         let connections = Connections {
             next: 1,
             places: Places::new(max_connections),
+            pools: Pools::new(Totals::default()),
             running: HashMap::new(),
             stuck: HashMap::new(),
             waker: None,
@@ -243,6 +248,13 @@ impl<S: ServerImpl> Server<S> {
         }
     }
 
+    /// With limits on what all connections hold together. For those that are made from now on.
+    #[must_use]
+    pub fn with_totals(self, totals: Totals) -> Server<S> {
+        self.inner.connections.lock().pools = Pools::new(totals);
+        self
+    }
+
     /// Serves the client at the other end of `stream`, on threads of its own, until it hangs up.
     ///
     /// A client that hangs up while the host does not answer leaves threads behind. It takes no
@@ -250,7 +262,7 @@ impl<S: ServerImpl> Server<S> {
     ///
     /// # Errors
     /// EINVAL for options that make no sense; EMFILE when there are as many connections as there
-    /// may be, ECONNRESET after [`shutdown`](Self::shutdown); EAGAIN when there can be no thread.
+    /// may be, or the [totals](Totals) permit no more; ECONNRESET after [`shutdown`](Self::shutdown); EAGAIN when there can be no thread.
     pub fn start_connection(
         &self,
         stream: UnixStream,
@@ -317,9 +329,10 @@ impl<S: ServerImpl> Server<S> {
             return Err(Errno::ECONNRESET);
         }
         let place = connections.places.take()?;
+        let allowance = connections.pools.allow(&opts)?;
         let shared = Arc::clone(&self.inner.shared);
         let id = connections.next;
-        let connection = Connection::new(id, shared, stream, backend, opts, place)?;
+        let connection = Connection::new(id, shared, stream, backend, opts, place, allowance)?;
         Ok(Arc::new(connection))
     }
 

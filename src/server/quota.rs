@@ -21,15 +21,56 @@ use crate::Errno;
 pub struct Quota {
     used: AtomicUsize,
     limit: usize,
+    pooled: Option<Pooled>,
+}
+
+/// What a quota has of the one that it is part of.
+#[derive(Debug)]
+struct Pooled {
+    pool: Arc<Quota>,
+    /// Taken when the quota was made. Each one beyond it is taken and given back by itself.
+    reserved: usize,
 }
 
 impl Quota {
     /// `limit` of it.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Quota> {
+        Quota::build(limit, None)
+    }
+
+    /// `limit` of it, if all quotas within `pool` together do not hold more than that has. `reserved`
+    /// are there for this one, whatever the others hold.
+    ///
+    /// ```
+    /// use lisafs::Errno;
+    /// use lisafs::server::Quota;
+    ///
+    /// let pool = Quota::new(10);
+    /// let greedy = Quota::within(&pool, 2, 10)?;
+    /// let modest = Quota::within(&pool, 2, 10)?;
+    /// let held: Vec<_> = std::iter::from_fn(|| greedy.take().ok()).collect();
+    /// assert_eq!(held.len(), 8);
+    /// assert!(modest.take().is_ok());
+    /// # Ok::<(), Errno>(())
+    /// ```
+    ///
+    /// # Errors
+    /// EMFILE when the pool has not so many to reserve.
+    pub fn within(pool: &Arc<Quota>, reserved: usize, limit: usize) -> Result<Arc<Quota>, Errno> {
+        let reserved = reserved.min(limit);
+        if !pool.claim(reserved) {
+            return Err(Errno::EMFILE);
+        }
+        let pool = Arc::clone(pool);
+        Ok(Quota::build(limit, Some(Pooled { pool, reserved })))
+    }
+
+    fn build(limit: usize, pooled: Option<Pooled>) -> Arc<Quota> {
         Arc::new(Quota {
             used: AtomicUsize::new(0),
             limit,
+            pooled,
         })
     }
 
@@ -54,13 +95,68 @@ impl Quota {
     }
 
     fn take_below(self: &Arc<Self>, limit: usize) -> Option<Share> {
-        let increment = |used: usize| (used < limit).then_some(used + 1);
+        let mut used = self.used.load(Ordering::Relaxed);
+        // One of the pool, taken before this is counted: whoever gives one back beyond what is reserved
+        // gives back what is there.
+        let mut of_pool = None;
+        let taken = loop {
+            if used >= limit {
+                break None;
+            }
+            let beyond = self.pooled.as_ref().filter(|of| used >= of.reserved);
+            if let Some(Pooled { pool, .. }) = beyond
+                && of_pool.is_none()
+            {
+                if !pool.claim(1) {
+                    break None;
+                }
+                of_pool = Some(pool);
+            }
+            let counted = self.used.compare_exchange_weak(
+                used,
+                used + 1,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            match counted {
+                Ok(_) => {
+                    of_pool = of_pool.filter(|_| beyond.is_none());
+                    break Some(Share {
+                        quota: Arc::clone(self),
+                    });
+                }
+                Err(now) => used = now,
+            }
+        };
+        // Others have given back meanwhile, and it was not needed, or they have taken the last.
+        if let Some(pool) = of_pool {
+            pool.release(1);
+        }
+        taken
+    }
+
+    /// Takes `count` at once. Returns whether there were so many.
+    fn claim(&self, count: usize) -> bool {
+        let increased = |used: usize| {
+            let used = used.checked_add(count)?;
+            (used <= self.limit).then_some(used)
+        };
         self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, increment)
-            .ok()?;
-        Some(Share {
-            quota: Arc::clone(self),
-        })
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, increased)
+            .is_ok()
+    }
+
+    fn release(&self, count: usize) {
+        self.used.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        // Whoever has a share keeps the quota alive, so all others are back.
+        if let Some(Pooled { pool, reserved }) = &self.pooled {
+            pool.release(*reserved);
+        }
     }
 }
 
@@ -96,6 +192,77 @@ pub struct Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.quota.used.fetch_sub(1, Ordering::Relaxed);
+        let used = self.quota.used.fetch_sub(1, Ordering::Relaxed);
+        if let Some(Pooled { pool, reserved }) = &self.quota.pooled
+            && used > *reserved
+        {
+            pool.release(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn what_is_reserved_is_there_whatever_others_hold() {
+        let pool = Quota::new(10);
+        let [one, two] = [3, 3].map(|reserved| Quota::within(&pool, reserved, 7).unwrap());
+        assert_eq!(pool.used(), 6);
+        let held: Vec<_> = (0..7).map(|_| one.take().unwrap()).collect();
+        assert_eq!((one.used(), pool.used()), (7, 10));
+        assert!(one.take().is_err());
+        let reserved: Vec<_> = (0..3).map(|_| two.take().unwrap()).collect();
+        assert!(two.take().is_err());
+        drop(held);
+        assert_eq!(pool.used(), 6);
+        let more: Vec<_> = (0..3).map(|_| two.take().unwrap()).collect();
+        // Its own limit is kept, and half of it.
+        assert!(two.spare().is_none());
+        let last = two.take().unwrap();
+        assert!(two.take().is_err());
+        drop((reserved, more, last, two, one));
+        assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn a_pool_has_an_end() {
+        let pool = Quota::new(5);
+        let one = Quota::within(&pool, 3, 100).unwrap();
+        assert_eq!(Quota::within(&pool, 3, 100).map(drop), Err(Errno::EMFILE));
+        // Not more is reserved than may be held.
+        let two = Quota::within(&pool, 3, 2).unwrap();
+        assert_eq!(pool.used(), 5);
+        drop((one, two));
+        assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn threads_lose_none_and_never_hold_too_many() {
+        const THREADS: usize = 4;
+        let pool = Quota::new(7);
+        let quotas = [1, 2].map(|reserved| Quota::within(&pool, reserved, 6).unwrap());
+        let start = Barrier::new(THREADS);
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (pool, start) = (&pool, &start);
+                let quota = &quotas[thread % 2];
+                scope.spawn(move || {
+                    start.wait();
+                    for round in 0..20_000 {
+                        let held: Vec<_> =
+                            (0..round % 5).map_while(|_| quota.take().ok()).collect();
+                        assert!(pool.used() <= 7 && quota.used() <= 6);
+                        drop(held);
+                    }
+                });
+            }
+        });
+        assert_eq!((quotas[0].used(), quotas[1].used()), (0, 0));
+        assert_eq!(pool.used(), 3);
     }
 }

@@ -11,6 +11,7 @@ mod ends;
 mod model;
 mod outsiders;
 mod phantom;
+mod totals;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;

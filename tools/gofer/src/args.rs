@@ -10,7 +10,7 @@ use clap::builder::{FalseyValueParser, ValueParser};
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use flipcall::WaitPolicy;
 use lisafs::host::{CharacterDevices, HostFifo, HostOptions, HostUds};
-use lisafs::server::ConnectionOpts;
+use lisafs::server::{ConnectionOpts, Totals};
 use tracing_subscriber::filter::LevelFilter;
 
 #[derive(Debug, Parser)]
@@ -189,6 +189,22 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) max_fds: Option<usize>,
 
+    /// How many descriptors this process can have open for all clients
+    ///
+    /// Each client can have 32 for files whatever the others hold, if --max-fds lets it. What a
+    /// client has set aside for that, for its channels and for itself is 61 with four channels; when
+    /// there is not so much left, no more clients are accepted. By default three quarters of the
+    /// descriptors that this process may have (`ulimit -Hn`), or what one client takes.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) max_total_fds: Option<usize>,
+
+    /// How many ids all clients can have
+    ///
+    /// Each costs this process some 600 bytes. A client can have 1,024 whatever the others hold, if
+    /// --max-ids lets it. By default four times --max-ids.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) max_total_ids: Option<usize>,
+
     /// How many descriptors can be on their way to a client, over its socket and over each channel
     ///
     /// They are what goes to it with open files and new channels; those that it has not taken count
@@ -281,6 +297,16 @@ impl ServeOptions {
         }
     }
 
+    /// The limits of all clients together, for a process that may have so many descriptors.
+    pub(crate) fn totals(&self, descriptors: usize) -> Totals {
+        let one = self.connection(descriptors);
+        let most = descriptors - descriptors / 4;
+        Totals {
+            max_fds: self.max_total_fds.unwrap_or(most.max(one.most_fds())),
+            max_ids: self.max_total_ids.unwrap_or(one.max_ids.saturating_mul(4)),
+        }
+    }
+
     /// What a client gets of so many descriptors: not so much that it alone can leave nothing to
     /// the others, or to the sockets of this process.
     fn share(&self, descriptors: usize) -> usize {
@@ -326,12 +352,16 @@ fn positive(text: &str) -> Result<usize, String> {
 mod tests {
     use super::*;
 
-    fn max_fds(arguments: &[&str], descriptors: usize) -> usize {
+    fn options(arguments: &[&str]) -> ServeOptions {
         let words = ["lisafs-gofer", "serve", "/"].iter().chain(arguments);
-        let Verb::Serve(options) = Args::try_parse_from(words).unwrap().verb else {
-            panic!("another verb");
-        };
-        options.connection(descriptors).max_fds
+        match Args::try_parse_from(words).unwrap().verb {
+            Verb::Serve(options) => options,
+            _ => panic!("another verb"),
+        }
+    }
+
+    fn max_fds(arguments: &[&str], descriptors: usize) -> usize {
+        options(arguments).connection(descriptors).max_fds
     }
 
     #[test]
@@ -341,5 +371,22 @@ mod tests {
         assert_eq!(max_fds(&["--listen", "s"], 3), 1);
         assert_eq!(max_fds(&["--fd", "0"], usize::MAX), 1 << 20);
         assert_eq!(max_fds(&["--fd", "0", "--max-fds", "9000"], 4096), 9000);
+    }
+
+    #[test]
+    fn all_clients_get_three_quarters_or_what_one_takes() {
+        let totals = |arguments, descriptors| options(arguments).totals(descriptors);
+        let usual = totals(&["--listen", "s"], 4096);
+        assert_eq!((usual.max_fds, usual.max_ids), (3072, 4 << 20));
+        assert_eq!(totals(&["--fd", "0"], 4096).max_fds, 3072 + 29);
+        assert_eq!(totals(&["--listen", "s"], 3).max_fds, 1 + 29);
+        let asked = ["--max-total-fds", "7", "--max-total-ids", "9"];
+        assert_eq!(
+            totals(&asked, 4096),
+            Totals {
+                max_fds: 7,
+                max_ids: 9
+            }
+        );
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use flipcall::Spinners;
 use lisafs::host::HostFs;
 use lisafs::observe::Observer;
-use lisafs::server::{ConnectionOpts, Server};
+use lisafs::server::{ConnectionOpts, Server, Totals};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use tracing::{info, warn};
@@ -56,6 +56,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
             "--max-fds is more than this process may have: raise its limit of open files"
         );
     }
+    let totals = options.totals(descriptors);
     // Opened once, so that all clients see one tree, whatever happens to the name.
     let root = open(
         &options.dir,
@@ -99,7 +100,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
     let mut observers: Vec<Arc<dyn Observer>> = Vec::new();
     observers.extend(trace.as_ref().map(Trace::observer));
     observers.extend(metrics.as_ref().map(|(_, metrics)| metrics.observer()));
-    let gofer = Gofer::new(options, limits, backend, spinners, observers);
+    let gofer = Gofer::new(options, limits, totals, backend, spinners, observers);
     let report = match jail {
         Some(jail) => jail.filter(&gofer.policy())?,
         None => Report::default(),
@@ -155,6 +156,7 @@ impl<'o> Gofer<'o> {
     fn new(
         options: &'o ServeOptions,
         limits: ConnectionOpts,
+        totals: Totals,
         backend: HostFs,
         spinners: Spinners,
         mut observers: Vec<Arc<dyn Observer>>,
@@ -167,7 +169,8 @@ impl<'o> Gofer<'o> {
             options,
             limits,
             backend,
-            server: Server::with_spinners(options.max_connections, spinners, observer),
+            server: Server::with_spinners(options.max_connections, spinners, observer)
+                .with_totals(totals),
         }
     }
 

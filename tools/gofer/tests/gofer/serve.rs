@@ -180,7 +180,8 @@ fn a_process_that_may_have_no_more_descriptors_goes_on() {
         .args(["-c", "ulimit -n 40 && exec \"$@\"", "sh"])
         .arg(env!("CARGO_BIN_EXE_lisafs-gofer"))
         // More than there can be.
-        .args(["serve", "--log", "error", "--max-fds", "1000"]);
+        .args(["serve", "--log", "error", "--max-fds", "1000"])
+        .args(["--max-total-fds", "1000000"]);
     let gofer = Gofer::spawn(command, dir, root);
     let options = ClientOptions::new().channels(0).donations(false);
     let client = gofer.connect(&options);

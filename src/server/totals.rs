@@ -1,0 +1,105 @@
+//! What all connections together can hold, and what each is sure of.
+
+use std::sync::Arc;
+
+use super::opts::ConnectionOpts;
+use super::quota::Quota;
+use crate::Errno;
+
+/// How much all connections of a server can hold together, so that a client who has many does not take
+/// everything.
+///
+/// Whatever others hold, each connection can have 32 descriptors and 1,024 ids, if it may have so many
+/// at all. Those are set aside when it starts, along with what its socket, its channels and its threads
+/// take.
+///
+/// ```
+/// use lisafs::host::HostFs;
+/// use lisafs::server::{Server, Totals};
+///
+/// let totals = Totals { max_fds: 10_000, ..Totals::default() };
+/// let server = Server::<HostFs>::new(100).with_totals(totals);
+/// # drop(server);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// How many descriptors can be open for all clients, those of sockets and channels included; EMFILE
+    /// above, and a connection for which not enough can be set aside is refused.
+    pub max_fds: usize,
+    /// How many ids all clients can have; EMFILE above.
+    pub max_ids: usize,
+}
+
+impl Default for Totals {
+    /// No limits beside those of each connection.
+    fn default() -> Totals {
+        Totals {
+            max_fds: usize::MAX,
+            max_ids: usize::MAX,
+        }
+    }
+}
+
+/// The descriptors that back ends can open for a connection come what may.
+const SURE_FDS: usize = 32;
+
+/// The ids that a connection can have come what may.
+const SURE_IDS: usize = 1024;
+
+/// The descriptors of a channel: its memory, and the socket for descriptors.
+const OF_CHANNEL: usize = 2;
+
+/// What a thread has open for the time of a request, beyond what is counted.
+const PASSING: usize = 4;
+
+/// What the quotas of connections are taken from.
+#[derive(Debug)]
+pub(super) struct Pools {
+    descriptors: Arc<Quota>,
+    ids: Arc<Quota>,
+}
+
+/// What a connection can hold.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    pub(super) descriptors: Arc<Quota>,
+    pub(super) ids: Arc<Quota>,
+    /// Holds what is set aside for the connection itself.
+    _own: Arc<Quota>,
+}
+
+impl Pools {
+    pub(super) fn new(totals: Totals) -> Pools {
+        Pools {
+            descriptors: Quota::new(totals.max_fds),
+            ids: Quota::new(totals.max_ids),
+        }
+    }
+
+    /// What a connection of these options can hold.
+    ///
+    /// # Errors
+    /// EMFILE when not enough is left to be set aside.
+    pub(super) fn allow(&self, opts: &ConnectionOpts) -> Result<Allowance, Errno> {
+        let own = opts.own_fds();
+        Ok(Allowance {
+            _own: Quota::within(&self.descriptors, own, own)?,
+            descriptors: Quota::within(&self.descriptors, SURE_FDS, opts.max_fds)?,
+            ids: Quota::within(&self.ids, SURE_IDS, opts.max_ids)?,
+        })
+    }
+}
+
+impl ConnectionOpts {
+    /// The most descriptors that such a connection has open, in the back end and for itself.
+    #[must_use]
+    pub fn most_fds(&self) -> usize {
+        self.max_fds.saturating_add(self.own_fds())
+    }
+
+    /// What a connection has open itself.
+    fn own_fds(&self) -> usize {
+        let of_channels = self.max_channels.saturating_mul(OF_CHANNEL + PASSING);
+        of_channels.saturating_add(1 + PASSING)
+    }
+}

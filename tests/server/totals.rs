@@ -1,0 +1,99 @@
+//! What all connections hold together, and what each is sure of.
+
+use lisafs::Errno;
+use lisafs::server::{ConnectionOpts, Server, Totals};
+
+use crate::{Scene, close, one, walk};
+
+/// What a connection is sure of.
+const SURE: usize = 1024;
+
+/// What is set aside for a connection with one channel.
+const OF_CONNECTION: usize = 11 + 32;
+
+fn scene(totals: Totals) -> Scene {
+    Scene::with(Server::new(16).with_totals(totals))
+}
+
+#[test]
+fn ids_that_one_client_takes_are_not_those_of_another() {
+    let scene = scene(Totals {
+        max_ids: 2 * SURE + 3,
+        ..Totals::default()
+    });
+    let (mut greedy, greedy_root) = scene.connect(ConnectionOpts::default()).unwrap();
+    let (mut modest, modest_root) = scene.connect(ConnectionOpts::default()).unwrap();
+    let mut held: Vec<_> = (1..SURE + 2)
+        .map(|number| one(&mut greedy, greedy_root, &format!("f{number}")))
+        .collect();
+    held.push(one(&mut greedy, greedy_root, "f"));
+    assert_eq!(walk(&mut greedy, greedy_root, &["g"]), Err(Errno::EMFILE));
+    for number in 1..SURE {
+        one(&mut modest, modest_root, &format!("f{number}"));
+    }
+    assert_eq!(walk(&mut modest, modest_root, &["g"]), Err(Errno::EMFILE));
+    // What the one gives back, the other can have.
+    close(&mut greedy, &held[..2]);
+    one(&mut modest, modest_root, "g");
+    one(&mut modest, modest_root, "h");
+    assert_eq!(walk(&mut modest, modest_root, &["i"]), Err(Errno::EMFILE));
+    // A third could not be sure of anything.
+    let refused = scene.connect(ConnectionOpts::default()).map(drop);
+    assert_eq!(refused, Err(Errno::EMFILE));
+}
+
+#[test]
+fn descriptors_that_one_client_takes_are_not_those_of_another() {
+    let opts = ConnectionOpts {
+        max_channels: 1,
+        ..ConnectionOpts::default()
+    };
+    for (more, expected) in [(0, Ok(())), (1, Ok(())), (2, Err(Errno::EMFILE))] {
+        let scene = scene(Totals {
+            max_fds: 2 * OF_CONNECTION + 1,
+            ..Totals::default()
+        });
+        let (mut greedy, root) = scene.connect(opts.clone()).unwrap();
+        let (mut modest, modest_root) = scene.connect(opts.clone()).unwrap();
+        // This back end does not count, so that each object is one; the root is, too.
+        for number in 1..31 + more {
+            one(&mut greedy, root, &format!("f{number}"));
+        }
+        assert_eq!(walk(&mut greedy, root, &["last"]).map(drop), expected);
+        for number in 1..32 {
+            one(&mut modest, modest_root, &format!("f{number}"));
+        }
+        // It can have one more if the other has left it.
+        let left = walk(&mut modest, modest_root, &["last"]).map(drop);
+        assert_eq!(left.is_ok(), more == 0, "{left:?}");
+    }
+}
+
+#[test]
+fn connections_are_refused_when_nothing_can_be_set_aside() {
+    let opts = ConnectionOpts {
+        max_channels: 1,
+        ..ConnectionOpts::default()
+    };
+    for (max_fds, expected) in [(-1, 1), (0, 2), (1, 2)] {
+        let scene = scene(Totals {
+            max_fds: (2 * OF_CONNECTION).checked_add_signed(max_fds).unwrap(),
+            ..Totals::default()
+        });
+        let mut connected = Vec::new();
+        let refused = loop {
+            match scene.connect(opts.clone()) {
+                Ok(client) => connected.push(client),
+                Err(why) => break why,
+            }
+        };
+        assert_eq!((connected.len(), refused), (expected, Errno::EMFILE));
+        // Whoever goes makes room.
+        connected.pop();
+        let deadline = std::time::Instant::now() + crate::DEADLINE;
+        while let Err(why) = scene.connect(opts.clone()) {
+            assert!(std::time::Instant::now() < deadline, "{why}");
+            std::thread::yield_now();
+        }
+    }
+}
