@@ -17,7 +17,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::attributes::permissions;
 use super::create::Fresh;
 use super::creds::Assumed;
-use super::handle::{Handle, open_path};
+use super::handle::{Handle, open_path, stat_name};
 use super::procfd::FdPath;
 use super::{HostFs, sys};
 use crate::Errno;
@@ -199,6 +199,11 @@ fn bind_name(socket: &OwnedFd, directory: BorrowedFd<'_>, name: Name<'_>) -> Res
         // The path is too long for an address, which may still be a name.
         Err(Errno::ENAMETOOLONG) if name.as_bytes().len() <= LONGEST_NAME => {}
         bound => return bound,
+    }
+    // Before anything is made: to remove that again can fail.
+    match stat_name(directory, name) {
+        Err(Errno::ENOENT) => {}
+        found => return Err(found.err().unwrap_or(Errno::EADDRINUSE)),
     }
     let interim = bind_interim(socket, directory)?;
     let renamed = interim.as_bytes().with_nix_path(|old| {
