@@ -7,13 +7,17 @@
 //!
 //! - the client has been told that errno, or what `expected` says, or the request has succeeded
 //!   where that says so;
-//! - a request that was refused has changed nothing, neither files, ids, objects nor nodes;
+//! - a request that was refused has changed nothing, neither files, their times and extended attributes
+//!   (`tree`), nor ids, objects and nodes;
 //! - the same request succeeds when it is made again;
 //! - when the client is gone the process has the descriptors and threads that it had before.
 //!
 //! All of it is done twice: on this kernel, and where all newer calls that the back end asks for are
 //! answered ENOSYS from the start, as by the oldest kernel that it runs on. `--matrix FILE` writes down
 //! what each failure has led to.
+//!
+//! Each message has a request here, and what `expected` says has come about at least once: a run in which
+//! it has not fails.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,

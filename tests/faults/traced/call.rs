@@ -1,5 +1,7 @@
 //! The system calls that the back end makes, and how each can fail.
 
+use std::collections::BTreeSet;
+
 use nix::errno::Errno;
 
 /// A system call and what it is made to fail with: what may happen to any file system or process, and
@@ -84,11 +86,59 @@ pub(crate) fn call(number: i64) -> Option<&'static Call> {
     CALLS.iter().find(|call| call.number == number)
 }
 
-/// Those that the back end asks for when it starts, and has another way for.
-pub(crate) const PROBED: [(&str, i64); 4] = [
-    ("open_tree", libc::SYS_open_tree),
-    ("fchmodat2", 452),
-    ("listmount", 458),
+/// A call that the back end asks for when it starts, and has another way for.
+pub(crate) struct Probed {
+    pub(crate) name: &'static str,
+    pub(crate) number: i64,
+    /// What asks for it, in `src/host/kernel.rs`.
+    asked_by: &'static str,
+}
+
+const fn probed(name: &'static str, number: i64, asked_by: &'static str) -> Probed {
+    Probed {
+        name,
+        number,
+        asked_by,
+    }
+}
+
+/// Those that the back end asks for when it starts.
+pub(crate) const PROBED: [Probed; 4] = [
+    probed("open_tree", libc::SYS_open_tree, "open_path_again"),
+    probed("fchmodat2", 452, "fchmodat2"),
+    probed("listmount", 458, "listmount"),
     // Asked for only where there is listmount(2).
-    ("statmount", 457),
+    probed("statmount", 457, "statmount"),
 ];
+
+/// What the back end looks for, by its source.
+const LOOKS_FOR: &str = include_str!("../../../src/host/kernel.rs");
+
+/// The last call of the oldest kernel that the back end runs on, 5.8, which is faccessat2(2).
+const LAST_OF_THE_OLDEST: i64 = 439;
+
+/// Whether the back end may make the call although it did not find out that there is such a call.
+pub(crate) fn is_certain(number: i64) -> bool {
+    number <= LAST_OF_THE_OLDEST || PROBED.iter().any(|probed| probed.number == number)
+}
+
+/// Whether [`PROBED`] are all that the back end looks for, or what is not so.
+pub(crate) fn all_are_probed() -> Result<(), String> {
+    let asked = LOOKS_FOR.split("sys::").skip(1).filter_map(|rest| {
+        let (name, _) = rest.split_once('(')?;
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        name.bytes().all(is_word).then_some(name)
+    });
+    let asked: BTreeSet<_> = asked.collect();
+    let listed: BTreeSet<_> = PROBED.iter().map(|probed| probed.asked_by).collect();
+    if asked == listed {
+        Ok(())
+    } else {
+        Err(format!(
+            "the back end looks for {asked:?}, here are {listed:?}"
+        ))
+    }
+}
+
+/// A call that the C library has another way for: the older kernel, or a filter, does not have it.
+pub(crate) const CLONE3: i64 = libc::SYS_clone3;

@@ -1,6 +1,13 @@
 //! What a failed call leads to, where that is not its errno in the reply and nothing else.
 
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
 use lisafs::Errno;
+use lisafs::wire::SetStat;
+
+use super::call::PROBED;
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +16,11 @@ pub(crate) enum Outcome {
     Refused,
     /// Refused with another errno, and nothing has changed.
     RefusedAs(Errno),
+    /// Refused with the errno of the call, and what had been made was removed again: of the files that
+    /// were there before, the times tell.
+    Undone,
+    /// All was done but these attributes, of which the client was told, with the errno of the call.
+    Partly(SetStat),
     /// As if nothing had failed.
     Done,
     /// The server has ended itself.
@@ -38,7 +50,10 @@ const fn exception(
     }
 }
 
-use self::Outcome::{Aborted, Done, RefusedAs};
+use self::Outcome::{Aborted, Done, Partly, RefusedAs, Undone};
+
+const OWNER: SetStat = SetStat::UID.union(SetStat::GID);
+const TIMES: SetStat = SetStat::ATIME.union(SetStat::MTIME);
 
 const EXCEPTIONS: &[Exception] = &[
     exception(
@@ -46,6 +61,55 @@ const EXCEPTIONS: &[Exception] = &[
         &["close"],
         Done,
         "the descriptor is gone all the same, and nobody could do anything about it",
+    ),
+    exception(
+        &[
+            "OpenCreateAt",
+            "MkdirAt",
+            "MknodAt",
+            "SymlinkAt",
+            "LinkAt",
+            "BindAt",
+        ],
+        &["openat", "statx"],
+        Undone,
+        "what was made cannot be looked at, and is removed again",
+    ),
+    exception(
+        &["OpenCreateAt", "MkdirAt", "BindAt"],
+        &["fchownat", "fchmodat", "fchmodat2", "fstat"],
+        Undone,
+        "what was made is not as was asked for, and is removed again",
+    ),
+    exception(
+        &["BindAt, long name"],
+        &["renameat2"],
+        Undone,
+        "a long name is given to a socket that was bound to a short one",
+    ),
+    exception(
+        &["SetStat, all"],
+        &["openat", "statx", "ftruncate"],
+        Partly(SetStat::SIZE),
+        "the answer says what was not set",
+    ),
+    exception(
+        &["SetStat, all"],
+        &["fchownat"],
+        Partly(OWNER),
+        "the answer says what was not set",
+    ),
+    exception(
+        &["SetStat, all"],
+        &["fchmodat", "fchmodat2"],
+        Partly(SetStat::MODE),
+        "the answer says what was not set",
+    ),
+    exception(
+        &["SetStat, all"],
+        &["utimensat"],
+        Partly(TIMES),
+        "the answer says what was not set",
     ),
     exception(
         &["OpenCreateAt", "MknodAt"],
@@ -122,17 +186,98 @@ const EXCEPTIONS: &[Exception] = &[
     ),
 ];
 
-/// Why `outcome` is right, if it is.
-pub(crate) fn reason(request: &str, call: &str, outcome: &Outcome) -> Option<&'static str> {
-    if *outcome == Outcome::Refused {
-        return Some("");
+/// What the exceptions were good for in a run.
+#[derive(Debug, Default)]
+pub(crate) struct Expected {
+    /// Which parts of which rows.
+    used: Mutex<BTreeSet<(usize, Part)>>,
+}
+
+/// A part of a row that has to be good for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Requests(&'static str),
+    Call(&'static str),
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Requests(name) => write!(f, "requests {name:?}"),
+            Part::Call(name) => write!(f, "{name}"),
+        }
     }
-    EXCEPTIONS
-        .iter()
-        .find(|row| {
-            row.requests.iter().any(|name| request.starts_with(name))
-                && row.calls.contains(&call)
-                && *outcome == row.outcome
-        })
-        .map(|row| row.why)
+}
+
+impl Expected {
+    /// Whether `outcome` is right.
+    pub(crate) fn allows(&self, request: &str, call: &str, outcome: &Outcome) -> bool {
+        if *outcome == Outcome::Refused {
+            return true;
+        }
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut allows = false;
+        for (index, row) in EXCEPTIONS.iter().enumerate() {
+            let names = row
+                .requests
+                .iter()
+                .filter(|name| request.starts_with(**name));
+            let calls = row.calls.iter().filter(|name| **name == call);
+            if row.outcome == *outcome {
+                let parts = names.flat_map(|name| {
+                    let call = calls.clone().map(|call| Part::Call(call));
+                    call.flat_map(|call| [Part::Requests(name), call])
+                });
+                for part in parts {
+                    used.insert((index, part));
+                    allows = true;
+                }
+            }
+        }
+        allows
+    }
+
+    /// What no request has needed, in a run in which these calls of these requests have failed; `complete`
+    /// if those are all that there are.
+    pub(crate) fn unused(&self, failed: &BTreeSet<(&str, &str)>, complete: bool) -> Unused {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unused = Unused::default();
+        for (index, row) in EXCEPTIONS.iter().enumerate() {
+            let has_failed = |names: &[&str], calls: &[&str]| {
+                failed.iter().any(|(request, call)| {
+                    names.iter().any(|name| request.starts_with(name)) && calls.contains(call)
+                })
+            };
+            let requests = row.requests.iter().map(|name| {
+                let met = has_failed(&[*name], row.calls);
+                (Part::Requests(name), met || complete)
+            });
+            let calls = row.calls.iter().map(|call| {
+                // This kernel may not have those that are looked for.
+                let is_certain = PROBED.iter().all(|probed| probed.name != *call);
+                let met = has_failed(row.requests, &[*call]);
+                (Part::Call(call), met || complete && is_certain)
+            });
+            for (part, is_needless) in requests.chain(calls) {
+                if !used.contains(&(index, part)) {
+                    let all = if is_needless {
+                        &mut unused.needless
+                    } else {
+                        &mut unused.out_of_reach
+                    };
+                    all.push(format!("{part} of {:?}: {}", row.outcome, row.why));
+                }
+            }
+        }
+        unused
+    }
+}
+
+/// Exceptions, or parts of them, that a run has not come upon.
+#[derive(Debug, Default)]
+pub(crate) struct Unused {
+    /// The call has failed for the request and never with that outcome, or is not made at all.
+    pub(crate) needless: Vec<String>,
+    /// The request could not be made here, or this kernel does not have the call.
+    pub(crate) out_of_reach: Vec<String>,
 }

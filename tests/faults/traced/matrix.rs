@@ -1,6 +1,6 @@
 //! What each failure has led to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,6 +26,15 @@ impl Matrix {
         self.rows().entry(row).or_default().push((errno, outcome));
     }
 
+    /// Which requests have had which call failed.
+    pub(crate) fn failed(&self) -> BTreeSet<(&'static str, &'static str)> {
+        let rows = self.rows();
+        let pairs = rows
+            .keys()
+            .map(|(_, request, _, call, _)| (*request, *call));
+        pairs.collect()
+    }
+
     /// How many failures of what there were.
     pub(crate) fn sums(&self) -> String {
         let rows = self.rows();
@@ -34,12 +43,14 @@ impl Matrix {
             outcomes.filter(|(_, outcome)| wanted(outcome)).count()
         };
         format!(
-            "{} calls failed {} times: {} requests refused with that errno, {} with another, {} done, \
-             {} aborts",
+            "{} calls failed {} times: {} requests refused with that errno, {} of them undone, {} with \
+             another, {} done in part, {} done, {} aborts",
             rows.len(),
             count(|_| true),
-            count(|outcome| *outcome == Outcome::Refused),
+            count(|outcome| matches!(outcome, Outcome::Refused | Outcome::Undone)),
+            count(|outcome| *outcome == Outcome::Undone),
             count(|outcome| matches!(outcome, Outcome::RefusedAs(_))),
+            count(|outcome| matches!(outcome, Outcome::Partly(_))),
             count(|outcome| *outcome == Outcome::Done),
             count(|outcome| *outcome == Outcome::Aborted),
         )
@@ -63,6 +74,11 @@ impl fmt::Display for Matrix {
                 match outcome {
                     Outcome::Refused => write!(f, "{comma}{errno:?}")?,
                     Outcome::RefusedAs(other) => write!(f, "{comma}{errno:?} as {other:?}")?,
+                    Outcome::Undone => write!(f, "{comma}{errno:?} undone")?,
+                    Outcome::Partly(kept) => {
+                        let names: Vec<_> = kept.iter_names().map(|(name, _)| name).collect();
+                        write!(f, "{comma}{errno:?} but {}", names.join(" "))?;
+                    }
                     Outcome::Done => write!(f, "{comma}{errno:?} done")?,
                     Outcome::Aborted => write!(f, "{comma}{errno:?} abort")?,
                 }

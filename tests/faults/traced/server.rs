@@ -2,86 +2,50 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lisafs::host::{CharacterDevices, HostFifo, HostFs, HostOptions, HostUds, Xattrs};
-use lisafs::server::{ConnectionOpts, Server};
+use lisafs::wire::Mid;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use super::call::{Probed, is_certain};
+use super::scenario::{MOUNT_POINT, Setting};
+use super::serving::{MARK, MAY_NOT, argument};
 use super::tracer::{Injection, Traced};
-
-/// The first argument of the process that serves.
-const MARK: &str = "--server";
 
 /// How long a server gets to give back what a connection held. Far more than it takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Serves if this process is to be the server.
-pub(crate) fn called() -> Option<ExitCode> {
-    let mut words = std::env::args_os().skip(1);
-    if words.next()? != MARK {
-        return None;
-    }
-    // It ends with the tests, however those end.
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).unwrap();
-    let (root, socket) = (words.next().unwrap(), words.next().unwrap());
-    serve(Path::new(&root), Path::new(&socket));
-    Some(ExitCode::SUCCESS)
-}
-
-/// Answers each line on its standard input: the first when it serves, the others with a census.
-fn serve(root: &Path, socket: &Path) {
-    let options = HostOptions {
-        host_uds: HostUds::All,
-        host_fifo: HostFifo::Open,
-        character_devices: CharacterDevices::Open,
-        xattrs: Xattrs::All,
-        donate_root: true,
-    };
-    let server = Server::new(8);
-    for (number, line) in io::stdin().lines().enumerate() {
-        line.unwrap();
-        if number == 0 {
-            // What the kernel can do is found out here.
-            let host = HostFs::open(root, options).unwrap();
-            let listener = UnixListener::bind(socket).unwrap();
-            let server = server.clone();
-            thread::spawn(move || {
-                for stream in listener.incoming() {
-                    let opts = ConnectionOpts::default();
-                    server
-                        .start_connection(stream.unwrap(), host.clone(), opts)
-                        .unwrap();
-                }
-            });
-        }
-        let census = server.census();
-        println!(
-            "{} {} {} {} {}",
-            census.connections,
-            census.channels,
-            census.ids,
-            census.objects,
-            server.count_nodes()
-        );
-    }
-}
-
 /// What a server holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Census {
     /// Connections, channels, ids, objects and nodes.
     pub(crate) counts: String,
     /// What its descriptors lead to, sorted.
     pub(crate) descriptors: Vec<String>,
     pub(crate) threads: usize,
+    /// The first request that was served since the last census.
+    pub(crate) first: Mid,
+}
+
+impl Census {
+    /// Whether the same is held.
+    fn is_as(&self, other: &Census) -> bool {
+        let held = |census: &Census| {
+            (
+                census.counts.clone(),
+                census.descriptors.clone(),
+                census.threads,
+            )
+        };
+        held(self) == held(other)
+    }
 }
 
 /// A process that serves a directory. Killed when dropped.
@@ -96,15 +60,20 @@ pub(crate) struct Served {
 
 impl Served {
     /// Starts it. It serves from [`begin`](Self::begin) on.
-    pub(crate) fn start() -> io::Result<Served> {
+    pub(crate) fn start(setting: Setting) -> io::Result<Served> {
         // Not in memory as a rule, where older kernels have no extended attributes.
         let dir = tempfile::Builder::new()
             .prefix("faults")
             .tempdir_in("/var/tmp")?;
-        fs::create_dir(dir.path().join("root"))?;
+        let root = dir.path().join("root");
+        fs::create_dir(&root)?;
+        if setting == Setting::Mounted {
+            fs::create_dir(root.join(MOUNT_POINT))?;
+        }
         let mut child = Command::new(std::env::current_exe()?)
             .arg(MARK)
-            .args(["root", "socket"].map(|name| dir.path().join(name)))
+            .args([&root, &dir.path().join("socket")])
+            .arg(argument(setting))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // What is half created and stays is logged there, and is looked for in the tree.
@@ -123,12 +92,15 @@ impl Served {
     }
 
     /// Has it begin to serve on a kernel that lacks these calls. It finds out about that now.
-    pub(crate) fn begin(&mut self, lacks: &[(&str, i64)]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// PermissionDenied if it may not mount.
+    pub(crate) fn begin(&mut self, lacks: &[Probed]) -> io::Result<()> {
         const STDOUT: u64 = 1;
         let injections: Vec<_> = lacks
             .iter()
-            .map(|&(_, number)| Injection {
-                number,
+            .map(|probed| Injection {
+                number: probed.number,
                 occurrence: None,
                 errno: Errno::ENOSYS,
             })
@@ -141,9 +113,12 @@ impl Served {
             said.map_err(|_| io::Error::other("asking has panicked"))??;
             io::Result::Ok(trail)
         })?;
-        let asked = |number| trail.calls.contains(number);
-        if let Some((name, _)) = lacks.iter().find(|(_, number)| !asked(number)) {
+        let is_asked_for = |probed: &&Probed| trail.calls.contains(&probed.number);
+        if let Some(Probed { name, .. }) = lacks.iter().find(|probed| !is_asked_for(probed)) {
             return Err(io::Error::other(format!("{name} is not asked for")));
+        }
+        if let Some(number) = trail.calls.iter().find(|number| !is_certain(**number)) {
+            return Err(io::Error::other(format!("call {number} may be missing")));
         }
         // What is only opened for the first client is no leak.
         drop(self.connect()?);
@@ -153,7 +128,9 @@ impl Served {
             // back what it had, a moment after the connection is counted no more.
             let is_socket = |target: &&String| target.starts_with("socket:");
             let sockets = now.descriptors.iter().filter(is_socket).count();
-            let same = last.replace(now.clone()).as_ref() == Some(now);
+            let same = last
+                .replace(now.clone())
+                .is_some_and(|last| last.is_as(now));
             same && now.counts.starts_with("0 ") && (now.threads, sockets) == (2, 1)
         })?;
         if !alone {
@@ -193,6 +170,7 @@ impl Served {
         self.stdout.read_line(&mut line)?;
         match line.trim_end() {
             "" => Err(io::Error::other("the server has ended")),
+            MAY_NOT => Err(io::ErrorKind::PermissionDenied.into()),
             line => Ok(line.to_owned()),
         }
     }
@@ -211,7 +189,8 @@ impl Served {
     }
 
     pub(crate) fn census(&mut self) -> io::Result<Census> {
-        let counts = self.ask()?;
+        let answer = self.ask()?;
+        let (counts, first) = answer.split_once(';').ok_or(io::ErrorKind::InvalidData)?;
         let entries = fs::read_dir(format!("/proc/{}/fd", self.pid()))?;
         let mut descriptors: Vec<_> = entries
             .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
@@ -219,9 +198,10 @@ impl Served {
             .collect();
         descriptors.sort();
         Ok(Census {
-            counts,
+            counts: counts.to_owned(),
             descriptors,
             threads: self.threads()?.len(),
+            first: Mid(first.parse().map_err(io::Error::other)?),
         })
     }
 
@@ -241,7 +221,7 @@ impl Served {
     /// Waits until it holds no more than when nobody is connected, and says what it keeps otherwise.
     pub(crate) fn settle(&mut self) -> io::Result<Result<(), String>> {
         let idle = self.idle.clone();
-        if self.wait(|now| Some(now) == idle.as_ref())? {
+        if self.wait(|now| idle.as_ref().is_some_and(|idle| idle.is_as(now)))? {
             return Ok(Ok(()));
         }
         let now = self.census()?;

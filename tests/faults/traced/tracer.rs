@@ -30,7 +30,7 @@ pub(crate) struct Traced {
 pub(crate) struct Trail {
     /// The numbers of the calls to the host, in order.
     pub(crate) calls: Vec<i64>,
-    /// How many of them were answered by the tracer.
+    /// How many of them were answered by the tracer, but for those that always are.
     pub(crate) injected: usize,
     /// It has ended.
     pub(crate) ended: bool,
@@ -116,7 +116,8 @@ impl Traced {
         Err(Errno::EBUSY)
     }
 
-    /// Lets it work until it has answered and rests again, or ends. It is traced no more then.
+    /// Lets it work until it has answered and rests again, or ends. It is traced no more then. A call
+    /// that several injections are for is answered by the first.
     ///
     /// # Errors
     /// As ptrace(2) and waitpid(2).
@@ -169,7 +170,7 @@ impl Traced {
             let Some(injection) = injections.iter().find(meant) else {
                 continue;
             };
-            trail.injected += 1;
+            trail.injected += usize::from(injection.occurrence.is_some());
             answer = Some(injection.errno);
             // A close(2) that fails has closed all the same.
             if number != libc::SYS_close {
