@@ -8,6 +8,7 @@
 
 mod donations;
 mod ends;
+mod listing;
 mod model;
 mod outsiders;
 mod phantom;

@@ -9,10 +9,11 @@ use std::sync::{Arc, Condvar, Mutex};
 use flipcall::SharedBytes;
 use lisafs::Errno;
 use lisafs::server::{
-    BoundSocketFdImpl, ControlFdImpl, Creation, Donation, Exclusive, FdShared, Global, Guarded,
-    Mounted, OpenFdImpl, OpenFlags, RenameFlags, RenameOutcome, ServerImpl, ServerOpts, Shared,
+    BoundSocketFdImpl, ControlFdImpl, Creation, DirentRequest, Donation, Exclusive, FdShared,
+    Global, Guarded, Mounted, OpenFdImpl, OpenFlags, RenameFlags, RenameOutcome, ServerImpl,
+    ServerOpts, Shared,
 };
-use lisafs::wire::{Mid, Name, Statx, messages};
+use lisafs::wire::{Dirent64, DirentWriter, Mid, Name, Statx, messages};
 
 /// What the back end shares with the test.
 #[derive(Debug, Default)]
@@ -280,6 +281,26 @@ impl OpenFdImpl for PhantomFile {
         _offset: u64,
     ) -> Result<usize, Errno> {
         Ok(buffer.len())
+    }
+
+    /// Has no end: entries of its own name, as many as are taken.
+    fn getdents64(
+        &self,
+        _at: FdShared<'_, PhantomFs>,
+        request: DirentRequest,
+        entries: &mut DirentWriter<'_>,
+    ) -> Result<(), Errno> {
+        self.stage.note(format!("list {request:?}"));
+        let entry = Dirent64 {
+            ino: 1,
+            dev_minor: 0,
+            dev_major: 0,
+            off: 0,
+            d_type: libc::DT_DIR,
+            name: &self.name,
+        };
+        while entries.push(&entry).is_ok() {}
+        Ok(())
     }
 
     fn renamed(&self, at: Shared<'_, PhantomFs>) {

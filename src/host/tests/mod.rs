@@ -12,6 +12,9 @@ mod pressure;
 mod races;
 mod socket;
 mod xattr;
+// Asked by a client.
+#[cfg(feature = "client")]
+mod xattr_limits;
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};

@@ -2,6 +2,7 @@
 
 mod depth;
 mod descriptors;
+mod directories;
 mod donations;
 mod frames;
 mod hung;
@@ -24,6 +25,7 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
         windows::CASES,
         numbers::CASES,
         descriptors::CASES,
+        directories::CASES,
         donations::CASES,
         ids::CASES,
         depth::CASES,

@@ -22,6 +22,10 @@ pub(crate) const CASES: &[Plain] = &[
     Plain::new("directory.the_most_negative_count", most_negative),
     Plain::new("directory.the_largest_count", largest_count),
     Plain::new("directory.is_listed_anew_after_a_rewind", listed_anew),
+    Plain::new(
+        "directory.that_changes_while_it_is_listed",
+        changed_while_listed,
+    ),
     Plain::new("directory.wants_an_open_directory", wants_an_open_directory),
     Plain::new("directory.deleted", deleted),
 ];
@@ -193,6 +197,75 @@ fn listed_anew(s: &mut Session, d: FdId) -> Verdict {
         .collect();
     names.sort_unstable();
     same!(names, [&b"1"[..], b"2", b"new"], "names");
+    Ok(())
+}
+
+/// Between one piece and the next, names that were told and others that were not are removed and renamed,
+/// and new ones are made. All others are told, and no name is told twice.
+fn changed_while_listed(s: &mut Session, d: FdId) -> Verdict {
+    const STAY: u32 = 300;
+    // Else there might always be a new name behind the last one.
+    const ROUNDS: usize = 8;
+    fill(s, d, STAY)?;
+    let mut there = BTreeSet::new();
+    for number in 0..200 {
+        make(s, d, format!("changes-{number}"), &mut there)?;
+    }
+    let open = s.open(d, O_RDONLY)?.id;
+    let mut told = BTreeSet::new();
+    for round in 0.. {
+        let entries = s.entries(open, 1000)?;
+        if entries.is_empty() {
+            ensure!(round > ROUNDS, "the end after {round} pieces");
+            break;
+        }
+        for entry in entries {
+            let again = format!("{} again", entry.name.escape_ascii());
+            ensure!(told.insert(entry.name), "{again}");
+        }
+        if round >= ROUNDS {
+            continue;
+        }
+        for (sort, is_told) in [("told", true), ("not-told", false)] {
+            let names = there.iter().filter(|name| told.contains(*name) == is_told);
+            let names: Vec<Vec<u8>> = names.take(2).cloned().collect();
+            if let [removed, renamed] = &names[..] {
+                s.unlink(d, removed)?;
+                let new = format!("renamed-{sort}-{round}").into_bytes();
+                s.rename((d, renamed), (d, &new))?;
+                there.retain(|name| name != removed && name != renamed);
+                there.insert(new);
+            }
+        }
+        make(s, d, format!("new-{round}"), &mut there)?;
+    }
+    let stay: BTreeSet<_> = (0..STAY)
+        .map(|number| number.to_string().into_bytes())
+        .collect();
+    let missing = stay.difference(&told).count();
+    same!(
+        missing,
+        0,
+        "names that were there all the time and not told"
+    );
+    // From the beginning, or from where another listing was broken off, it is what is there now.
+    let now: BTreeSet<_> = stay.union(&there).cloned().collect();
+    for _ in 0..2 {
+        let entries = s.list(open, 1000)?;
+        same!(entries.len(), now.len(), "entries after a rewind");
+        let names: BTreeSet<_> = entries.into_iter().map(|entry| entry.name).collect();
+        ensure!(names == now, "other names after a rewind");
+        s.entries(open, -1000)?;
+    }
+    Ok(())
+}
+
+/// Makes a file.
+fn make(s: &mut Session, d: FdId, name: String, there: &mut BTreeSet<Vec<u8>>) -> Verdict {
+    let name = name.into_bytes();
+    let made = s.mknod(d, &name, 0o100_644)?;
+    s.close(&[made.control_fd])?;
+    there.insert(name);
     Ok(())
 }
 
