@@ -101,10 +101,10 @@ pub(crate) struct UninstallOptions {
 
 /// Say what the sandbox of `serve` can be made of
 ///
-/// Tries all of it, in another process, for DIR. Prints one line for each layer: what is in force, or
-/// why it is missing and what to do.
+/// Tries all of it, in another process, for DIR, which is read-only there. Prints one line for each
+/// layer: what is in force, or why it is missing and what to do.
 ///
-/// Exits with 0 if `serve --sandbox strict` would start, with 1 if it would not, and with 2 if that
+/// Exits with 0 if `serve --sandbox strict` would start with the same options, with 1 if it would not, and with 2 if that
 /// could not be found out.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckOptions {
@@ -112,9 +112,43 @@ pub(crate) struct CheckOptions {
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
 
+    #[command(flatten)]
+    pub(crate) special: SpecialFiles,
+
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+// What clients may do beyond regular files, directories and symlinks. No doc comment: clap would take it
+// for that of the verb.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SpecialFiles {
+    /// What clients may do with Unix sockets: none, open, create or all
+    ///
+    /// `open` lets them connect to those that exist, `create` bind new ones, `all` both.
+    #[arg(long, value_name = "WHAT", default_value_t, value_parser = ValueParser::new(HostUds::from_str))]
+    pub(crate) host_uds: HostUds,
+
+    /// What clients may do with FIFOs: none or open
+    #[arg(long, value_name = "WHAT", default_value_t, value_parser = ValueParser::new(HostFifo::from_str))]
+    pub(crate) host_fifo: HostFifo,
+
+    /// What clients may do with character devices: none or open
+    #[arg(long, value_name = "WHAT", default_value_t, value_parser = ValueParser::new(CharacterDevices::from_str))]
+    pub(crate) character_devices: CharacterDevices,
+}
+
+impl SpecialFiles {
+    /// The policy for the files of the host.
+    pub(crate) fn host(&self) -> HostOptions {
+        HostOptions {
+            host_uds: self.host_uds,
+            host_fifo: self.host_fifo,
+            character_devices: self.character_devices,
+            ..HostOptions::default()
+        }
+    }
 }
 
 /// Serve a directory
@@ -155,19 +189,8 @@ pub(crate) struct ServeOptions {
     #[arg(long)]
     pub(crate) readonly: bool,
 
-    /// What clients may do with Unix sockets: none, open, create or all
-    ///
-    /// `open` lets them connect to those that exist, `create` bind new ones, `all` both.
-    #[arg(long, value_name = "WHAT", default_value_t, value_parser = ValueParser::new(HostUds::from_str))]
-    pub(crate) host_uds: HostUds,
-
-    /// What clients may do with FIFOs: none or open
-    #[arg(long, value_name = "WHAT", default_value_t, value_parser = ValueParser::new(HostFifo::from_str))]
-    pub(crate) host_fifo: HostFifo,
-
-    /// What clients may do with character devices: none or open
-    #[arg(long, value_name = "WHAT", default_value_t, value_parser = ValueParser::new(CharacterDevices::from_str))]
-    pub(crate) character_devices: CharacterDevices,
+    #[command(flatten)]
+    pub(crate) special: SpecialFiles,
 
     /// How many shared-memory channels a client can have
     ///
@@ -272,16 +295,6 @@ pub(crate) struct ServeOptions {
 }
 
 impl ServeOptions {
-    /// The policy for the files of the host.
-    pub(crate) fn host(&self) -> HostOptions {
-        HostOptions {
-            host_uds: self.host_uds,
-            host_fifo: self.host_fifo,
-            character_devices: self.character_devices,
-            ..HostOptions::default()
-        }
-    }
-
     /// The limits of a client of a process that may have so many descriptors.
     pub(crate) fn connection(&self, descriptors: usize) -> ConnectionOpts {
         ConnectionOpts {

@@ -6,7 +6,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{self, ExitCode};
 
-use lisafs::host::HostOptions;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -113,7 +112,7 @@ fn enclose(options: &CheckOptions) -> Result<Report, Failure> {
     })?;
     let served = Served {
         dir: &options.dir,
-        options: HostOptions::default(),
+        options: options.special.host(),
         readonly: true,
         client: None,
     };

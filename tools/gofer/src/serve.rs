@@ -69,7 +69,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
     })?;
     let served = Served {
         dir: &options.dir,
-        options: options.host(),
+        options: options.special.host(),
         readonly: options.readonly,
         client: client.as_ref().map(AsRawFd::as_raw_fd),
     };
@@ -178,7 +178,7 @@ impl<'o> Gofer<'o> {
     fn policy(&self) -> Policy<'_> {
         Policy {
             procfd: self.backend.procfd(),
-            host_uds: self.options.host_uds,
+            host_uds: self.options.special.host_uds,
             identities: self.backend.connects_with_creds(),
             accepts: self.options.fd.is_none() || self.options.metrics.is_some(),
             violation: Violation::chosen(),

@@ -183,7 +183,7 @@ impl Jail {
         self.note(
             Layer::Capabilities,
             caps::keep_only(&kept)
-                .map(layers::capabilities)
+                .map(|some_are_left| layers::capabilities(some_are_left, &kept))
                 .map_err(|why| {
                     let advice = "give it CAP_SETPCAP until it serves (of a container: `--cap-add \
                                   SETPCAP`), or start this as another user";

@@ -3,8 +3,11 @@
 
 use std::fmt;
 
+use caps::Capability;
 use serde::Serialize;
 use tracing::{info, warn};
+
+use super::caps::TO_CONNECT;
 
 /// A part of the sandbox that is there, or is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -54,12 +57,15 @@ pub(crate) const NO_NEW_PRIVS: &str = "programs give no privileges";
 /// What the system call filter is good for.
 pub(crate) const SECCOMP: &str = "what serving does not call for ends the process";
 
-/// Which capabilities are left, if any.
-pub(crate) fn capabilities(some_are_left: bool) -> String {
-    let what = if some_are_left {
-        "no more than files of other owners take"
-    } else {
-        "none"
+/// Which capabilities are left of those that were to be kept, if any.
+pub(crate) fn capabilities(some_are_left: bool, kept: &[Capability]) -> String {
+    let connects = TO_CONNECT
+        .iter()
+        .all(|capability| kept.contains(capability));
+    let what = match (some_are_left, connects) {
+        (false, _) => "none",
+        (true, false) => "no more than files of other owners take",
+        (true, true) => "no more than files of other owners and connecting as others take",
     };
     what.to_owned()
 }

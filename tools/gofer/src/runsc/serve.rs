@@ -157,8 +157,9 @@ fn serve(
             let why = "--TESTONLY-unsafe-nonroot keeps those that there are";
             Err(Missing::new(why, "do without that flag"))
         } else {
-            let some_are_left = jail::caps::keep_only(&kept(invocation))?;
-            Ok(layers::capabilities(some_are_left))
+            let kept = kept(invocation);
+            let some_are_left = jail::caps::keep_only(&kept)?;
+            Ok(layers::capabilities(some_are_left, &kept))
         },
     );
     let descriptors = limit_descriptors(invocation, descriptors)?;

@@ -243,6 +243,42 @@ fn check_says_that_it_would_start_where_it_starts() {
     assert!(!starts(&missing));
 }
 
+/// What clients may do with special files takes more, of which `check` tells as well.
+#[test]
+fn check_tries_what_serve_would_be_given() {
+    let dir = tempdir().unwrap();
+    let layer = |name: &str, options: &[&str]| {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_lisafs-gofer"));
+        check
+            .args(["check", "--json"])
+            .args(options)
+            .arg(dir.path());
+        let output = check.output().unwrap();
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let layers = found["layers"].as_array().unwrap().iter();
+        let mut layer = layers.filter(|layer| layer["layer"] == name && layer["in_force"] == true);
+        layer
+            .next()
+            .map(|layer| layer["what"].as_str().unwrap().to_owned())
+    };
+    // Where the mounts cannot be made there is nothing to tell of them.
+    if let Some(mounts) = layer("pivot_root", &[]) {
+        assert!(mounts.contains("nodev"), "{mounts}");
+        let mounts = layer("pivot_root", &["--character-devices", "open"]).unwrap();
+        assert!(!mounts.contains("nodev"), "{mounts}");
+        assert!(mounts.contains("nosuid"), "{mounts}");
+    }
+    let capabilities = |uds| layer("capabilities", &["--host-uds", uds]).unwrap();
+    assert_eq!(capabilities("create"), layer("capabilities", &[]).unwrap());
+    assert_eq!(
+        capabilities("open").contains("connecting"),
+        geteuid().is_root()
+    );
+    let mut refused = Command::new(env!("CARGO_BIN_EXE_lisafs-gofer"));
+    refused.args(["check", "--host-uds", "perhaps"]);
+    assert_eq!(refused.output().unwrap().status.code(), Some(2));
+}
+
 /// Somebody outside does it, whatever has become of the gofer.
 #[test]
 fn the_name_of_the_socket_goes_with_a_gofer_that_is_killed() {
