@@ -9,8 +9,6 @@
 mod conformance;
 mod differential;
 mod gvisor;
-mod player;
-mod step;
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
@@ -62,24 +60,38 @@ fn scratch(parent: &Path) -> Result<tempfile::TempDir, String> {
         .map_err(|error| error.to_string())
 }
 
-/// A connection to a server of ours for `dir`.
-fn our_server(dir: &Path, readonly: bool) -> Result<(Server<HostFs>, UnixStream), String> {
+/// What our server serves of `dir`.
+fn our_host(dir: &Path) -> Result<HostFs, String> {
     let options = HostOptions {
         host_uds: HostUds::All,
         host_fifo: HostFifo::Open,
         ..HostOptions::default()
     };
-    let backend = HostFs::open(dir, options).map_err(|error| error.to_string())?;
-    let server = Server::new(1);
+    HostFs::open(dir, options).map_err(|error| error.to_string())
+}
+
+/// A connection to a server of ours.
+fn our_connection(
+    server: &Server<HostFs>,
+    host: HostFs,
+    readonly: bool,
+) -> Result<UnixStream, String> {
     let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
     let opts = ConnectionOpts {
         readonly,
         ..ConnectionOpts::default()
     };
     server
-        .start_connection(theirs, backend, opts)
+        .start_connection(theirs, host, opts)
         .map_err(|errno| errno.to_string())?;
-    Ok((server, ours))
+    Ok(ours)
+}
+
+/// A server of ours for `dir` with one connection to it.
+fn our_server(dir: &Path, readonly: bool) -> Result<(Server<HostFs>, UnixStream), String> {
+    let server = Server::new(1);
+    let stream = our_connection(&server, our_host(dir)?, readonly)?;
+    Ok((server, stream))
 }
 
 const POLICY: [&str; 4] = ["--host-uds", "all", "--host-fifo", "open"];
