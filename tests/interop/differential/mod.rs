@@ -2,9 +2,10 @@
 //! in memory. Every answer and the trees afterwards must be equal, but for the differences that are
 //! listed, each of which has a sequence of its own that comes to it.
 //!
-//! The same sequences are drawn each time. `LISAFS_DIFFERENTIAL_CASES` asks for another number of them
-//! than [`CASES`] for each server and communicator, and for the counts of what was sent. What fails is
-//! shrunk to the shortest sequence that does.
+//! The same sequences are drawn each time, or others with a number as `LISAFS_DIFFERENTIAL_SEED`.
+//! `LISAFS_DIFFERENTIAL_CASES` asks for another number of them than [`CASES`] for each server and
+//! communicator, and for the counts of what was sent. What fails is shrunk to the shortest sequence that
+//! does.
 
 mod files;
 mod known;
@@ -17,6 +18,8 @@ mod sockets;
 mod step;
 mod tree;
 mod witnesses;
+
+use std::str::FromStr;
 
 use libtest_mimic::{Completion, Trial};
 use lisafs_conformance::Via;
@@ -51,12 +54,10 @@ pub(crate) fn trials(release: &'static Release) -> impl Iterator<Item = Trial> {
                 compare(release, &known, via, &witness)?;
             }
             known.each_difference_was_seen()?;
-            let asked = match std::env::var("LISAFS_DIFFERENTIAL_CASES") {
-                Ok(number) => Some(number.parse().map_err(|_| "no number of cases")?),
-                Err(_) => None,
-            };
+            let asked = number("LISAFS_DIFFERENTIAL_CASES")?;
             let cases = asked.unwrap_or(CASES);
-            draw(release, &known, via, cases)?;
+            let seed = number("LISAFS_DIFFERENTIAL_SEED")?;
+            draw(release, &known, via, cases, seed)?;
             if asked.is_some() {
                 println!(
                     "{} over {via}: {cases} sequences, {}",
@@ -72,14 +73,34 @@ pub(crate) fn trials(release: &'static Release) -> impl Iterator<Item = Trial> {
     })
 }
 
+/// The number that is in a variable of the environment, if there is such a variable.
+fn number<N: FromStr>(variable: &str) -> Result<Option<N>, String> {
+    match std::env::var(variable) {
+        Ok(text) => match text.parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(format!("{variable} is {text:?}, which is no number")),
+        },
+        Err(_) => Ok(None),
+    }
+}
+
 /// Draws `cases` sequences, as far as all is well.
-fn draw(release: &Release, known: &Known, via: Via, cases: u32) -> Result<(), String> {
+fn draw(
+    release: &Release,
+    known: &Known,
+    via: Via,
+    cases: u32,
+    seed: Option<u64>,
+) -> Result<(), String> {
     let config = Config {
         cases,
         failure_persistence: None,
         ..Config::default()
     };
-    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let rng = match seed {
+        Some(seed) => TestRng::from_seed(RngAlgorithm::ChaCha, &[seed.to_le_bytes(); 4].concat()),
+        None => TestRng::deterministic_rng(RngAlgorithm::ChaCha),
+    };
     let outcome = TestRunner::new_with_rng(config, rng).run(&turns(STEPS), |turns| {
         let differs = compare(release, known, via, &turns);
         differs.map_err(TestCaseError::fail)
