@@ -1,6 +1,7 @@
 //! Connections without a transport: a request is a function call.
 
 use std::marker::PhantomData;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use flipcall::SharedBytes;
@@ -18,8 +19,8 @@ use crate::wire::Mid;
 /// A connection from within this process, for whoever wants to know what the server does with a
 /// request and what that costs, and nothing else: tests, fuzzers, benchmarks.
 ///
-/// A request passes all checks that one from another process passes. Descriptors lead nowhere: those
-/// that a reply can do without are left out.
+/// A request passes all checks that one from another process passes. The descriptors that go along with
+/// a reply are for who [asks for them](DirectWorker::serve_with_fds).
 ///
 /// ```
 /// use lisafs::host::{HostFs, HostOptions};
@@ -111,8 +112,68 @@ impl<S: ServerImpl> DirectWorker<'_, S> {
     /// Serves message `mid` with the payload `request`. Returns the number of the reply, and the
     /// length of its payload, which is at the start of `reply`. What does not fit there is EIO.
     ///
-    /// A request that is pointless without a descriptor is taken back and refused: EOPNOTSUPP.
+    /// The reply comes without descriptors, as to a client that cannot be sent any: a request that is
+    /// pointless without one is taken back and refused, EOPNOTSUPP.
     pub fn serve(&mut self, mid: Mid, request: &mut [u8], reply: &mut [u8]) -> (Mid, usize) {
+        self.answer(mid, request, reply, |_| Err(Errno::EOPNOTSUPP))
+    }
+
+    /// As [`serve`](Self::serve), with the descriptors that go along with the reply, which are added to
+    /// `fds`: each a duplicate of its own, as the client at the other end of a socket would get it.
+    ///
+    /// A request whose descriptor cannot be duplicated is answered as when it cannot be sent: without
+    /// it, or else with the errno of fcntl(2).
+    ///
+    /// ```
+    /// use std::os::fd::OwnedFd;
+    ///
+    /// use lisafs::host::{HostFs, HostOptions};
+    /// use lisafs::server::{ConnectionOpts, Server};
+    /// use lisafs::wire::{Encode, Gid, Mid, OpenCreateAtReq, Uid};
+    /// # use lisafs::wire::{CreateCommon, FdId};
+    ///
+    /// # let served = lisafs_served::directory()?;
+    /// # let directory = served.path();
+    /// let host = HostFs::open(directory, HostOptions::default())?;
+    /// let connection = Server::new(1).connect_directly(host, ConnectionOpts::default())?;
+    /// let mut worker = connection.worker()?;
+    /// let mut reply = [0; 512];
+    /// worker.serve(Mid::MOUNT, &mut [], &mut reply);
+    ///
+    /// let mut request = Vec::new();
+    /// let (dir_fd, uid, gid) = (FdId(1), Uid::NONE, Gid::NONE);
+    /// let create = CreateCommon { dir_fd, uid, gid, mode: 0o644 };
+    /// OpenCreateAtReq { create, flags: 2, name: b"new" }.encode(&mut request)?;
+    /// let mut fds: Vec<OwnedFd> = Vec::new();
+    /// worker.serve_with_fds(Mid::OPEN_CREATE_AT, &mut request, &mut reply, &mut fds);
+    /// assert_eq!(fds.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn serve_with_fds(
+        &mut self,
+        mid: Mid,
+        request: &mut [u8],
+        reply: &mut [u8],
+        fds: &mut Vec<OwnedFd>,
+    ) -> (Mid, usize) {
+        let before = fds.len();
+        let answer = self.answer(mid, request, reply, |fd| {
+            fds.push(fd.try_clone_to_owned()?);
+            Ok(())
+        });
+        if answer.0 == Mid::ERROR {
+            fds.truncate(before);
+        }
+        answer
+    }
+
+    fn answer(
+        &mut self,
+        mid: Mid,
+        request: &mut [u8],
+        reply: &mut [u8],
+        give: impl FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
+    ) -> (Mid, usize) {
         self.watched.begin(mid);
         let request_len = request.len();
         let parsed = parsed_len(mid, request_len).min(request_len);
@@ -126,15 +187,20 @@ impl<S: ServerImpl> DirectWorker<'_, S> {
             scratch: &mut self.scratch,
         };
         let mut outgoing = dispatch(self.connection, incoming);
-        match outgoing.answer.take() {
-            Some(answer) if answer.requires_descriptors() => {
-                answer.undo();
-                outgoing = refuse(Errno::EOPNOTSUPP, &mut Payload::new(reply));
+        let mut num_fds = 0;
+        if let Some(mut answer) = outgoing.answer.take() {
+            match answer.queue(give) {
+                Ok(given) => {
+                    num_fds = given;
+                    answer.publish();
+                }
+                Err((errno, _)) => {
+                    answer.undo();
+                    outgoing = refuse(errno, &mut Payload::new(reply));
+                }
             }
-            Some(mut answer) => answer.publish(),
-            None => {}
         }
-        let told = outgoing.told(0);
+        let told = outgoing.told(num_fds);
         self.watched.end(mid, body, request_len, reply, told);
         (told.mid, told.len)
     }

@@ -64,7 +64,7 @@ impl Undrained {
 }
 
 /// A request whose answer is nothing without its descriptor.
-fn bind(root: FdId) -> BindAtReq<'static> {
+pub(super) fn bind(root: FdId) -> BindAtReq<'static> {
     let create = CreateCommon {
         dir_fd: root,
         uid: Uid::NONE,

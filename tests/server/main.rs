@@ -6,6 +6,7 @@
     clippy::unwrap_used
 )] // a test may panic
 
+mod direct;
 mod donations;
 mod ends;
 mod listing;
