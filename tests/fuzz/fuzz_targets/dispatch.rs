@@ -1,7 +1,7 @@
 //! A connection's requests as bytes, from the frame to the reply, over a back end that does nothing.
 //!
-//! Nothing panics; a reply is an error with an errno or the reply that belongs to the request; and
-//! with the connection goes all that it held.
+//! Nothing panics; a reply is an error with an errno or the reply that belongs to the request, with no
+//! more descriptors than it can have; and with the connection goes all that it held.
 #![no_main]
 #![forbid(unsafe_code)]
 
@@ -45,8 +45,12 @@ fuzz_target!(|input: &[u8]| {
     }
     for frame in Frames::new(input) {
         let mut request = frame.payload.to_vec();
-        let (mid, len) = worker.serve(frame.mid, &mut request, &mut reply);
-        judge(frame.mid, mid, &reply[..len]);
+        let mut fds = Vec::new();
+        let (mid, len) = worker.serve_with_fds(frame.mid, &mut request, &mut reply, &mut fds);
+        let said = judge(frame.mid, mid, &reply[..len]);
+        let message = frame.mid.message().filter(|_| said.is_some());
+        let most = message.map_or(0, |message| message.max_fds);
+        assert!(fds.len() <= most, "{}: {} fds", frame.mid, fds.len());
     }
     let held = server.census();
     assert!(held.ids <= 48 && held.objects <= 64, "{held:?}");

@@ -6,12 +6,15 @@
 //! | `replies` | what a reply has to look like, whatever was asked |
 //! | `scratch` | a directory to serve, and one next to it that nobody may reach |
 //! | `step` | a request as a choice, for sequences that make sense |
-//! | `player` | sends such requests, and keeps the ids that it is given |
+//! | `words` | the names in them |
+//! | `player` | sends such requests, and keeps the ids and descriptors that it is given |
+//! | `donated` | what a descriptor may be, whatever was asked |
 //! | `server` | a hostile server, which answers with what it is given |
 //! | `descriptors` | how many this process has |
 #![forbid(unsafe_code)]
 
 mod descriptors;
+mod donated;
 mod frames;
 #[path = "../../hostile/outside.rs"]
 #[allow(dead_code, unreachable_pub)] // what the hostile suite uses
@@ -21,6 +24,7 @@ mod replies;
 mod scratch;
 mod server;
 mod step;
+mod words;
 
 pub use self::descriptors::count_descriptors;
 pub use self::frames::{Frame, Frames};

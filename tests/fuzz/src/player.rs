@@ -1,53 +1,16 @@
 //! Sends requests over one connection, and keeps the ids that it is given.
 
+use std::os::fd::OwnedFd;
+
 use lisafs::server::{DirectWorker, ServerImpl};
-use lisafs::wire::schema::Value;
+use lisafs::wire::schema::{Value, decode};
 use lisafs::wire::*;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::judge;
+use crate::donated::judge_donated;
 use crate::step::{Choice, Step};
-
-/// The names that files have, and some that none can have.
-const NAMES: [&[u8]; 18] = [
-    b"f",
-    b"d",
-    b"e",
-    b"l",
-    b"a",
-    b"b",
-    b"up",
-    b"secret",
-    b"socket",
-    b"root",
-    b"p",
-    b"..",
-    b"",
-    b".",
-    b"../outside",
-    b"d/f",
-    b"/",
-    b"nul\0",
-];
-
-const TARGETS: [&[u8]; 8] = [
-    b"f",
-    b"d",
-    b"..",
-    b"../outside/file",
-    b"/",
-    b"/proc/self/root",
-    b"/proc/self/fd/3",
-    b"",
-];
-
-const XATTRS: [&[u8]; 6] = [
-    b"user.a",
-    b"user.b",
-    b"trusted.a",
-    b"security.capability",
-    b"user.",
-    b"system.posix_acl_access",
-];
+use crate::words::{self, chosen};
+use crate::{Scratch, judge};
 
 /// How long the longest reply can be. Others are refused.
 const REPLY: usize = 32 << 10;
@@ -55,17 +18,18 @@ const REPLY: usize = 32 << 10;
 /// An id that nobody has been given.
 const UNKNOWN: FdId = FdId(1 << 40);
 
-/// A client of one connection.
+/// How many descriptors are kept. For one more the oldest is closed.
+const GIVEN: usize = 16;
+
+/// A client of one connection, to a server of the export.
 pub struct Player<'d, S: ServerImpl> {
     worker: DirectWorker<'d, S>,
+    scratch: &'d Scratch,
     reply: Box<[u8]>,
     controls: Vec<FdId>,
     opens: Vec<FdId>,
-}
-
-fn chosen<T: Copy>(choice: Choice, from: &[T]) -> Option<T> {
-    let index = usize::from(choice).checked_rem(from.len())?;
-    from.get(index).copied().filter(|_| choice != Choice::MAX)
+    bounds: Vec<FdId>,
+    given: Vec<OwnedFd>,
 }
 
 impl<'d, S: ServerImpl> Player<'d, S> {
@@ -73,14 +37,18 @@ impl<'d, S: ServerImpl> Player<'d, S> {
     ///
     /// # Panics
     /// If it may not mount.
-    pub fn new(worker: DirectWorker<'d, S>) -> Player<'d, S> {
+    pub fn new(worker: DirectWorker<'d, S>, scratch: &'d Scratch) -> Player<'d, S> {
         let mut player = Player {
             worker,
+            scratch,
             reply: vec![0; REPLY].into_boxed_slice(),
             controls: Vec::new(),
             opens: Vec::new(),
+            bounds: Vec::new(),
+            given: Vec::new(),
         };
-        player.play(&Step::Mount).expect("there is a root");
+        player.play(&Step::Mount);
+        assert!(!player.controls.is_empty(), "there is a root");
         player
     }
 
@@ -96,6 +64,14 @@ impl<'d, S: ServerImpl> Player<'d, S> {
         }
     }
 
+    /// A bound socket, or now and then something else.
+    fn bound(&self, choice: Choice) -> FdId {
+        match choice {
+            250..=254 => self.open(choice),
+            _ => chosen(choice, &self.bounds).unwrap_or(UNKNOWN),
+        }
+    }
+
     fn create(&self, dir: Choice, mode: u16) -> CreateCommon {
         CreateCommon {
             dir_fd: self.control(dir),
@@ -105,11 +81,12 @@ impl<'d, S: ServerImpl> Player<'d, S> {
         }
     }
 
-    /// Sends a request, judges the reply, and returns what it says if it is a success.
+    /// Does the step, and judges the reply and the descriptors that come with it.
     ///
     /// # Panics
-    /// As [`judge`].
-    pub fn play(&mut self, step: &Step) -> Option<Value> {
+    /// As [`judge`]; if the reply shows anything outside the export; if a descriptor leads there, or is
+    /// good for more than was asked.
+    pub fn play(&mut self, step: &Step) {
         match *step {
             Step::Mount => self.call(&MountReq {}),
             Step::Stat { fd, open } => {
@@ -137,12 +114,12 @@ impl<'d, S: ServerImpl> Player<'d, S> {
                 self.call(&request)
             }
             Step::Walk { dir, ref path } => {
-                let (dir_fd, path) = (self.control(dir), names(path));
+                let (dir_fd, path) = (self.control(dir), words::names(path));
                 let path = path.as_array();
                 self.call(&WalkReq { dir_fd, path })
             }
             Step::WalkStat { dir, ref path } => {
-                let (dir_fd, path) = (self.control(dir), names(path));
+                let (dir_fd, path) = (self.control(dir), words::names(path));
                 let path = path.as_array();
                 self.call(&WalkStatReq { dir_fd, path })
             }
@@ -151,6 +128,7 @@ impl<'d, S: ServerImpl> Player<'d, S> {
                 self.close(&ids)
             }
             Step::CloseOpen { fd } => self.close(&[self.open(fd)]),
+            Step::CloseBound { fd } => self.close(&[self.bound(fd)]),
             Step::Sync { ref fds } => {
                 let ids: Vec<_> = fds.iter().map(|fd| self.open(*fd)).collect();
                 let fds = Array::new(&ids);
@@ -185,7 +163,7 @@ impl<'d, S: ServerImpl> Player<'d, S> {
                 name,
                 directory,
             } => {
-                let (dir_fd, name) = (self.control(dir), named(name));
+                let (dir_fd, name) = (self.control(dir), words::name(name));
                 let flags = if directory { 0x200 } else { 0 };
                 self.call(&UnlinkAtReq {
                     dir_fd,
@@ -195,7 +173,7 @@ impl<'d, S: ServerImpl> Player<'d, S> {
             }
             Step::Rename { from, old, to, new } => {
                 let (old_dir, new_dir) = (self.control(from), self.control(to));
-                let (old_name, new_name) = (named(old), named(new));
+                let (old_name, new_name) = (words::name(old), words::name(new));
                 self.call(&RenameAtReq {
                     old_dir,
                     new_dir,
@@ -211,7 +189,7 @@ impl<'d, S: ServerImpl> Player<'d, S> {
                 flags,
             } => {
                 let (old_dir, new_dir) = (self.control(from), self.control(to));
-                let (old_name, new_name) = (named(old), named(new));
+                let (old_name, new_name) = (words::name(old), words::name(new));
                 self.call(&RenameAt2Req {
                     old_dir,
                     new_dir,
@@ -221,7 +199,7 @@ impl<'d, S: ServerImpl> Player<'d, S> {
                 })
             }
             Step::GetXattr { fd, name, size } => {
-                let (fd, name) = (self.control(fd), attribute(name));
+                let (fd, name) = (self.control(fd), words::attribute(name));
                 let buf_size = size.into();
                 self.call(&FGetXattrReq { fd, buf_size, name })
             }
@@ -231,7 +209,7 @@ impl<'d, S: ServerImpl> Player<'d, S> {
                 len,
                 flags,
             } => {
-                let (fd, name) = (self.control(fd), attribute(name));
+                let (fd, name) = (self.control(fd), words::attribute(name));
                 let value = &vec![b'v'; len.into()];
                 let flags = flags.into();
                 self.call(&FSetXattrReq {
@@ -246,7 +224,7 @@ impl<'d, S: ServerImpl> Player<'d, S> {
                 self.call(&FListXattrReq { fd, size })
             }
             Step::RemoveXattr { fd, name } => {
-                let (fd, name) = (self.control(fd), attribute(name));
+                let (fd, name) = (self.control(fd), words::attribute(name));
                 self.call(&FRemoveXattrReq { fd, name })
             }
             _ => self.play_on(step),
@@ -254,7 +232,7 @@ impl<'d, S: ServerImpl> Player<'d, S> {
     }
 
     /// The steps that make files or work on open ones.
-    fn play_on(&mut self, step: &Step) -> Option<Value> {
+    fn play_on(&mut self, step: &Step) {
         match *step {
             Step::Open { fd, flags } => {
                 let (fd, flags) = (self.control(fd), flags.into());
@@ -266,7 +244,8 @@ impl<'d, S: ServerImpl> Player<'d, S> {
                 flags,
                 mode,
             } => {
-                let (create, flags, name) = (self.create(dir, mode), flags.into(), named(name));
+                let (create, flags, name) =
+                    (self.create(dir, mode), flags.into(), words::name(name));
                 self.call(&OpenCreateAtReq {
                     create,
                     flags,
@@ -274,7 +253,7 @@ impl<'d, S: ServerImpl> Player<'d, S> {
                 })
             }
             Step::Mkdir { dir, name, mode } => {
-                let (create, name) = (self.create(dir, mode), named(name));
+                let (create, name) = (self.create(dir, mode), words::name(name));
                 self.call(&MkdirAtReq { create, name })
             }
             Step::Mknod {
@@ -283,7 +262,7 @@ impl<'d, S: ServerImpl> Player<'d, S> {
                 mode,
                 device,
             } => {
-                let (create, name) = (self.create(dir, mode), named(name));
+                let (create, name) = (self.create(dir, mode), words::name(name));
                 let (minor, major) = (u32::from(device >> 4), u32::from(device & 15));
                 self.call(&MknodAtReq {
                     create,
@@ -293,8 +272,8 @@ impl<'d, S: ServerImpl> Player<'d, S> {
                 })
             }
             Step::Symlink { dir, name, target } => {
-                let (dir_fd, name) = (self.control(dir), named(name));
-                let target = chosen(target, &TARGETS).unwrap_or(b"nul\0");
+                let (dir_fd, name) = (self.control(dir), words::name(name));
+                let target = words::target(target);
                 self.call(&SymlinkAtReq {
                     dir_fd,
                     uid: Uid::NONE,
@@ -305,7 +284,7 @@ impl<'d, S: ServerImpl> Player<'d, S> {
             }
             Step::Link { dir, target, name } => {
                 let (dir_fd, target_fd) = (self.control(dir), self.control(target));
-                let name = named(name);
+                let name = words::name(name);
                 self.call(&LinkAtReq {
                     dir_fd,
                     target_fd,
@@ -317,7 +296,7 @@ impl<'d, S: ServerImpl> Player<'d, S> {
                 name,
                 sock_type,
             } => {
-                let (create, name) = (self.create(dir, 0o644), named(name));
+                let (create, name) = (self.create(dir, 0o644), words::name(name));
                 let sock_type = sock_type.into();
                 self.call(&BindAtReq {
                     create,
@@ -366,30 +345,64 @@ impl<'d, S: ServerImpl> Player<'d, S> {
                 let (dir_fd, count) = (self.open(fd), count.into());
                 self.call(&Getdents64Req { dir_fd, count })
             }
-            _ => None,
+            Step::Listen { fd, backlog } => {
+                let (fd, backlog) = (self.bound(fd), backlog.into());
+                self.call(&ListenReq { fd, backlog });
+            }
+            Step::Accept { fd } => {
+                let fd = self.bound(fd);
+                self.call(&AcceptReq { fd });
+            }
+            Step::SetFlags { given, flags } => self.set_flags(given, flags),
+            _ => {}
         }
     }
 
-    fn close(&mut self, ids: &[FdId]) -> Option<Value> {
+    fn close(&mut self, ids: &[FdId]) {
         let gone = |held: &FdId| !ids.contains(held);
         self.controls.retain(gone);
         self.opens.retain(gone);
+        self.bounds.retain(gone);
         let fds = Array::new(ids);
-        self.call(&CloseReq { fds })
+        self.call(&CloseReq { fds });
     }
 
-    fn call<R: Request>(&mut self, request: &R) -> Option<Value> {
-        self.send(request, &[])
+    fn set_flags(&self, given: Choice, flags: u16) {
+        let flags = OFlag::from_bits_retain(flags.into());
+        let index = usize::from(given).checked_rem(self.given.len());
+        if let Some(fd) = index.and_then(|index| self.given.get(index)) {
+            // What the kernel says no to is nothing that the server gets to see.
+            let _ = fcntl(fd, FcntlArg::F_SETFL(flags));
+        }
     }
 
-    fn send<R: Request>(&mut self, request: &R, data: &[u8]) -> Option<Value> {
+    fn call<R: Request>(&mut self, request: &R) {
+        self.send(request, &[]);
+    }
+
+    fn send<R: Request>(&mut self, request: &R, data: &[u8]) {
         let mut bytes = Vec::new();
         request.encode(&mut bytes).expect("a u16 counts anything");
         bytes.extend_from_slice(data);
-        let (mid, len) = self.worker.serve(R::MID, &mut bytes, &mut self.reply);
-        let said = judge(R::MID, mid, self.reply.get(..len).unwrap_or_default())?;
+        let message = R::MID.message().expect("it has a row");
+        let asked = decode(message.request, &mut Reader::new(&bytes)).expect("it was encoded");
+        let mut given = Vec::new();
+        let (mid, len) =
+            self.worker
+                .serve_with_fds(R::MID, &mut bytes, &mut self.reply, &mut given);
+        let Some(said) = judge(R::MID, mid, self.reply.get(..len).unwrap_or_default()) else {
+            assert!(given.is_empty(), "{asked:?} was refused, and given fds");
+            return;
+        };
+        assert!(
+            !self.scratch.gives_away(&said),
+            "{asked:?} gave {said:?} away"
+        );
+        judge_donated(R::MID, &asked, &given, self.scratch);
         self.keep(&said);
-        Some(said)
+        self.given.append(&mut given);
+        let extra = self.given.len().saturating_sub(GIVEN);
+        self.given.drain(..extra);
     }
 
     /// Keeps the ids of a reply.
@@ -401,6 +414,7 @@ impl<'d, S: ServerImpl> Player<'d, S> {
                     match (name.as_ref(), value) {
                         ("control_fd", Value::Unsigned(id)) => self.controls.push(FdId(*id)),
                         ("open_fd" | "new_fd", Value::Unsigned(id)) => self.opens.push(FdId(*id)),
+                        ("bound_socket_fd", Value::Unsigned(id)) => self.bounds.push(FdId(*id)),
                         _ => self.keep(value),
                     }
                 }
@@ -408,16 +422,4 @@ impl<'d, S: ServerImpl> Player<'d, S> {
             _ => {}
         }
     }
-}
-
-fn named(choice: Choice) -> &'static [u8] {
-    chosen(choice, &NAMES).unwrap_or(&[b'n'; 256])
-}
-
-fn attribute(choice: Choice) -> &'static [u8] {
-    chosen(choice, &XATTRS).unwrap_or(b"none")
-}
-
-fn names(path: &[Choice]) -> StringArrayBuf {
-    StringArrayBuf::collect(path.iter().map(|name| named(*name))).expect("a u16 counts them")
 }

@@ -84,13 +84,7 @@ impl Scratch {
         if let (Some(ino), Some(dev_major), Some(dev_minor)) =
             (number("ino"), half("dev_major"), half("dev_minor"))
         {
-            let stat = Statx {
-                ino,
-                dev_major,
-                dev_minor,
-                ..Statx::default()
-            };
-            if self.is_foreign(&stat) {
+            if self.is_outside(libc::makedev(dev_major, dev_minor), ino) {
                 return true;
             }
         }
@@ -102,10 +96,16 @@ impl Scratch {
         }
     }
 
-    fn is_foreign(&self, stat: &Statx) -> bool {
-        libc::makedev(stat.dev_major, stat.dev_minor) != self.device
-            || self.above.contains(&stat.ino)
-            || self.outside.holds(stat)
+    /// Whether the file `ino` of `device` is none that can be in the export.
+    #[must_use]
+    pub fn is_outside(&self, device: u64, ino: u64) -> bool {
+        let stat = Statx {
+            ino,
+            dev_major: libc::major(device),
+            dev_minor: libc::minor(device),
+            ..Statx::default()
+        };
+        device != self.device || self.above.contains(&ino) || self.outside.holds(&stat)
     }
 
     /// What has been done to the outside: a line for each trace.

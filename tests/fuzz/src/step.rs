@@ -148,4 +148,20 @@ pub enum Step {
         sock_type: u8,
     },
     Mount,
+    Listen {
+        fd: Choice,
+        backlog: i8,
+    },
+    Accept {
+        fd: Choice,
+    },
+    CloseBound {
+        fd: Choice,
+    },
+    /// No request: the client sets the flags of a descriptor that it was given, and so those of the
+    /// server's own.
+    SetFlags {
+        given: Choice,
+        flags: u16,
+    },
 }
