@@ -10,6 +10,7 @@
 //! | `player` | sends such requests, and keeps the ids and descriptors that it is given |
 //! | `donated` | what a descriptor may be, whatever was asked |
 //! | `server` | a hostile server, which answers with what it is given |
+//! | `writes` | an input as what is written to a socket, with descriptors |
 //! | `descriptors` | how many this process has |
 #![forbid(unsafe_code)]
 
@@ -25,6 +26,7 @@ mod scratch;
 mod server;
 mod step;
 mod words;
+mod writes;
 
 pub use self::descriptors::count_descriptors;
 pub use self::frames::{Frame, Frames};
@@ -33,3 +35,4 @@ pub use self::replies::judge;
 pub use self::scratch::Scratch;
 pub use self::server::HostileServer;
 pub use self::step::{Choice, Step};
+pub use self::writes::{Writes, Written};
