@@ -19,6 +19,8 @@ Operations (--ops), with what they send where the name does not say it:
   stat           by path: a Walk of three names, handles given up
   walk=N         a Walk of N names (1) that exist        walk-absent one that does not
   walkstat=N     a WalkStat of N names (3)
+  fstat-held=N   FStat of one of N files (1000) that are all held, at random
+  walk-held=N    a Walk of one name in one of the directories of N files that are all held
   walk-open      a Walk of one name, OpenAt as in `open`, and one Close of both
   open           OpenAt for reading with a donated descriptor, which is closed, and Close
   open-dir       OpenAt without one, and Close

@@ -17,9 +17,11 @@ pub(crate) enum Kind {
     Ping,
     Fstat,
     FstatOpen,
+    FstatHeld,
     Stat,
     Walk,
     WalkAbsent,
+    WalkHeld,
     WalkStat,
     WalkOpen,
     Open,
@@ -87,6 +89,10 @@ const ENTRIES: Argument = Argument::Number {
     most: 10_000_000,
     default: 100,
 };
+const HELD: Argument = Argument::Number {
+    most: 1_000_000,
+    default: 1000,
+};
 const BATCH: Argument = Argument::Number {
     most: 99,
     default: 10,
@@ -101,13 +107,15 @@ const MESSAGE: Argument = Argument::Bytes {
 };
 
 /// One row for each kind: kind, name, argument, requests.
-const ENTRIES_OF_ALL: [Entry; 33] = [
+const ENTRIES_OF_ALL: [Entry; 35] = [
     entry(Kind::Ping, "ping", NONE, Some(1)),
     entry(Kind::Fstat, "fstat", NONE, Some(1)),
     entry(Kind::FstatOpen, "fstat-open", NONE, Some(1)),
+    entry(Kind::FstatHeld, "fstat-held", HELD, Some(1)),
     entry(Kind::Stat, "stat", NONE, Some(1)),
     entry(Kind::Walk, "walk", DEPTH, Some(1)),
     entry(Kind::WalkAbsent, "walk-absent", NONE, Some(1)),
+    entry(Kind::WalkHeld, "walk-held", HELD, Some(1)),
     entry(Kind::WalkStat, "walkstat", NAMES, Some(1)),
     entry(Kind::WalkOpen, "walk-open", NONE, Some(3)),
     entry(Kind::Open, "open", NONE, Some(2)),
@@ -151,7 +159,7 @@ pub(crate) const USUAL: &str = "fstat,walk,walk-absent,walkstat,open,create,mkdi
                                 pread=4k,pwrite=4k,pread=1m,pwrite=1m";
 
 /// What `all` stands for.
-const ALL: &str = "ping,fstat,fstat-open,stat,walk,walk=2,walk=8,walk=32,walk-absent,walkstat=1,\
+const ALL: &str = "ping,fstat,fstat-open,fstat-held,stat,walk,walk=2,walk=8,walk=32,walk-absent,walk-held,walkstat=1,\
                    walkstat,walk-open,open,open-dir,create,mkdir,mknod,symlink,link,rename,readlink,\
                    setstat,truncate,getdents=1,getdents=20,getdents=1000,getdents=66000,pread=1,pread=4k,\
                    pread=64k,pread=1m,read-with=64k,read-with=1m,pwrite=1,pwrite=4k,pwrite=64k,pwrite=1m,statfs,getxattr,\

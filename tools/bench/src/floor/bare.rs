@@ -93,8 +93,8 @@ fn make_below(op: Op, path: &Path) -> io::Result<Option<Named>> {
     let dir = directory(path)?;
     let count = op.argument;
     let (name, task): (&str, Box<dyn Task>) = match op.kind {
-        Kind::Ping | Kind::Bind | Kind::Connect => return Ok(None),
-        Kind::Fstat | Kind::FstatOpen => {
+        Kind::Ping | Kind::WalkHeld | Kind::Bind | Kind::Connect => return Ok(None),
+        Kind::Fstat | Kind::FstatOpen | Kind::FstatHeld => {
             let file = file(&dir, 1)?;
             let look = move || {
                 fs::statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).map(drop)

@@ -5,11 +5,13 @@
 //! | `attributes` | of handles and open files |
 //! | `names` | walking, making, renaming, removing |
 //! | `data` | opening, reading, writing, listing |
+//! | `held` | one of many files that are held |
 //! | `sockets` | Unix sockets |
 //! | `mix` | many of them, in proportions |
 
 mod attributes;
 mod data;
+mod held;
 mod mix;
 mod names;
 mod sockets;
@@ -85,6 +87,8 @@ pub(crate) fn prepare(op: Op, seat: &Seat) -> Result<BoxTask, Error> {
         Kind::SetXattr => attributes::set_xattr(seat),
         Kind::RemoveXattr => attributes::remove_xattr(seat),
         Kind::ListXattr => attributes::list_xattr(seat),
+        Kind::FstatHeld => held::fstat(seat, argument),
+        Kind::WalkHeld => held::walk(seat, argument),
         Kind::Walk => names::walk(seat, argument),
         Kind::WalkAbsent => names::walk_absent(seat),
         Kind::WalkStat => names::walk_stat(seat, argument),
