@@ -1,5 +1,5 @@
 //! The gofer as a process: its sockets, its signals, its end, and what it leaves behind.
-#![allow(clippy::unwrap_used)] // outside of test functions, too
+#![allow(clippy::panic, clippy::unwrap_used)] // outside of test functions, too
 
 mod census;
 mod handover;
@@ -13,3 +13,4 @@ mod sandbox;
 mod serve;
 mod signals;
 mod trace;
+mod tracer;

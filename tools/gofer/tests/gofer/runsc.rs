@@ -1,6 +1,7 @@
 //! The gofer of a runsc, started as that starts it, but by a shell.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -9,10 +10,12 @@ use std::process::{Child, Command, Stdio};
 
 use lisafs::Errno;
 use lisafs::client::ClientOptions;
+use lisafs::wire::Mid;
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
 use crate::process::{Status, wait};
+use crate::tracer::{HELD, before_first_read};
 
 /// A bundle whose root has a file.
 fn bundle() -> TempDir {
@@ -107,6 +110,31 @@ fn a_sandbox_gets_a_root_that_is_mounted_read_only() {
     assert_eq!(wait(&mut gofer).code(), Some(0));
 }
 
+fn assert_filtered(threads: &[Status]) {
+    for thread in threads {
+        assert_eq!(thread.get("Seccomp"), "2");
+        assert_eq!(thread.get("NoNewPrivs"), "1");
+    }
+}
+
+/// What a sandbox has sent before the gofer was there is read when all threads are filtered.
+#[test]
+fn the_first_byte_of_a_sandbox_is_read_by_one_who_is_filtered() {
+    let bundle = bundle();
+    let flags = ["--TESTONLY-unsafe-nonroot=true"];
+    let around = [&HELD[..], &["env", "LISAFS_TRACE=1"]].concat();
+    let (gofer, mut socket) = start(bundle.path(), &around, "5>mounts", &flags);
+    let [low, high] = Mid::MOUNT.0.to_le_bytes();
+    let release = || {
+        let sent = [b'\n', 0, 0, 0, 0, low, high, 0, 0];
+        socket.write_all(&sent).unwrap();
+    };
+    let threads = before_first_read(gofer, 8, release, Status::of_threads);
+    // With that of the trace, which there was before the filter.
+    assert!(threads.len() > 2, "{} threads", threads.len());
+    assert_filtered(&threads);
+}
+
 #[test]
 fn all_threads_are_filtered_when_there_are_clients() {
     let bundle = bundle();
@@ -121,10 +149,7 @@ fn all_threads_are_filtered_when_there_are_clients() {
     let threads = Status::of_threads(gofer.id());
     // The first one, that of the trace, and those of the connection.
     assert!(threads.len() > 3, "{} threads", threads.len());
-    for thread in threads {
-        assert_eq!(thread.get("Seccomp"), "2");
-        assert_eq!(thread.get("NoNewPrivs"), "1");
-    }
+    assert_filtered(&threads);
     drop(client);
     assert_eq!(wait(&mut gofer).code(), Some(0));
     let log = fs::read_to_string(bundle.path().join("debug")).unwrap();

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use lisafs::Errno;
 use lisafs::client::{ClientOptions, Create, SetAttributes};
@@ -18,7 +19,8 @@ use nix::unistd::geteuid;
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::process::{Gofer, PATIENCE, Status, eventually, wait};
+use crate::process::{Gofer, Status, eventually, wait};
+use crate::tracer::{HELD, before_first_read};
 
 /// CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER and FSETID.
 const FOR_FILES: u64 = 0x1f;
@@ -50,26 +52,64 @@ fn enclosed(options: &[&str]) -> Gofer {
     gofer
 }
 
+/// What of its sandbox can be seen of a gofer.
+struct Seen {
+    threads: Vec<Status>,
+    core: Vec<String>,
+    /// The device and the number of the root: for root to see, as a gofer is not dumpable.
+    root: Result<(u64, u64), ErrorKind>,
+}
+
+impl Seen {
+    fn of(pid: u32) -> Seen {
+        let root = fs::metadata(format!("/proc/{pid}/root"));
+        Seen {
+            threads: Status::of_threads(pid),
+            core: limits(pid, "Max core file size"),
+            root: root
+                .map(|root| (root.dev(), root.ino()))
+                .map_err(|why| why.kind()),
+        }
+    }
+
+    /// # Panics
+    /// If anything is missing of the sandbox of a gofer that serves `root`.
+    fn assert_locked_in(&self, root: &Path) {
+        let is_root = geteuid().is_root();
+        let permitted = if is_root { FOR_FILES } else { 0 };
+        for thread in &self.threads {
+            let name = thread.get("Name");
+            assert_eq!(thread.get("NoNewPrivs"), "1", "{name}");
+            assert_eq!(thread.get("Seccomp"), "2", "{name}");
+            assert_eq!(thread.get("Umask"), "0000", "{name}");
+            let capabilities = |set| u64::from_str_radix(thread.get(set), 16).unwrap();
+            for set in ["CapInh", "CapAmb"] {
+                assert_eq!(capabilities(set), 0, "{name}: {set}");
+            }
+            for set in ["CapPrm", "CapEff"] {
+                assert_eq!(capabilities(set) & !permitted, 0, "{name}: {set}");
+            }
+            if is_root {
+                assert_eq!(capabilities("CapBnd") & !permitted, 0, "{name}: CapBnd");
+                assert_eq!(thread.get("Groups"), "", "{name}");
+            }
+        }
+        assert_eq!(self.core, ["0", "0", "bytes"]);
+        if is_root {
+            let root = fs::metadata(root).unwrap();
+            assert_eq!(self.root, Ok((root.dev(), root.ino())));
+        } else {
+            assert_eq!(self.root, Err(ErrorKind::PermissionDenied));
+        }
+    }
+}
+
 #[test]
 fn a_gofer_is_locked_in_unless_told_otherwise() {
     let gofer = enclosed(&["--readonly"]);
-    let pid = gofer.pid();
-    assert_eq!(status(pid, "NoNewPrivs"), "1");
-    assert_eq!(status(pid, "Seccomp"), "2");
-    assert_eq!(status(pid, "Umask"), "0000");
-    assert_eq!(limits(pid, "Max core file size"), ["0", "0", "bytes"]);
-    for set in ["CapInh", "CapAmb"] {
-        assert_eq!(status(pid, set), "0000000000000000", "{set}");
-    }
-    let capabilities = |set| u64::from_str_radix(&status(pid, set), 16).unwrap();
-    if !geteuid().is_root() {
-        assert_eq!(capabilities("CapPrm"), 0);
-    } else {
-        for set in ["CapPrm", "CapEff", "CapBnd"] {
-            assert_eq!(capabilities(set) & !FOR_FILES, 0, "{set}");
-        }
-        assert_eq!(status(pid, "Groups"), "");
-        let mounts = mounts(pid);
+    Seen::of(gofer.pid()).assert_locked_in(&gofer.root);
+    if geteuid().is_root() {
+        let mounts = mounts(gofer.pid());
         assert_eq!(mounts.len(), 1, "{mounts:?}");
         for attribute in ["ro", "nosuid", "nodev"] {
             assert!(mounts[0].iter().any(|it| it == attribute), "{mounts:?}");
@@ -77,39 +117,72 @@ fn a_gofer_is_locked_in_unless_told_otherwise() {
     }
 }
 
-/// What a client has sent before the process was there is read when all of its threads are locked in.
+/// All threads are locked in before one of them reads what a client has sent: before the process was there,
+/// or since there has been a socket to connect to.
 #[test]
 fn the_first_byte_of_a_client_is_read_from_inside() {
     let dir = tempdir().unwrap();
-    let (mut ours, theirs) = UnixStream::pair().unwrap();
-    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (socket, root) = (dir.path().join("socket"), dir.path().join("root"));
+    fs::create_dir(&root).unwrap();
     // Mount, which has no payload.
     let [low, high] = Mid::MOUNT.0.to_le_bytes();
-    ours.write_all(&[0, 0, 0, 0, low, high, 0, 0]).unwrap();
-    let mut gofer = Command::new(env!("CARGO_BIN_EXE_lisafs-gofer"))
-        .args(["serve", "--fd", "0"])
-        .arg(dir.path())
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .spawn()
-        .unwrap();
-    let mut reply = [0; 8];
-    ours.read_exact(&mut reply).unwrap();
-    assert_eq!(reply[4..6], [low, high]);
-    let threads = Status::of_threads(gofer.id());
-    assert!(threads.len() > 1, "who has answered?");
-    for thread in threads {
-        assert_eq!(thread.get("NoNewPrivs"), "1");
-        assert_eq!(thread.get("Seccomp"), "2");
-        let capabilities = u64::from_str_radix(thread.get("CapPrm"), 16).unwrap();
-        assert_eq!(capabilities & !FOR_FILES, 0);
+    let frame = [0, 0, 0, 0, low, high, 0, 0];
+    for reached in [&["--fd", "0"], &["--listen", socket.to_str().unwrap()]] {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let gofer = Command::new(HELD[0])
+            .args(&HELD[1..])
+            .arg(env!("CARGO_BIN_EXE_lisafs-gofer"))
+            .args(["serve", "--sandbox", "strict"])
+            .args(reached)
+            .arg(&root)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()
+            .unwrap();
+        let client = || {
+            let mut client = None;
+            eventually("the gofer listens", || {
+                client = UnixStream::connect(&socket).ok();
+                client.is_some()
+            });
+            let mut client = client.unwrap();
+            client.write_all(&frame).unwrap();
+            // Until the gofer is ended, in the middle of this or not.
+            let _ = client.read_to_end(&mut Vec::new());
+        };
+        let seen = thread::scope(|scope| {
+            let release = || {
+                ours.write_all(b"\n").unwrap();
+                match reached[0] {
+                    "--fd" => ours.write_all(&frame).unwrap(),
+                    _ => drop(scope.spawn(client)),
+                }
+            };
+            before_first_read(gofer, 8, release, Seen::of)
+        });
+        seen.assert_locked_in(&root);
     }
-    // It is not dumpable: what is told of it belongs to root.
-    if !geteuid().is_root() {
-        let refused = fs::read_dir(format!("/proc/{}/fd", gofer.id())).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
-    }
-    drop(ours);
-    assert!(wait(&mut gofer).success());
+}
+
+/// With fewer open files to begin with, it takes as many as whoever started it permits, and no more.
+#[test]
+fn it_may_have_as_many_files_open_as_it_was_permitted() {
+    let dir = tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            "ulimit -Sn 100 && ulimit -Hn 500 && exec \"$@\"",
+            "sh",
+        ])
+        .arg(env!("CARGO_BIN_EXE_lisafs-gofer"))
+        .args(["serve", "--sandbox", "strict"]);
+    let gofer = Gofer::spawn(command, dir, root);
+    assert_eq!(
+        limits(gofer.pid(), "Max open files"),
+        ["500", "500", "files"]
+    );
 }
 
 /// A user namespace would show all owners but one as nobody.
