@@ -399,6 +399,28 @@ pub(super) fn set_thread_groups(groups: &[libc::gid_t]) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
+/// getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS): the supplementary groups of who has connected.
+#[cfg(test)]
+pub(super) fn peer_groups(socket: BorrowedFd<'_>) -> nix::Result<Vec<libc::gid_t>> {
+    const ID: usize = size_of::<libc::gid_t>();
+    let mut groups = vec![0; 64];
+    let mut size = libc::socklen_t::try_from(groups.len() * ID).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: getsockopt wants room for `size` bytes, which the vector has, and a place to say how many
+    // it has written there.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    Errno::result(result)?;
+    groups.truncate(size as usize / ID);
+    Ok(groups)
+}
+
 /// Sets the effective user id of this thread alone.
 pub(super) fn set_thread_euid(uid: u32) -> nix::Result<()> {
     // SAFETY: setresuid takes numbers only. That other threads keep their ids breaks an assumption of

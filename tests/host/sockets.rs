@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use lisafs::Errno;
 use lisafs::client::{Communicator, Reply};
 use lisafs::wire::*;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::{getgroups, setgroups};
 
 use crate::scene::{STREAM, Scene, mkdir};
 
@@ -70,38 +71,75 @@ pub(crate) fn sockets_work_at_any_depth() {
     }
 }
 
+/// What proc_pid_status(5) says of the identities of all threads.
+fn identities() -> Vec<Vec<String>> {
+    let threads = fs::read_dir("/proc/self/task").unwrap();
+    let status = threads.map(|it| fs::read_to_string(it.unwrap().path().join("status")).unwrap());
+    let is_kept = |line: &&str| {
+        let kept = ["Uid:", "Gid:", "Groups:", "Cap"];
+        kept.iter().any(|kept| line.starts_with(kept))
+    };
+    status
+        .map(|status| status.lines().filter(is_kept).map(str::to_owned).collect())
+        .collect()
+}
+
+/// Also of a server that has groups of its own, which are nobody else's.
 pub(crate) fn connections_show_the_identity_asked_for() {
+    let own = getgroups().unwrap();
+    setgroups(&[5555, 6666].map(nix::unistd::Gid::from_raw)).unwrap();
     let mut scene = Scene::new();
-    let listener = UnixListener::bind(scene.path("socket")).unwrap();
-    fs::set_permissions(scene.path("socket"), fs::Permissions::from_mode(0o777)).unwrap();
+    let path = scene.path("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
     let fd = scene.walk("socket");
-    let request = ConnectWithCredsReq {
+    let before = identities();
+    assert!(
+        before
+            .iter()
+            .flatten()
+            .any(|line| line.contains("5555 6666"))
+    );
+    let as_other = ConnectWithCredsReq {
         fd,
         sock_type: STREAM,
         uid: Uid(4321),
         gid: Gid(1234),
     };
-    let mut reply = Reply::new();
-    scene.socket.call(&request, &mut reply).unwrap();
-    let (accepted, _) = listener.accept().unwrap();
-    let peer = getsockopt(&accepted, PeerCredentials).unwrap();
-    assert_eq!((peer.uid(), peer.gid()), (4321, 1234));
+    let as_itself = ConnectReq {
+        fd,
+        sock_type: STREAM,
+    };
+    let shown = || {
+        let (accepted, _) = listener.accept().unwrap();
+        let peer = getsockopt(&accepted, PeerCredentials).unwrap();
+        (peer.uid(), peer.gid())
+    };
+    scene.call(&as_other).unwrap();
+    assert_eq!(shown(), (4321, 1234));
     // The thread has its own identity back: nobody else could.
+    assert_eq!(identities(), before);
     let create = CreateCommon {
         uid: Uid(99),
         ..scene.create(0o700)
     };
     assert_eq!(mkdir(&mut scene.socket, create, "directory").stat.uid, 99);
-    scene
-        .socket
-        .call(
-            &ConnectReq {
-                fd,
-                sock_type: STREAM,
-            },
-            &mut reply,
-        )
-        .unwrap();
-    let (accepted, _) = listener.accept().unwrap();
-    assert_eq!(getsockopt(&accepted, PeerCredentials).unwrap().uid(), 0);
+    scene.call(&as_itself).unwrap();
+    assert_eq!(shown(), (0, 0));
+    // A socket of somebody else, and one that is open to a group of the server's.
+    for mode in [0o700, 0o770] {
+        chown(&path, Some(7777), Some(5555)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        scene.refuses(&as_other, Errno::EACCES);
+        assert_eq!(identities(), before);
+        scene.call(&as_itself).unwrap();
+        assert_eq!(shown(), (0, 0));
+    }
+    let of_group = ConnectWithCredsReq {
+        gid: Gid(5555),
+        ..as_other
+    };
+    scene.call(&of_group).unwrap();
+    assert_eq!(shown(), (4321, 5555));
+    setgroups(&own).unwrap();
 }

@@ -1,13 +1,15 @@
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::sockopt::ReceiveTimeout;
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen};
+use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen,
+};
 use nix::sys::time::TimeVal;
 
 use super::{EVERYTHING, Served, creation, is_root, name};
@@ -15,6 +17,7 @@ use crate::Errno;
 use crate::host::handle::Handle;
 use crate::host::kernel::Kernel;
 use crate::host::options::{HostOptions, HostUds};
+use crate::host::sys;
 use crate::server::BoundSocketFdImpl;
 use crate::wire::{FileType, Gid, Uid};
 
@@ -231,18 +234,15 @@ fn accepting_never_waits_even_if_the_client_says_so() {
 #[test]
 fn a_connection_under_another_identity_shows_it_or_is_not_made() {
     let served = Served::new();
-    let listener = UnixListener::bind(served.path("socket")).unwrap();
-    fs::set_permissions(
-        served.path("socket"),
-        std::os::unix::fs::PermissionsExt::from_mode(0o777),
-    )
-    .unwrap();
+    let path = served.path("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let permit = |mode| fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+    permit(0o777);
     listener.set_nonblocking(true).unwrap();
     let handle = served.walk("socket");
     let connect = |uid, gid| {
-        served
-            .host
-            .connect_with_creds(&handle, STREAM, Uid(uid), Gid(gid))
+        let (uid, gid) = (Uid(uid), Gid(gid));
+        served.host.connect_with_creds(&handle, STREAM, uid, gid)
     };
     let status = || {
         let status = fs::read_to_string("/proc/thread-self/status").unwrap();
@@ -252,31 +252,45 @@ fn a_connection_under_another_identity_shows_it_or_is_not_made() {
             .filter(|line| kept.iter().any(|kept| line.starts_with(kept)));
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
-    let before = status();
-    if is_root() {
-        assert_eq!(connect(u32::MAX, 0).err(), Some(Errno::EINVAL));
-        assert_eq!(connect(0, u32::MAX).err(), Some(Errno::EINVAL));
-        for (uid, gid) in [(4321, 1234), (0, 1234), (4321, 0), (0, 0)] {
-            let _socket = connect(uid, gid).unwrap();
-            let (accepted, _) = listener.accept().unwrap();
-            let peer =
-                nix::sys::socket::getsockopt(&accepted, nix::sys::socket::sockopt::PeerCredentials)
-                    .unwrap();
-            assert_eq!((peer.uid(), peer.gid()), (uid, gid));
-            assert_eq!(status(), before);
-        }
-        // Whoever it is has no more rights than that.
-        fs::set_permissions(
-            served.path("socket"),
-            std::os::unix::fs::PermissionsExt::from_mode(0o700),
-        )
-        .unwrap();
-        assert_eq!(connect(4321, 1234).err(), Some(Errno::EACCES));
-    } else {
+    if !is_root() {
+        let before = status();
         assert_eq!(connect(4321, 1234).err(), Some(Errno::EPERM));
+        assert_eq!(status(), before);
+        assert!(listener.accept().is_err(), "nobody has connected");
+        return;
     }
+    // A server that has no sandbox may have groups.
+    let groups = sys::thread_groups().unwrap();
+    sys::set_thread_groups(&[5555, 6666]).unwrap();
+    let before = status();
+    assert!(before.iter().any(|line| line.contains("5555 6666")));
+    assert_eq!(connect(u32::MAX, 0).err(), Some(Errno::EINVAL));
+    assert_eq!(connect(0, u32::MAX).err(), Some(Errno::EINVAL));
+    let assert_shown = |uid, gid| {
+        let _socket = connect(uid, gid).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let peer = getsockopt(&accepted, PeerCredentials).unwrap();
+        assert_eq!((peer.uid(), peer.gid()), (uid, gid));
+        assert_eq!(sys::peer_groups(accepted.as_fd()), Ok(Vec::new()));
+        assert_eq!(status(), before);
+    };
+    for (uid, gid) in [(4321, 1234), (0, 1234), (4321, 0), (0, 0)] {
+        assert_shown(uid, gid);
+    }
+    // Whoever it is has no more rights than that: not those of root, of another owner, or of a group that
+    // only the server is in.
+    let refused = |uid, gid| assert_eq!(connect(uid, gid).err(), Some(Errno::EACCES));
+    permit(0o700);
+    refused(4321, 0);
+    std::os::unix::fs::chown(&path, Some(7777), Some(5555)).unwrap();
+    refused(4321, 5555);
+    assert_shown(7777, 1234);
+    permit(0o770);
+    refused(4321, 1234);
+    assert_shown(4321, 5555);
     assert_eq!(status(), before);
     assert!(listener.accept().is_err(), "nobody else has connected");
+    sys::set_thread_groups(&groups).unwrap();
 }
 
 #[test]
