@@ -12,6 +12,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -160,7 +161,10 @@ fn serve_and_count(wait: WaitPolicy) {
     };
     let marked = line.channel.call(&mark, &mut line.reply);
     let marks = marked
-        .inspect_err(|why| eprintln!("skipped: extended attributes, {why}"))
+        .inspect_err(|why| {
+            // Past the harness, which keeps what a test prints that passes.
+            let _ = writeln!(std::io::stderr(), "skipped: extended attributes, {why}");
+        })
         .is_ok();
     let create = || CreateCommon {
         dir_fd: root,

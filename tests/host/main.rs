@@ -25,17 +25,20 @@ fn main() {
         failures::requests_that_fail_leave_nothing_open
         failures::a_file_that_is_unlinked_and_closed_is_not_kept
         identities::what_is_removed_or_replaced_here_keeps_working_for_all_connections
-        identities::what_an_outsider_removes_or_replaces_is_stale
         identities::no_request_ever_meets_another_file
         identities::what_others_remove_or_replace_through_the_server_is_never_lost
-        identities::what_is_created_looks_the_same_to_all_who_ask
         identities::what_is_looked_at_by_way_of_held_directories_is_what_is_there
-        identities::more_files_are_known_than_there_are_descriptors
         ownership::modes_are_exact_on_every_thread
         ownership::links_of_one_file_survive_their_rename
         ownership::a_read_only_root_is_only_given_away_if_it_is_mounted_so
         sockets::sockets_work_at_any_depth
     };
+    let grounded = cases! {
+        identities::what_an_outsider_removes_or_replaces_is_stale
+        identities::what_is_created_looks_the_same_to_all_who_ask
+        identities::more_files_are_known_than_there_are_descriptors
+    };
+    let has_ground = identities::ground().is_some();
     let privileged = cases! {
         mounts::entries_are_those_of_what_is_mounted_on_them
         ownership::the_group_asked_for_wins_in_a_set_group_id_directory
@@ -49,6 +52,11 @@ fn main() {
     let mut trials = Vec::new();
     for (cases, runs, needs) in [
         (anybody, true, ""),
+        (
+            grounded,
+            has_ground,
+            "needs a file system with times of birth",
+        ),
         (privileged, root, "needs root"),
         (ordinary, !root, "needs an ordinary user"),
     ] {

@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use tempfile::TempDir;
 
-use super::{EVERYTHING, Served, flags, make_fifo, name};
+use super::{EVERYTHING, Served, flags, make_fifo, name, skip};
 use crate::Errno;
 use crate::host::handle::place::NodeFiles;
 use crate::host::handle::{self, Handle};
@@ -34,7 +34,7 @@ pub(super) fn grounds() -> Vec<Served> {
         })
         .collect();
     if grounds.is_empty() {
-        eprintln!("skipped: no file system here has birth times to go by");
+        skip("no file system here has birth times to go by");
     }
     grounds
 }
@@ -81,7 +81,9 @@ fn make_null(path: &Path) -> bool {
     let mode = Mode::from_bits_truncate(0o666);
     let made = mknod(path, SFlag::S_IFCHR, mode, makedev(1, 3));
     if let Err(why) = made {
-        eprintln!("skipped: a device cannot be made here, {why}");
+        skip(format_args!(
+            "in part, as a device cannot be made here, {why}"
+        ));
     }
     made.is_ok()
 }

@@ -26,6 +26,7 @@
 //! | `failure` | what can be in the way |
 //! | `jail` | the mounts and capabilities that are left to it |
 //! | `sys` | system calls that nix has no safe call for |
+//! | `skipped` | tests that cannot run here, there only where tests are built |
 //! | `fuzzing` | doors for `tests/fuzz`, there only where that is built |
 
 mod args;
@@ -48,6 +49,8 @@ mod process;
 mod runsc;
 mod serve;
 mod signals;
+#[cfg(test)]
+mod skipped;
 mod sys;
 mod trace;
 

@@ -1,11 +1,15 @@
 //! Installing beside a `runsc` of this machine, and being the multiplexer for it.
+//!
+//! What this user or this machine cannot do is ignored, and says why.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, ExitCode, Output};
 
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nix::unistd::getuid;
 use tempfile::TempDir;
 
@@ -61,17 +65,24 @@ fn gofer(verb: &str, prefix: &Path) -> Command {
     command
 }
 
-/// A program that a runsc is made of, if there is one: `LISAFS_RUNSC`, or that of the system.
-fn runsc() -> Option<PathBuf> {
+/// A program that a runsc is made of: `LISAFS_RUNSC`, or that of the system.
+///
+/// # Errors
+/// If there is none.
+fn runsc() -> Result<PathBuf, &'static str> {
     let named = std::env::var_os("LISAFS_RUNSC").map(PathBuf::from);
-    let found =
-        named.or_else(|| Some("/usr/bin/runsc".into()).filter(|path: &PathBuf| path.exists()));
-    if found.is_none() {
-        let missing = "there is no /usr/bin/runsc, and LISAFS_RUNSC names none";
-        assert!(std::env::var_os("CI").is_none(), "{missing}");
-        eprintln!("skipped: {missing}");
-    }
-    found
+    let of_system = || Some(PathBuf::from("/usr/bin/runsc")).filter(|path| path.exists());
+    let missing = "there is no /usr/bin/runsc, and LISAFS_RUNSC names none";
+    named.or_else(of_system).ok_or(missing)
+}
+
+/// What a trial takes.
+enum Test {
+    Any(fn()),
+    /// Some run as nobody here.
+    Root(fn()),
+    Runsc(fn(&Path)),
+    RootAndRunsc(fn(&Path)),
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -89,15 +100,13 @@ fn stdout(command: &mut Command) -> String {
     text(&output.stdout).to_owned()
 }
 
-#[test]
-fn what_is_installed_answers_as_the_original_and_goes_without_trace() {
-    let Some(runsc) = runsc() else { return };
+fn what_is_installed_answers_as_the_original_and_goes_without_trace(runsc: &Path) {
     let place = Place::new();
-    let before = fs::read(&runsc).unwrap();
-    let version = stdout(Command::new(&runsc).arg("--version"));
+    let before = fs::read(runsc).unwrap();
+    let version = stdout(Command::new(runsc).arg("--version"));
     // Twice: what is there is replaced.
     for _ in 0..2 {
-        let output = place.install(&runsc);
+        let output = place.install(runsc);
         assert!(output.status.success(), "{output:?}");
         let bin = place.prefix().join("bin/runsc-lisafs");
         assert!(
@@ -123,7 +132,7 @@ fn what_is_installed_answers_as_the_original_and_goes_without_trace() {
         assert!((1..=14).contains(&differences) && changed.len() == before.len());
     }
     assert!(
-        fs::read(&runsc).unwrap() == before,
+        fs::read(runsc).unwrap() == before,
         "the original was changed"
     );
     let output = place.uninstall();
@@ -135,41 +144,37 @@ fn what_is_installed_answers_as_the_original_and_goes_without_trace() {
     assert!(refusal(&place.uninstall()).contains("nothing was installed"));
 }
 
-#[test]
-fn a_link_elsewhere_takes_the_place_of_the_first() {
-    let Some(runsc) = runsc() else { return };
+fn a_link_elsewhere_takes_the_place_of_the_first(runsc: &Path) {
     let place = Place::new();
-    assert!(place.install(&runsc).status.success());
+    assert!(place.install(runsc).status.success());
     let other = place.short.path().join("n");
     let mut command = gofer("install", &place.prefix());
-    command.arg("--runsc").arg(&runsc).arg("--link").arg(&other);
+    command.arg("--runsc").arg(runsc).arg("--link").arg(&other);
     stdout(&mut command);
     assert!(!place.link().exists() && other.exists());
     // The link that is known is used again.
-    stdout(gofer("install", &place.prefix()).arg("--runsc").arg(&runsc));
+    stdout(gofer("install", &place.prefix()).arg("--runsc").arg(runsc));
     assert!(other.exists());
     assert!(place.uninstall().status.success());
     assert!(place.is_empty());
 }
 
-#[test]
-fn what_is_not_ours_is_neither_replaced_nor_removed() {
-    let Some(runsc) = runsc() else { return };
+fn what_is_not_ours_is_neither_replaced_nor_removed(runsc: &Path) {
     let place = Place::new();
     assert!(refusal(&place.uninstall()).contains("nothing was installed"));
     fs::create_dir_all(place.prefix().join("bin")).unwrap();
     let bin = place.prefix().join("bin/runsc-lisafs");
     fs::write(&bin, "mine").unwrap();
-    assert!(refusal(&place.install(&runsc)).contains("something else"));
+    assert!(refusal(&place.install(runsc)).contains("something else"));
     fs::remove_file(&bin).unwrap();
 
     fs::create_dir_all(place.libexec("theirs")).unwrap();
-    assert!(refusal(&place.install(&runsc)).contains("something else"));
+    assert!(refusal(&place.install(runsc)).contains("something else"));
     assert!(refusal(&place.uninstall()).contains("nothing was installed"));
     fs::remove_dir_all(place.prefix().join("libexec")).unwrap();
 
     fs::write(place.link(), "mine").unwrap();
-    assert!(refusal(&place.install(&runsc)).contains("something here already"));
+    assert!(refusal(&place.install(runsc)).contains("something here already"));
     assert_eq!(fs::read(place.link()).unwrap(), b"mine");
     assert!(
         !place.prefix().join("libexec").exists(),
@@ -178,7 +183,7 @@ fn what_is_not_ours_is_neither_replaced_nor_removed() {
     fs::remove_file(place.link()).unwrap();
 
     // What came into our directories later stays, and so does a link that leads elsewhere now.
-    assert!(place.install(&runsc).status.success());
+    assert!(place.install(runsc).status.success());
     fs::write(place.libexec("theirs"), "").unwrap();
     fs::remove_file(place.link()).unwrap();
     symlink("/elsewhere", place.link()).unwrap();
@@ -192,36 +197,28 @@ fn what_is_not_ours_is_neither_replaced_nor_removed() {
     assert_eq!(fs::read_dir(place.libexec("")).unwrap().count(), 1);
 }
 
-#[test]
-fn what_others_could_change_is_refused() {
-    let Some(runsc) = runsc() else { return };
+fn what_others_could_change_is_refused(runsc: &Path) {
     let place = Place::new();
     fs::create_dir(place.prefix()).unwrap();
     fs::set_permissions(place.prefix(), fs::Permissions::from_mode(0o777)).unwrap();
-    assert!(refusal(&place.install(&runsc)).contains("could be changed by everybody"));
+    assert!(refusal(&place.install(runsc)).contains("could be changed by everybody"));
     fs::set_permissions(place.prefix(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(place.short.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    assert!(refusal(&place.install(&runsc)).contains("could be changed by everybody"));
+    assert!(refusal(&place.install(runsc)).contains("could be changed by everybody"));
     assert_eq!(fs::read_dir(place.prefix()).unwrap().count(), 0);
 }
 
-#[test]
-fn what_nobody_could_reach_is_told() {
-    let Some(runsc) = runsc() else { return };
-    if !getuid().is_root() {
-        eprintln!("skipped: only the sandboxes of root run as nobody");
-        return;
-    }
+fn what_nobody_could_reach_is_told(runsc: &Path) {
     let place = Place::new();
     for (hidden, other) in [(&place.prefix, &place.short), (&place.short, &place.prefix)] {
         fs::set_permissions(hidden.path(), fs::Permissions::from_mode(0o700)).unwrap();
         fs::set_permissions(other.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let output = place.install(&runsc);
+        let output = place.install(runsc);
         let note = format!("Not everybody may search {}.", hidden.path().display());
         assert!(text(&output.stdout).contains(&note), "{output:?}");
     }
     fs::set_permissions(place.short.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let output = place.install(&runsc);
+    let output = place.install(runsc);
     assert!(output.status.success(), "{output:?}");
     assert!(
         !text(&output.stdout).contains("Not everybody"),
@@ -230,9 +227,7 @@ fn what_nobody_could_reach_is_told() {
     assert!(place.uninstall().status.success());
 }
 
-#[test]
-fn further_programs_that_others_could_change_are_refused() {
-    let Some(runsc) = runsc() else { return };
+fn further_programs_that_others_could_change_are_refused(runsc: &Path) {
     let place = Place::new();
     let theirs = tempfile::tempdir().unwrap();
     let copy = theirs.path().join("runsc");
@@ -249,7 +244,6 @@ fn further_programs_that_others_could_change_are_refused() {
     assert!(place.is_empty());
 }
 
-#[test]
 fn programs_that_are_no_runsc_are_refused() {
     let place = Place::new();
     for (program, reason) in [
@@ -300,7 +294,6 @@ impl StandIn {
     }
 }
 
-#[test]
 fn command_lines_are_passed_on_with_descriptors_and_environment() {
     let stand_in = StandIn::new();
     for (line, program) in [
@@ -323,19 +316,13 @@ fn command_lines_are_passed_on_with_descriptors_and_environment() {
     }
 }
 
-#[test]
 fn nobody_can_be_passed_on() {
-    if !getuid().is_root() {
-        eprintln!("skipped: only root can become nobody");
-        return;
-    }
     let stand_in = StandIn::new();
     let mut command = stand_in.command("boot --bundle=/b");
     command.uid(65534).gid(65534);
     assert!(stdout(&mut command).starts_with("runsc 2 boot"));
 }
 
-#[test]
 fn a_gofer_is_run_by_the_multiplexer_itself() {
     let stand_in = StandIn::new();
     let mut command = Command::new(stand_in.place.link());
@@ -350,7 +337,6 @@ fn a_gofer_is_run_by_the_multiplexer_itself() {
     );
 }
 
-#[test]
 fn a_multiplexer_that_has_lost_its_runsc_says_so() {
     let stand_in = StandIn::new();
     fs::remove_file(stand_in.place.libexec("runsc")).unwrap();
@@ -362,11 +348,87 @@ fn a_multiplexer_that_has_lost_its_runsc_says_so() {
     );
 }
 
-#[test]
 fn other_copies_are_no_multiplexer() {
     let stand_in = StandIn::new();
     let copy = stand_in.place.prefix().join("multiplexer");
     fs::copy(env!("CARGO_BIN_EXE_lisafs-gofer"), &copy).unwrap();
     let output = Command::new(copy).arg("boot").output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+const TRIALS: &[(&str, Test)] = &[
+    (
+        "what_is_installed_answers_as_the_original_and_goes_without_trace",
+        Test::Runsc(what_is_installed_answers_as_the_original_and_goes_without_trace),
+    ),
+    (
+        "a_link_elsewhere_takes_the_place_of_the_first",
+        Test::Runsc(a_link_elsewhere_takes_the_place_of_the_first),
+    ),
+    (
+        "what_is_not_ours_is_neither_replaced_nor_removed",
+        Test::Runsc(what_is_not_ours_is_neither_replaced_nor_removed),
+    ),
+    (
+        "what_others_could_change_is_refused",
+        Test::Runsc(what_others_could_change_is_refused),
+    ),
+    (
+        "what_nobody_could_reach_is_told",
+        Test::RootAndRunsc(what_nobody_could_reach_is_told),
+    ),
+    (
+        "further_programs_that_others_could_change_are_refused",
+        Test::Runsc(further_programs_that_others_could_change_are_refused),
+    ),
+    (
+        "programs_that_are_no_runsc_are_refused",
+        Test::Any(programs_that_are_no_runsc_are_refused),
+    ),
+    (
+        "command_lines_are_passed_on_with_descriptors_and_environment",
+        Test::Any(command_lines_are_passed_on_with_descriptors_and_environment),
+    ),
+    (
+        "nobody_can_be_passed_on",
+        Test::Root(nobody_can_be_passed_on),
+    ),
+    (
+        "a_gofer_is_run_by_the_multiplexer_itself",
+        Test::Any(a_gofer_is_run_by_the_multiplexer_itself),
+    ),
+    (
+        "a_multiplexer_that_has_lost_its_runsc_says_so",
+        Test::Any(a_multiplexer_that_has_lost_its_runsc_says_so),
+    ),
+    (
+        "other_copies_are_no_multiplexer",
+        Test::Any(other_copies_are_no_multiplexer),
+    ),
+];
+
+impl Test {
+    fn run(&self) -> Result<Completion, Failed> {
+        let is_for_root = matches!(self, Test::Root(_) | Test::RootAndRunsc(_));
+        if is_for_root && !getuid().is_root() {
+            return Ok(Completion::ignored_with(
+                "needs root, who can run as nobody",
+            ));
+        }
+        match self {
+            Test::Any(test) | Test::Root(test) => test(),
+            Test::Runsc(test) | Test::RootAndRunsc(test) => match runsc() {
+                Ok(runsc) => test(&runsc),
+                Err(why) if std::env::var_os("CI").is_some() => return Err(why.into()),
+                Err(why) => return Ok(Completion::ignored_with(why)),
+            },
+        }
+        Ok(Completion::Completed)
+    }
+}
+
+fn main() -> ExitCode {
+    let trials = TRIALS.iter();
+    let trials = trials.map(|(name, test)| Trial::ignorable_test(*name, || test.run()));
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }

@@ -94,6 +94,7 @@ mod tests {
     use nix::unistd::geteuid;
 
     use super::{check, check_link, stranger};
+    use crate::skipped::skip;
 
     #[test]
     fn what_is_above_the_target_of_a_link_counts() {
@@ -123,8 +124,8 @@ mod tests {
         check_link(&link).unwrap();
         check(&link.join("g0")).unwrap();
         if !geteuid().is_root() {
-            eprintln!("skipped: only root can give files away");
-            return;
+            let name = "install::trust::tests::links_of_others_are_exposed";
+            return skip(name, "only root can give files away");
         }
         lchown(&link, Some(65534), None).unwrap();
         for why in [check_link(&link), check(&link.join("g0"))] {

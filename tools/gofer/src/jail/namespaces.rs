@@ -4,6 +4,8 @@
 use std::env;
 use std::process::{Command, Stdio};
 
+use crate::skipped::{pass_on, skip};
+
 const INSIDE: &str = "LISAFS_GOFER_TEST_IS_ISOLATED";
 
 /// On which side of the namespaces the caller is.
@@ -25,7 +27,7 @@ pub(super) fn isolated(name: &str, before: &str) -> Isolated {
         return Isolated::Inside;
     }
     if !may_unshare() {
-        eprintln!("{name} is skipped: there is no permission to make user namespaces");
+        skip(name, "there is no permission to make user namespaces");
         return Isolated::Outside;
     }
     // A test that has left the root of the host cannot remove what it has made there.
@@ -49,6 +51,7 @@ pub(super) fn isolated(name: &str, before: &str) -> Isolated {
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
+    pass_on(&output.stderr);
     Isolated::Outside
 }
 

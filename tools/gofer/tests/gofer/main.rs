@@ -3,12 +3,10 @@
 
 mod census;
 mod handover;
-mod install;
 mod metrics;
 mod mixed;
 mod process;
 mod refuse;
-mod runsc;
 mod sandbox;
 mod serve;
 mod signals;

@@ -14,8 +14,47 @@ use lisafs::wire::Mid;
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
+use crate::Need;
 use crate::process::{Status, wait};
 use crate::tracer::{HELD, before_first_read};
+
+pub(crate) const TRIALS: &[(&str, Need, fn())] = &[
+    (
+        "a_sandbox_gets_a_root_that_is_mounted_read_only",
+        Need::MountNamespaces,
+        readonly_root,
+    ),
+    (
+        "the_first_byte_of_a_sandbox_is_read_by_one_who_is_filtered",
+        Need::Nothing,
+        first_byte,
+    ),
+    (
+        "all_threads_are_filtered_when_there_are_clients",
+        Need::Nothing,
+        filtered,
+    ),
+    (
+        "what_is_not_mounted_read_only_is_not_donated",
+        Need::Nothing,
+        not_donated,
+    ),
+    (
+        "requests_are_traced_into_the_debug_log",
+        Need::Nothing,
+        traced,
+    ),
+    (
+        "failures_in_the_jail_are_told_with_the_time_of_the_host",
+        Need::MountNamespaces,
+        failure,
+    ),
+    (
+        "a_way_to_wait_that_there_is_not_is_told_before_the_sandbox_starts",
+        Need::Nothing,
+        no_way_to_wait,
+    ),
+];
 
 /// A bundle whose root has a file.
 fn bundle() -> TempDir {
@@ -65,34 +104,26 @@ fn has_open(process: &Child, file: &Path) -> bool {
     open.any(|open| open.is_ok_and(|open| (open.dev(), open.ino()) == (wanted.dev(), wanted.ino())))
 }
 
-/// The mounts of the gofer are its own.
-fn unshare() -> Option<&'static [&'static str]> {
-    let around: &[&str] = if geteuid().is_root() {
+/// What gives the gofer mounts of its own.
+fn unshare() -> &'static [&'static str] {
+    if geteuid().is_root() {
         &["unshare", "--mount", "--"]
     } else {
         &["unshare", "--user", "--map-root-user", "--mount", "--"]
-    };
-    let (program, words) = around.split_first()?;
-    let mut command = Command::new(program);
-    let status = command
-        .args(words)
-        .arg("true")
-        .stderr(Stdio::null())
-        .status();
-    if status.is_ok_and(|status| status.success()) {
-        return Some(around);
     }
-    eprintln!("skipped: there is no permission to make mount namespaces");
-    None
 }
 
-#[test]
-fn a_sandbox_gets_a_root_that_is_mounted_read_only() {
-    let Some(around) = unshare() else { return };
+pub(crate) fn can_unshare() -> bool {
+    let words = [unshare(), &["true"]].concat();
+    let output = Command::new(words[0]).args(&words[1..]).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+fn readonly_root() {
     let bundle = bundle();
     // What the caller of runsc had open, too.
     let mounts = "5>mounts 8</etc";
-    let (mut gofer, socket) = start(bundle.path(), around, mounts, &[]);
+    let (mut gofer, socket) = start(bundle.path(), unshare(), mounts, &[]);
     let client = ClientOptions::new()
         .channels(0)
         .from_stream(socket)
@@ -118,8 +149,7 @@ fn assert_filtered(threads: &[Status]) {
 }
 
 /// What a sandbox has sent before the gofer was there is read when all threads are filtered.
-#[test]
-fn the_first_byte_of_a_sandbox_is_read_by_one_who_is_filtered() {
+fn first_byte() {
     let bundle = bundle();
     let flags = ["--TESTONLY-unsafe-nonroot=true"];
     let around = [&HELD[..], &["env", "LISAFS_TRACE=1"]].concat();
@@ -135,8 +165,7 @@ fn the_first_byte_of_a_sandbox_is_read_by_one_who_is_filtered() {
     assert_filtered(&threads);
 }
 
-#[test]
-fn all_threads_are_filtered_when_there_are_clients() {
+fn filtered() {
     let bundle = bundle();
     let flags = ["--TESTONLY-unsafe-nonroot=true", "--debug-log-fd=7"];
     let around = ["env", "LISAFS_TRACE=1"];
@@ -171,8 +200,7 @@ fn all_threads_are_filtered_when_there_are_clients() {
     assert_eq!(layers, all, "{log}");
 }
 
-#[test]
-fn what_is_not_mounted_read_only_is_not_donated() {
+fn not_donated() {
     let bundle = bundle();
     let nonroot = ["--TESTONLY-unsafe-nonroot=true"];
     let (mut gofer, socket) = start(bundle.path(), &["env"], "5>mounts", &nonroot);
@@ -187,8 +215,7 @@ fn what_is_not_mounted_read_only_is_not_donated() {
     assert_eq!(wait(&mut gofer).code(), Some(0));
 }
 
-#[test]
-fn requests_are_traced_into_the_debug_log() {
+fn traced() {
     let bundle = bundle();
     let flags = ["--TESTONLY-unsafe-nonroot=true", "--debug-log-fd=7"];
     let around = ["env", "LISAFS_TRACE=1"];
@@ -219,14 +246,12 @@ fn time_zone() -> Vec<u8> {
     file
 }
 
-#[test]
-fn failures_in_the_jail_are_told_with_the_time_of_the_host() {
-    let Some(around) = unshare() else { return };
+fn failure() {
     let bundle = bundle();
     fs::create_dir(bundle.path().join("root/etc")).unwrap();
     fs::write(bundle.path().join("root/etc/localtime"), time_zone()).unwrap();
     // What cannot be written to is found out about when there is no way back.
-    let (mut gofer, _socket) = start(bundle.path(), around, "5</dev/null", &[]);
+    let (mut gofer, _socket) = start(bundle.path(), unshare(), "5</dev/null", &[]);
     assert_eq!(wait(&mut gofer).code(), Some(128));
     let log = fs::read_to_string(bundle.path().join("log")).unwrap();
     let line: serde_json::Value = serde_json::from_str(&log).unwrap();
@@ -238,8 +263,7 @@ fn failures_in_the_jail_are_told_with_the_time_of_the_host() {
     assert!(!line["time"].as_str().unwrap().ends_with("+12:34"), "{log}");
 }
 
-#[test]
-fn a_way_to_wait_that_there_is_not_is_told_before_the_sandbox_starts() {
+fn no_way_to_wait() {
     let bundle = bundle();
     let nonroot = ["--TESTONLY-unsafe-nonroot=true"];
     let around = ["env", "LISAFS_WAIT=never"];

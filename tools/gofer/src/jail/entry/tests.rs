@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::jail::apart::{case, run, signal_of};
 use crate::jail::export::Served;
 use crate::jail::seccomp::{Policy, Violation};
+use crate::skipped::skip;
 
 const NAME: &str = "jail::entry::tests::nothing_leads_out";
 const DONE: &str = "all of it was refused";
@@ -167,7 +168,7 @@ fn nothing_leads_out() {
     match case().as_deref() {
         // A user namespace cannot be made from the thread that a test is. From outside,
         // `tests/gofer/sandbox.rs` looks at one.
-        None if !may_go_in() => eprintln!("{NAME} is skipped: it takes CAP_SYS_ADMIN"),
+        None if !may_go_in() => skip(NAME, "it takes CAP_SYS_ADMIN"),
         None => {
             assert_done(&run(NAME, "refused"));
             for case in [
@@ -195,7 +196,7 @@ fn devices_are_neither_made_nor_opened() {
         return devices(Path::new(dir), policy.parse().unwrap());
     }
     if !may_go_in() {
-        return eprintln!("{NAME} is skipped: it takes CAP_SYS_ADMIN");
+        return skip(NAME, "it takes CAP_SYS_ADMIN");
     }
     // From inside nobody could remove it.
     let dir = tempfile::tempdir().unwrap();
