@@ -53,7 +53,8 @@ Examples:
 ///
 /// Talks to a server that listens on a socket (--connect), to one at the other end of a socket that
 /// was inherited (--fd), or to one of its own for a directory of this machine (--serve), which ends
-/// with this program. That one has no sandbox yet.
+/// with this program. That one locks itself in as far as this machine permits; what is missing is not
+/// told, but `lisafs-gofer check` says it.
 #[derive(Debug, Parser)]
 #[command(
     name = "lisafs",

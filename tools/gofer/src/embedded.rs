@@ -36,8 +36,9 @@ impl Embedded {
     }
 
     /// What starts `program`, which has to be this one, as a gofer that serves and logs nothing but
-    /// errors. It is locked in as far as the system permits: its client is who has started it. How to be
-    /// reached is to be added, and the directory, behind `--`.
+    /// errors. It is locked in as far as the system permits, and does not tell what is missing: its client is
+    /// who has started it, once for each command. How to be reached is to be added, and the directory, behind
+    /// `--`.
     #[must_use]
     pub fn command(program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);

@@ -1,7 +1,7 @@
 //! `shell`, driven through a pipe.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use serde_json::json;
@@ -161,4 +161,33 @@ fn a_server_that_is_gone_ends_the_shell() {
     let done = done(lisafs().arg("--connect").arg(missing).arg("shell"));
     assert_eq!(done.code, Some(2));
     assert!(done.err.contains("no server listens there"), "{}", done.err);
+}
+
+/// No new privileges and a filter are what every kernel permits.
+#[test]
+fn the_server_of_its_own_is_locked_in() {
+    let at = Fixture::new();
+    let mut shell = at
+        .command(&["shell"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    shell
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(b"ls\npwd\n")
+        .unwrap();
+    let mut line = String::new();
+    let answers = BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line);
+    assert_eq!((answers.unwrap(), &*line), (2, "/\n"));
+    let pid = shell.id();
+    let server = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", server.trim())).unwrap();
+    for part in ["NoNewPrivs:\t1\n", "Seccomp:\t2\n"] {
+        assert!(status.contains(part), "{status}");
+    }
+    drop(shell.stdin.take());
+    assert!(shell.wait().unwrap().success());
 }
