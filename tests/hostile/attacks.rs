@@ -195,7 +195,13 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
             Test("tools/gofer/tests/sandbox"),
         ],
     ),
-    ("A3-9", "the newest kernel", &[Test(".ci/run")]),
+    (
+        "A3-9",
+        "the newest kernel",
+        &[Accepted(
+            "every test runs on the kernel that the machine of `.ci/run` has, which it prints, and no other",
+        )],
+    ),
     (
         "A3-10",
         "the same requests to gVisor's server",
