@@ -1,5 +1,6 @@
 //! What could keep the server waiting, and clients that die.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread;
@@ -12,8 +13,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::accomplice::{Accomplice, KILLED_CONTENT};
-use crate::case::Case;
+use crate::accomplice::{Accomplice, KILLED_CONTENT, Step};
+use crate::case::{Case, Scale};
 use crate::outside::listen;
 use crate::stage::Stage;
 
@@ -34,7 +35,7 @@ pub(super) const CASES: &[Case] = &[
     )
     .options(POLICY),
     Case::new("renames_in_a_loop", &["A18"], renames),
-    Case::new("clients_killed_at_any_moment", &["A3-7", "A3-3"], killed),
+    Case::new("clients_killed_at_any_moment", &["A3-7", "A3-3"], killed).options(POLICY),
     Case::new("servers_killed_at_any_moment", &["A3-7"], server_killed),
     Case::new("a_file_that_may_not_grow", &["A20", "A29"], too_long),
 ];
@@ -47,6 +48,10 @@ const STREAM: u32 = libc::SOCK_STREAM.cast_unsigned();
 /// machine that does ten other things.
 const AT_ONCE: u32 = 20;
 const TICK: Duration = Duration::from_millis(50);
+
+/// How many microseconds clients live that are killed, at the most: some of what they do takes a while to
+/// come to.
+const LONGEST_LIFE: u64 = 8000;
 
 /// Makes a call that must not wait for anybody. A thread of this process counts the time: when that
 /// is stopped for a while, no server has been slow.
@@ -173,14 +178,17 @@ fn renames(stage: &mut Stage) -> Verdict {
     Ok(())
 }
 
-/// Clients in the middle of everything are killed. What they leave behind in the directory is
-/// theirs; what they leave in the server is looked at each time.
+/// Clients in the middle of everything are killed, their beginning and their end included. What they
+/// leave behind in the directory is theirs; what they leave in the server is looked at each time.
 fn killed(stage: &mut Stage) -> Verdict {
     let rounds = stage.count(30, 10_000);
+    let mut at: BTreeMap<Step, u64> = BTreeMap::new();
     for round in 0..rounds {
-        let victim = Accomplice::client_of(stage.socket())?;
-        thread::sleep(Duration::from_micros(stage.chance.below(3000)));
-        drop(victim);
+        let victim = Accomplice::victim_of(stage.socket())?;
+        thread::sleep(Duration::from_micros(stage.chance.below(LONGEST_LIFE)));
+        for step in victim.kill()? {
+            *at.entry(step).or_default() += 1;
+        }
         at_once("another client's FStat", || -> Verdict {
             let mut other = stage.client()?;
             let root = other.root.control_fd;
@@ -197,6 +205,15 @@ fn killed(stage: &mut Stage) -> Verdict {
         }
         stage.count_tries(1);
     }
+    stage.tell(format_args!("threads were killed at {at:?}"));
+    let never: Vec<_> = Step::ALL
+        .iter()
+        .filter(|step| !at.contains_key(step))
+        .collect();
+    ensure!(
+        stage.scale == Scale::Short || never.is_empty(),
+        "nobody was killed at {never:?}"
+    );
     Ok(())
 }
 
