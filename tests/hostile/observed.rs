@@ -49,13 +49,23 @@ pub(crate) fn shows_holdings(process: u32) -> bool {
 
 /// The most memory that the process ever had resident, in bytes, shared windows included.
 pub(crate) fn peak_memory(process: u32) -> u64 {
+    memory_lines(process, &["VmHWM:"])
+}
+
+/// The memory that the process has resident now, in bytes, shared windows included. What is mapped from
+/// files, as its own code is, comes and goes as it is used, and is left out.
+pub(crate) fn memory(process: u32) -> u64 {
+    memory_lines(process, &["RssAnon:", "RssShmem:"])
+}
+
+/// The sum of lines of `/proc/PID/status`, in bytes.
+fn memory_lines(process: u32, names: &[&str]) -> u64 {
     let status = fs::read_to_string(proc(process, "status")).unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.split_whitespace().next());
-    line.and_then(|kib| kib.parse().ok())
-        .map_or(0, |kib: u64| kib << 10)
+    let kib = status.lines().filter_map(|line| {
+        let rest = names.iter().find_map(|name| line.strip_prefix(name))?;
+        rest.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    kib.sum::<u64>() << 10
 }
 
 /// The CPU time of the threads that are running, to the nanosecond.

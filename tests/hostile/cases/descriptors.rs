@@ -1,8 +1,9 @@
 //! Descriptors: those that a client sends, and too many of them.
 
 use std::fs::{self, File};
-use std::io::{IoSlice, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -147,17 +148,23 @@ fn announced(stage: &mut Stage) -> Verdict {
     Ok(())
 }
 
-/// Files that a client knows cost no descriptor each, and all of them can be used.
-fn held(stage: &mut Stage) -> Verdict {
-    let directories = stage.count(20, 1000);
-    let files = 1000;
+/// Makes directories with numbers for names, and files in them with numbers for names.
+pub(super) fn make_files(root: &Path, directories: u64, files: u64) -> io::Result<()> {
     for outer in 0..directories {
-        let path = stage.root.join(outer.to_string());
+        let path = root.join(outer.to_string());
         fs::create_dir(&path)?;
         for inner in 0..files {
             File::create(path.join(inner.to_string()))?;
         }
     }
+    Ok(())
+}
+
+/// Files that a client knows cost no descriptor each, and all of them can be used.
+fn held(stage: &mut Stage) -> Verdict {
+    let directories = stage.count(20, 1000);
+    let files = 1000;
+    make_files(&stage.root, directories, files)?;
     // Younger than a tick of the clock they could not be told apart for good.
     thread::sleep(Duration::from_millis(50));
     stage.allow_memory(directories * files * 1024);

@@ -9,6 +9,7 @@ mod hung;
 mod ids;
 mod limits;
 mod liveness;
+mod memory;
 mod numbers;
 mod races;
 mod scribbling;
@@ -28,6 +29,7 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
         directories::CASES,
         donations::CASES,
         ids::CASES,
+        memory::CASES,
         depth::CASES,
         races::CASES,
         liveness::CASES,
