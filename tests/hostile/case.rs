@@ -37,6 +37,8 @@ pub(crate) struct Case {
     options: &'static [&'static str],
     /// What is mounted below the directory that it serves.
     mounts: &'static [&'static str],
+    /// How many descriptors it may have.
+    descriptors: Option<u32>,
     /// Why gVisor's server cannot be attacked like this.
     pub(crate) ours_only: Option<&'static str>,
     attack: Attack,
@@ -53,6 +55,7 @@ impl Case {
             numbers,
             options: &[],
             mounts: &[],
+            descriptors: None,
             ours_only: None,
             attack: Attack::Own(attack),
         }
@@ -68,6 +71,7 @@ impl Case {
             numbers,
             options: &["--host-uds", "all", "--host-fifo", "open"],
             mounts: &[],
+            descriptors: None,
             ours_only: None,
             attack: Attack::Conformance(prefix),
         }
@@ -82,6 +86,12 @@ impl Case {
     /// the server starts: one in a sandbox sees no others.
     pub(crate) const fn mounts(mut self, names: &'static [&'static str]) -> Case {
         self.mounts = names;
+        self
+    }
+
+    /// With a limit of the system's, as `ulimit -n` sets it.
+    pub(crate) const fn descriptors(mut self, most: u32) -> Case {
+        self.descriptors = Some(most);
         self
     }
 
@@ -120,6 +130,7 @@ impl Case {
             case: self.name,
             options: self.options,
             mounts: self.mounts,
+            descriptors: self.descriptors,
         };
         let mut stage = match Stage::set(program, begin, scale, seed) {
             Ok(stage) => stage,

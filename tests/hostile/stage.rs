@@ -76,6 +76,8 @@ pub(crate) struct Begin {
     pub(crate) options: &'static [&'static str],
     /// The names below what is served that a file system is mounted on.
     pub(crate) mounts: &'static [&'static str],
+    /// How many descriptors the server may have, if that is not for the machine to say.
+    pub(crate) descriptors: Option<u32>,
 }
 
 /// A server, what it serves, and what it does not.
@@ -145,7 +147,8 @@ impl Stage {
             .map(|name| Hung::mount(&root.join(name)))
             .collect::<Result<_, _>>()?;
         let log = File::create(dir.path().join("log"))?;
-        let gofer = start(&program.words, begin.options, log, &root)?;
+        let limit = begin.descriptors;
+        let gofer = start(&program.words, begin.options, limit, log, &root)?;
         let mut stage = Stage {
             mounted,
             gofer,
@@ -314,7 +317,7 @@ impl Stage {
     pub(crate) fn another(&self, more: &[&str]) -> io::Result<Gofer> {
         let options = [self.options, more].concat();
         let log = File::create(self.dir.path().join("log of another"))?;
-        start(&self.words, &options, log, &self.root)
+        start(&self.words, &options, None, log, &self.root)
     }
 
     /// Runs all cases of the conformance suite whose name begins so, and says which have failed.
@@ -435,11 +438,20 @@ impl Stage {
     }
 }
 
-/// Starts a server with the words `program`. It logs to `log`, and serves `root`.
-fn start(program: &[PathBuf], options: &[&str], log: File, root: &Path) -> io::Result<Gofer> {
+/// Starts a server with the words `program`, which may have so many descriptors. It logs to `log`, and
+/// serves `root`.
+fn start(
+    program: &[PathBuf],
+    options: &[&str],
+    descriptors: Option<u32>,
+    log: File,
+    root: &Path,
+) -> io::Result<Gofer> {
+    let descriptors = descriptors.map_or_else(String::new, |most| format!("ulimit -n {most} && "));
+    let script = format!("{descriptors}ulimit -f \"$0\" && exec \"$@\"");
     let mut command = Command::new("sh");
     command
-        .args(["-c", "ulimit -f \"$0\" && exec \"$@\"", LONGEST_FILE])
+        .args(["-c", &script, LONGEST_FILE])
         .args(program)
         .args(options)
         .stdout(Stdio::null())

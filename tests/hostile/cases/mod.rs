@@ -1,5 +1,6 @@
 //! The attacks.
 
+mod crowd;
 mod depth;
 mod descriptors;
 mod directories;
@@ -27,6 +28,7 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
         numbers::CASES,
         descriptors::CASES,
         directories::CASES,
+        crowd::CASES,
         donations::CASES,
         ids::CASES,
         memory::CASES,
