@@ -5,7 +5,8 @@
 //! through the protocol and removes afterwards; [`harness`] shows each of them as a test.
 //!
 //! - The **matrix** asks every message of the table for an object that is alive, deleted, on a
-//!   read-only connection, of another kind, and unknown. A message without a row is a failed case.
+//!   read-only connection, of another kind, and unknown. A message without a row is a failed case,
+//!   and so is a refusal after which anything below the directory is not as it was.
 //! - The **areas** hold what the matrix cannot say: results, the precedence of errnos, descriptors,
 //!   limits, malformed messages, channels in parallel.
 //!
@@ -31,6 +32,7 @@ mod matrix;
 mod probed;
 mod run;
 mod session;
+mod snapshot;
 mod target;
 mod verdict;
 mod watchdog;

@@ -1,13 +1,14 @@
 //! Whether the suite notices what is wrong with a server.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used)] // a test may panic
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // a test may panic
 
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
+use lisafs::Errno;
 use lisafs::host::{HostFifo, HostFs, HostOptions, HostUds};
-use lisafs::server::{ConnectionOpts, Server};
+use lisafs::server::{Answer, Call, ConnectionOpts, RpcHandler, Server};
 use lisafs::wire::{Mid, StatReq, messages};
 use lisafs_conformance::{
     Case, Differences, Need, Outcome, Probed, Report, Target, Via, cases, run, run_case,
@@ -34,18 +35,114 @@ impl Broken {
     }
 }
 
+/// The host's directory out of reach.
+struct Remote(Arc<dyn Target>);
+
+impl Target for Remote {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn connect(&self, readonly: bool) -> io::Result<UnixStream> {
+        self.0.connect(readonly)
+    }
+
+    fn host_dir(&self) -> Option<&Path> {
+        None
+    }
+
+    fn offers(&self, need: Need) -> bool {
+        need != Need::HostAccess && self.0.offers(need)
+    }
+}
+
+/// Does what message `MID` asks for, and then says that nothing can be changed.
+fn refuse_afterwards<'c, const MID: u16>(
+    call: &mut Call<'c, HostFs>,
+    body: &[u8],
+) -> Result<Answer<'c, HostFs>, Errno> {
+    let handlers = Server::<HostFs>::default_handlers();
+    handlers[usize::from(MID)].unwrap()(call, body)?;
+    Err(Errno::EROFS)
+}
+
+/// A server whose connections that can only be read from are such in words alone.
+struct Treacherous {
+    honest: Arc<dyn Target>,
+    treacherous: Server<HostFs>,
+}
+
+impl Treacherous {
+    /// The messages that it serves so. What is written to has to be opened for writing, which is
+    /// refused at once.
+    const SERVED: [(Mid, RpcHandler<HostFs>); 12] = [
+        (Mid::SET_STAT, refuse_afterwards::<4>),
+        (Mid::OPEN_CREATE_AT, refuse_afterwards::<8>),
+        (Mid::MKDIR_AT, refuse_afterwards::<13>),
+        (Mid::MKNOD_AT, refuse_afterwards::<14>),
+        (Mid::SYMLINK_AT, refuse_afterwards::<15>),
+        (Mid::LINK_AT, refuse_afterwards::<16>),
+        (Mid::UNLINK_AT, refuse_afterwards::<22>),
+        (Mid::RENAME_AT, refuse_afterwards::<23>),
+        (Mid::FSET_XATTR, refuse_afterwards::<26>),
+        (Mid::FREMOVE_XATTR, refuse_afterwards::<28>),
+        (Mid::BIND_AT, refuse_afterwards::<29>),
+        (Mid::RENAME_AT2, refuse_afterwards::<33>),
+    ];
+
+    fn start() -> Arc<dyn Target> {
+        let mut handlers = Server::default_handlers();
+        for (mid, handler) in Treacherous::SERVED {
+            handlers[usize::from(mid.0)] = Some(handler);
+        }
+        Arc::new(Treacherous {
+            honest: Broken::without(&[]),
+            treacherous: Server::with_handlers(usize::MAX, handlers),
+        })
+    }
+}
+
+impl Target for Treacherous {
+    fn name(&self) -> &str {
+        "treacherous"
+    }
+
+    fn connect(&self, readonly: bool) -> io::Result<UnixStream> {
+        if !readonly {
+            return self.honest.connect(false);
+        }
+        let dir = self.honest.host_dir().unwrap();
+        let (ours, theirs) = UnixStream::pair()?;
+        let (host, opts) = (host(dir)?, ConnectionOpts::default());
+        self.treacherous.start_connection(theirs, host, opts)?;
+        Ok(ours)
+    }
+
+    fn host_dir(&self) -> Option<&Path> {
+        self.honest.host_dir()
+    }
+
+    fn offers(&self, need: Need) -> bool {
+        self.honest.offers(need)
+    }
+}
+
+fn host(dir: &Path) -> io::Result<HostFs> {
+    let options = HostOptions {
+        host_uds: HostUds::All,
+        host_fifo: HostFifo::Open,
+        ..HostOptions::default()
+    };
+    HostFs::open(dir, options).map_err(io::Error::other)
+}
+
 impl Target for Broken {
     fn name(&self) -> &str {
         "broken"
     }
 
     fn connect(&self, readonly: bool) -> io::Result<UnixStream> {
-        let options = HostOptions {
-            host_uds: HostUds::All,
-            host_fifo: HostFifo::Open,
-            ..HostOptions::default()
-        };
-        let host = HostFs::open(self.dir.path(), options).map_err(io::Error::other)?;
+        let host = host(self.dir.path())?;
         let opts = ConnectionOpts {
             readonly,
             ..ConnectionOpts::default()
@@ -86,6 +183,37 @@ fn every_message_that_is_missing_fails_its_own_cases() {
 }
 
 #[test]
+fn what_is_done_before_it_is_refused_fails() {
+    let written = [Mid::PWRITE, Mid::FALLOCATE];
+    let served = Treacherous::SERVED.map(|(mid, _)| mid);
+    let mutating = messages().filter(|message| message.mutates);
+    let mutating: Vec<Mid> = mutating.map(|message| message.mid).collect();
+    assert!(
+        mutating
+            .iter()
+            .all(|mid| served.contains(mid) || written.contains(mid))
+    );
+    assert_eq!(mutating.len(), served.len() + written.len());
+
+    let local = Treacherous::start();
+    let remote: Arc<dyn Target> = Arc::new(Remote(Arc::clone(&local)));
+    for target in [local, remote] {
+        for mid in served {
+            let report = run(&target, &format!("matrix.{mid}."), |_, _, _| {});
+            let mut noticed = 0;
+            for (name, via, outcome) in report.outcomes {
+                match outcome {
+                    Outcome::Failed(why) if why.contains("done all the same") => noticed += 1,
+                    Outcome::Passed if !name.ends_with(".read_only") => {}
+                    other => panic!("{name} over the {via}: {other:?}"),
+                }
+            }
+            assert!(noticed >= Via::ALL.len(), "{mid} is served in secret");
+        }
+    }
+}
+
+#[test]
 fn a_server_that_does_all_it_must_fails_nothing() {
     let report = run(&Broken::without(&[]), "walk", |_, _, _| {});
     assert!(report.outcomes.len() > 30);
@@ -122,22 +250,6 @@ fn failures_are_complained_of_unless_they_are_listed() {
 
 #[test]
 fn a_directory_of_a_case_is_removed_through_the_protocol_if_need_be() {
-    /// The host's directory out of reach.
-    struct Remote(Arc<dyn Target>);
-    impl Target for Remote {
-        fn name(&self) -> &str {
-            self.0.name()
-        }
-        fn connect(&self, readonly: bool) -> io::Result<UnixStream> {
-            self.0.connect(readonly)
-        }
-        fn host_dir(&self) -> Option<&Path> {
-            None
-        }
-        fn offers(&self, need: Need) -> bool {
-            need != Need::HostAccess && self.0.offers(need)
-        }
-    }
     let local = Broken::without(&[]);
     let dir = local.host_dir().unwrap().to_owned();
     let target: Arc<dyn Target> = Arc::new(Remote(local));

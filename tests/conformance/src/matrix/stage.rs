@@ -5,6 +5,7 @@ use lisafs::wire::FdId;
 use super::{Ids, State, Subject};
 use crate::calls::{O_RDONLY, O_RDWR, STREAM, at};
 use crate::session::{Mount, Session};
+use crate::snapshot::{self, Nameless};
 use crate::target::Need;
 use crate::verdict::{Stop, Verdict};
 
@@ -12,7 +13,15 @@ use crate::verdict::{Stop, Verdict};
 const UNKNOWN: FdId = FdId(0x7fff_dead_beef);
 
 /// The name of the subject in the case's directory.
-const NAME: &[u8] = b"subject";
+const SUBJECT: &str = "subject";
+const NAME: &[u8] = SUBJECT.as_bytes();
+
+/// What a request of the cell can name, and what is in no directory any more.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) ids: Ids,
+    pub(super) nameless: Option<Nameless>,
+}
 
 /// Makes a subject of a kind, in a state, and what else a request can name.
 pub(super) fn set(
@@ -20,8 +29,9 @@ pub(super) fn set(
     readonly: Option<&mut Mount>,
     subject: Subject,
     state: State,
-) -> Result<Ids, Stop> {
+) -> Result<Stage, Stop> {
     let scratch = session.scratch;
+    let mut nameless = None;
     let mut ids = Ids {
         subject: UNKNOWN,
         directory: scratch,
@@ -32,6 +42,12 @@ pub(super) fn set(
     ids.subject = match (state, readonly) {
         (State::Ok, _) => made,
         (State::Deleted, _) => {
+            // FStat is not for a bound socket.
+            nameless = match session.host_path(SUBJECT) {
+                Ok(path) => Some(Nameless::Held(snapshot::hold(&path)?)),
+                Err(_) if subject == Subject::BoundSocket => None,
+                Err(_) => Some(Nameless::Known(made)),
+            };
             delete(session, subject)?;
             made
         }
@@ -49,7 +65,7 @@ pub(super) fn set(
         }
         (State::ReadOnly, None) => return Err(Stop::failed("no read-only connection")),
     };
-    Ok(ids)
+    Ok(Stage { ids, nameless })
 }
 
 fn make(session: &mut Session, subject: Subject) -> Result<FdId, Stop> {
