@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::backend::ServerImpl;
 use super::fd::{BoundSocketFd, ControlFd, OpenFd};
 use super::quota::{Quota, Share};
+use super::unwind;
 use crate::Errno;
 use crate::wire::FdId;
 
@@ -147,7 +148,12 @@ impl<S: ServerImpl> FdTable<S> {
     pub(super) fn clear(&self) {
         self.closed.store(true, Ordering::Release);
         for shard in &self.shards {
-            let _closed = core::mem::take(&mut *shard.write());
+            let closed = core::mem::take(&mut *shard.write());
+            // One at a time: a map that is dropped keeps what is behind a panic, and the end of a
+            // connection has more to do than this.
+            if unwind::for_each(closed, drop).is_err() {
+                tracing::error!("a back end panicked while a file was closed, please report it");
+            }
         }
     }
 

@@ -36,6 +36,7 @@ mod quota;
 mod rename_lock;
 mod totals;
 mod tree;
+mod unwind;
 mod waits;
 mod watched;
 

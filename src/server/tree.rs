@@ -5,8 +5,10 @@
 
 use core::fmt;
 use std::collections::HashMap;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::thread;
 
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
@@ -14,6 +16,7 @@ use smallvec::SmallVec;
 use super::backend::ServerImpl;
 use super::fd::{ControlFd, OpenFd};
 use super::guarantee::{Global, TreeLocks};
+use super::unwind;
 use crate::Errno;
 use crate::wire::Name;
 
@@ -193,18 +196,26 @@ impl<S: ServerImpl> Node<S> {
     ) {
         let replaced = new_dir.detach(new_name);
         let renamed = self.detach(old_name);
+        let mut moved: SmallVec<[_; 2]> = SmallVec::new();
         if let Some(replaced) = replaced {
             if exchange {
                 self.attach(&replaced, old_name);
-                replaced.notify_renamed(at);
+                moved.push(replaced);
             } else {
                 replaced.mark_deleted();
             }
         }
         if let Some(renamed) = renamed {
             new_dir.attach(&renamed, new_name);
-            renamed.notify_renamed(at);
+            moved.push(renamed);
         }
+        // All is as on the host before anybody is told, who may panic.
+        let mut result = Ok(());
+        for node in moved {
+            let told = node.notify_renamed(at);
+            result = result.and(told);
+        }
+        result.unwrap_or_else(|why| resume_unwind(why));
     }
 
     /// Whether that rename would put a directory below itself. The host refuses it as well, but goes
@@ -284,9 +295,12 @@ impl<S: ServerImpl> Node<S> {
         observers.push(observer);
     }
 
-    fn notify_renamed(self: &Arc<Self>, at: Global<'_, S>) {
+    /// # Errors
+    /// The first panic of those who were told. It keeps no other from being told.
+    fn notify_renamed(self: &Arc<Self>, at: Global<'_, S>) -> thread::Result<()> {
+        let mut result = Ok(());
         if !S::NOTIFY_RENAMED {
-            return;
+            return result;
         }
         self.for_each(|node| {
             // Collected first: no back-end code runs under a lock of the node.
@@ -297,9 +311,13 @@ impl<S: ServerImpl> Node<S> {
                     Observer::Open(fd) => opens.extend(fd.upgrade()),
                 }
             }
-            controls.iter().for_each(|fd| fd.notify_renamed(at));
-            opens.iter().for_each(|fd| fd.notify_renamed(at));
+            let told = unwind::for_each(controls, |fd: Arc<ControlFd<S>>| fd.notify_renamed(at));
+            let opens = unwind::for_each(opens, |fd: Arc<OpenFd<S>>| fd.notify_renamed(at));
+            if result.is_ok() {
+                result = told.and(opens);
+            }
         });
+        result
     }
 
     /// Leaves the parent's map and hands the parent over to be released.

@@ -104,7 +104,11 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
         "the lock of renames",
         &[Cases, Test("src/server/rename_lock.rs")],
     ),
-    ("A19", "panics", &[Cases, Test("tests/server/main.rs")]),
+    (
+        "A19",
+        "panics",
+        &[Cases, Test("tests/server/panics/mod.rs")],
+    ),
     (
         "A20",
         "signals",

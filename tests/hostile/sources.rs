@@ -123,7 +123,9 @@ impl File {
             .position(|part| ["src", "tests"].contains(part))
         {
             // A package among the tests.
-            Some(0) if is_of_tests(0) && parts.get(2) == Some(&"src") => 2,
+            Some(0) if is_of_tests(0) && [Some(&"src"), Some(&"tests")].contains(&parts.get(2)) => {
+                2
+            }
             Some(at) => at,
             None => return Vec::new(),
         };

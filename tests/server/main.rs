@@ -6,12 +6,14 @@
     clippy::unwrap_used
 )] // a test may panic
 
+mod brittle;
 mod direct;
 mod donations;
 mod ends;
 mod listing;
 mod model;
 mod outsiders;
+mod panics;
 mod phantom;
 mod totals;
 
@@ -343,28 +345,6 @@ fn an_exchange_deletes_neither_side() {
         "b is called a now"
     );
     assert_eq!(walk(&mut socket, a, &["f"]).unwrap().len(), 1);
-}
-
-#[test]
-fn a_panicking_handler_is_answered_and_leaves_no_lock() {
-    let mut handlers = Server::<PhantomFs>::default_handlers();
-    handlers[usize::from(Mid::FSYNC.0)] = Some(|_call, _body| panic!("injected by a test"));
-    let scene = Scene::with(Server::with_handlers(16, handlers));
-    let (mut socket, root) = scene.client();
-    let mut channel = channel(&mut socket);
-    let sync = FSyncReq {
-        fds: Array::new(&[]),
-    };
-    assert_eq!(
-        errno(channel.call(&sync, &mut Reply::new())),
-        Errno::EREMOTEIO
-    );
-    assert_eq!(
-        errno(socket.call(&sync, &mut Reply::new())),
-        Errno::EREMOTEIO
-    );
-    rename(&mut channel, (root, "a"), (root, "b")).unwrap();
-    unlink(&mut socket, root, "b").unwrap();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! OpenAt, OpenCreateAt and Close: the life of open files.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use super::create::creation;
@@ -9,6 +10,7 @@ use crate::server::call::{Answer, Call, Gift};
 use crate::server::dispatch::Serve;
 use crate::server::fd::OpenFd;
 use crate::server::fds::Fd;
+use crate::server::unwind;
 use crate::wire::{
     CloseReq, FileType, Inode, Name, OpenAtReq, OpenAtResp, OpenCreateAtReq, OpenCreateAtResp,
 };
@@ -82,9 +84,10 @@ impl Serve for OpenCreateAtReq<'_> {
 
 impl Serve for CloseReq<'_> {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
-        for id in self.fds.iter() {
-            call.connection.fds().close(id);
-        }
+        let fds = call.connection.fds();
+        // The client believes all of them closed, whatever it is told.
+        unwind::for_each(self.fds.iter(), |id| fds.close(id))
+            .unwrap_or_else(|why| resume_unwind(why));
         call.reply::<Self>(&())
     }
 }
