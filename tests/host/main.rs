@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may panic
 
+mod closing;
 mod failures;
 mod identities;
 mod mounts;
@@ -32,6 +33,9 @@ fn main() {
         ownership::links_of_one_file_survive_their_rename
         ownership::a_read_only_root_is_only_given_away_if_it_is_mounted_so
         sockets::sockets_work_at_any_depth
+        closing::a_reader_sees_the_end_when_a_writer_is_closed
+        closing::a_peer_sees_the_end_when_a_connection_is_closed
+        closing::a_bound_socket_that_is_closed_accepts_nobody
     };
     let grounded = cases! {
         identities::what_an_outsider_removes_or_replaces_is_stale
