@@ -336,43 +336,6 @@ fn a_crowd_on_the_word_and_a_rewriter_cannot_delay_a_shutdown() {
     assert_eq!(kind, ErrorKind::Shutdown);
 }
 
-/// Shutdown at any point of a busy conversation, from either side.
-#[test]
-fn a_shutdown_at_any_moment_ends_both_sides() {
-    for round in 0..1000 {
-        let (intruder, server_closer, server) = serve(WaitPolicy::Park);
-        let client = intruder.window();
-        let client = ClientEndpoint::new(client, WaitPolicy::Park, &Spinners::with_limit(0));
-        let client_closer = client.closer();
-        let talk = |mut active: Active| {
-            loop {
-                if let Err(error) = active.send_recv(4) {
-                    return error.kind();
-                }
-            }
-        };
-        let client = thread::spawn(move || client.connect().map_or_else(|e| e.kind(), talk));
-        let server = thread::spawn(move || {
-            server
-                .join()
-                .unwrap()
-                .map_or_else(|error| error.kind(), |(active, _)| talk(active))
-        });
-        let (started, delay) = (Instant::now(), Duration::from_nanos(200 * round));
-        while started.elapsed() < delay {
-            std::hint::spin_loop();
-        }
-        let closer = if round % 2 == 0 {
-            server_closer
-        } else {
-            client_closer
-        };
-        assert!(closer.shutdown(DEADLINE), "round {round}");
-        assert_eq!(client.join().unwrap(), ErrorKind::Shutdown);
-        assert_eq!(server.join().unwrap(), ErrorKind::Shutdown);
-    }
-}
-
 #[test]
 fn a_window_that_could_fault_is_not_mapped() {
     let page = 4096;

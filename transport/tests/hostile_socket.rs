@@ -263,30 +263,6 @@ fn a_vanished_peer_is_an_error_and_not_a_signal() {
 }
 
 #[test]
-fn shutdown_frees_threads_in_either_direction() {
-    for non_blocking in [false, true] {
-        let (ours, _peer) = UnixStream::pair().unwrap();
-        ours.set_nonblocking(non_blocking).unwrap();
-        let socket = FrameSocket::from(ours);
-        thread::scope(|scope| {
-            let receiver = scope.spawn(|| recv(&socket, &mut FrameBuffer::new()));
-            let sender = scope.spawn(|| {
-                let mut bytes = vec![0; 1 << 20];
-                loop {
-                    // Nobody reads, so this blocks sooner or later.
-                    if let Err(error) = socket.send(1, SharedBytes::from(&mut bytes[..]), &[]) {
-                        return error;
-                    }
-                }
-            });
-            socket.shutdown();
-            assert_eq!(receiver.join().unwrap().unwrap(), Received::Closed);
-            assert!(matches!(sender.join().unwrap(), SendError::Broken(_)));
-        });
-    }
-}
-
-#[test]
 fn only_stream_sockets_are_taken_over() {
     let (datagrams, _other) = UnixDatagram::pair().unwrap();
     let error = FrameSocket::from_fd(OwnedFd::from(datagrams)).unwrap_err();

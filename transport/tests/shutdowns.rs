@@ -1,0 +1,206 @@
+//! Shutdowns at random moments, of everything that others are using: each returns, frees whoever
+//! waits, and closes no descriptor under anybody's feet.
+//!
+//! `LISAFS_SHUTDOWN_ROUNDS=100000` asks for so many rounds of each, which take minutes.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise"
+)]
+
+#[path = "../../tests/hostile/chance.rs"]
+#[allow(dead_code)] // what other tests use
+mod chance;
+
+use std::collections::hash_map::RandomState;
+use std::fs::File;
+use std::hash::BuildHasher;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use chance::Chance;
+use flipcall::{
+    Active, ClientEndpoint, ErrorKind, FdReceiver, FrameBuffer, FrameSocket, PacketWindow,
+    Received, SendError, ServerEndpoint, SharedBytes, Spinners, WaitPolicy, fd_channel,
+};
+use nix::errno::Errno;
+
+/// Far longer than anything here takes, even on a machine that does ten other things.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What the short form of a test takes at the most.
+const SHORT: Duration = Duration::from_millis(1500);
+
+/// Runs `round` a thousand times, or as often as there is time for, or as the environment asks for.
+fn rounds(mut round: impl FnMut(&mut Chance)) {
+    let asked = std::env::var("LISAFS_SHUTDOWN_ROUNDS");
+    let asked: Option<u64> = asked.ok().map(|rounds| rounds.parse().unwrap());
+    let mut chance = Chance::new(RandomState::new().hash_one(0), "shutdowns");
+    let started = Instant::now();
+    for _ in 0..asked.unwrap_or(1000) {
+        if asked.is_none() && started.elapsed() > SHORT {
+            break;
+        }
+        round(&mut chance);
+    }
+}
+
+/// Waits for any time up to a fraction of a millisecond, and mostly for less: threads are starting,
+/// about to sleep, asleep, or at work.
+fn any_moment(chance: &mut Chance) {
+    let bound = 1 << chance.below(19);
+    let (started, delay) = (Instant::now(), Duration::from_nanos(chance.below(bound)));
+    while started.elapsed() < delay {
+        std::hint::spin_loop();
+    }
+}
+
+/// What the thread has come to, which must have ended.
+fn ended<T>(thread: ScopedJoinHandle<'_, T>, what: &str) -> T {
+    let started = Instant::now();
+    while !thread.is_finished() {
+        if started.elapsed() > DEADLINE {
+            // Its scope would wait for it for ever.
+            eprintln!("{what} is stranded");
+            std::process::abort();
+        }
+        thread::yield_now();
+    }
+    thread.join().unwrap()
+}
+
+/// Opens files all the time: the number of a descriptor that is closed is soon that of another.
+fn with_a_thief(run: impl FnOnce()) {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                let loot: Vec<_> = (0..4).map(|_| File::open("/dev/null").unwrap()).collect();
+                thread::yield_now();
+                drop(loot);
+            }
+        });
+        run();
+        over.store(true, Relaxed);
+    });
+}
+
+/// Shutdown at any point of a busy conversation, from either side.
+#[test]
+fn a_shutdown_at_any_moment_ends_both_sides() {
+    rounds(|chance| {
+        let wait = *chance.one_of(&[WaitPolicy::Park, WaitPolicy::Adaptive]);
+        let window = PacketWindow::create(64).unwrap();
+        let (memory, place) = (window.try_clone_fd().unwrap(), window.descriptor());
+        let server = ServerEndpoint::new(window, wait, &Spinners::with_limit(1));
+        let window = PacketWindow::from_peer(memory, place).unwrap();
+        let client = ClientEndpoint::new(window, wait, &Spinners::with_limit(1));
+        let closers = [server.closer(), client.closer()];
+        let talk = |mut active: Active| {
+            loop {
+                if let Err(error) = active.send_recv(4) {
+                    return error.kind();
+                }
+            }
+        };
+        thread::scope(|scope| {
+            let client = scope.spawn(|| client.connect().map_or_else(|why| why.kind(), talk));
+            let server = scope.spawn(|| match server.recv_first() {
+                Ok((active, _)) => talk(active),
+                Err(why) => why.kind(),
+            });
+            any_moment(chance);
+            let acknowledged = chance.one_of(&closers).shutdown(DEADLINE);
+            assert_eq!(ended(client, "the client"), ErrorKind::Shutdown);
+            assert_eq!(ended(server, "the server"), ErrorKind::Shutdown);
+            assert!(acknowledged);
+        });
+    });
+}
+
+#[test]
+fn shutdown_frees_threads_in_either_direction() {
+    with_a_thief(|| {
+        rounds(|chance| {
+            let (ours, _peer) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(chance.below(2) == 0).unwrap();
+            let socket = FrameSocket::from(ours);
+            thread::scope(|scope| {
+                let receiver = scope.spawn(|| {
+                    let (mut body, mut fds) = (FrameBuffer::new(), Vec::new());
+                    socket.recv(&mut body, 1000, &mut fds, 0).unwrap()
+                });
+                let sender = scope.spawn(|| {
+                    let mut bytes = vec![0; 64 << 10];
+                    loop {
+                        // Nobody reads, so this blocks sooner or later.
+                        if let Err(error) = socket.send(1, SharedBytes::from(&mut bytes[..]), &[]) {
+                            return error;
+                        }
+                    }
+                });
+                any_moment(chance);
+                socket.shutdown();
+                assert_eq!(ended(receiver, "the receiver"), Received::Closed);
+                match ended(sender, "the sender") {
+                    SendError::Broken(why) => assert_eq!(why.errno(), Some(Errno::EPIPE)),
+                    unsent @ SendError::Unsent(_) => panic!("{unsent:?}"),
+                }
+            });
+        });
+    });
+}
+
+/// What is queued arrives, what is not fails, and all of it over the socket that it was meant for.
+#[test]
+fn descriptors_arrive_or_are_kept_when_their_channel_is_shut_down() {
+    let sent = File::open("/proc/self/comm").unwrap();
+    let identity = |file: &File| {
+        let metadata = file.metadata().unwrap();
+        (metadata.dev(), metadata.ino())
+    };
+    let wanted = identity(&sent);
+    with_a_thief(|| {
+        rounds(|chance| {
+            let (sender, theirs) = fd_channel(8).unwrap();
+            let receiver = FdReceiver::from(theirs);
+            thread::scope(|scope| {
+                let sending = scope.spawn(|| {
+                    let mut count = 0;
+                    loop {
+                        match sender.send(sent.as_fd()) {
+                            Ok(()) => count += 1,
+                            Err(Errno::EAGAIN) => thread::yield_now(),
+                            Err(errno) => return (count, errno),
+                        }
+                    }
+                });
+                let receiving = scope.spawn(|| {
+                    let mut count = 0;
+                    loop {
+                        match receiver.recv() {
+                            Ok(Some(fd)) => {
+                                assert_eq!(identity(&File::from(fd)), wanted);
+                                count += 1;
+                            }
+                            Ok(None) => return count,
+                            Err(Errno::EAGAIN) => thread::yield_now(),
+                            Err(errno) => panic!("{errno}"),
+                        }
+                    }
+                });
+                any_moment(chance);
+                sender.shutdown();
+                let (sent, errno) = ended(sending, "the sender");
+                assert_eq!(errno, Errno::EPIPE);
+                assert_eq!(ended(receiving, "the receiver"), sent);
+            });
+        });
+    });
+}
