@@ -23,29 +23,25 @@ fn name(number: u32) -> String {
 /// Holds `count` files, which are made if they are not there.
 fn hold(seat: &Seat, count: u32) -> Result<Vec<Held>, Error> {
     let above = format!("held.{count}");
-    let above = match seat.dir.walk_one(&above) {
-        Ok(above) => above,
-        Err(_) => seat.dir.mkdir(&above, Create::mode(0o755))?,
-    };
-    let dirs = count.div_ceil(IN_EACH);
-    (0..dirs)
-        .map(|number| {
-            let files = IN_EACH.min(count - number * IN_EACH);
-            let name_of_dir = format!("dir.{number}");
-            let (dir, files): (_, Result<_, _>) = match above.walk_one(&name_of_dir) {
-                Ok(dir) => {
-                    let files = (0..files).map(|file| dir.walk_one(name(file))).collect();
-                    (dir, files)
-                }
-                Err(_) => {
-                    let dir = above.mkdir(&name_of_dir, Create::mode(0o755))?;
-                    let how = Create::mode(S_IFREG | 0o644);
-                    let make = |file| dir.mknod(name(file), how, (0, 0));
-                    let files = (0..files).map(make).collect();
-                    (dir, files)
-                }
-            };
-            Ok(Held { dir, files: files? })
+    // How many files are in each directory.
+    let dirs = (0..count.div_ceil(IN_EACH)).map(|dir| IN_EACH.min(count - dir * IN_EACH));
+    if seat.dir.walk_one(&above).is_err() {
+        let above = seat.dir.mkdir(&above, Create::mode(0o755))?;
+        for (number, files) in dirs.clone().enumerate() {
+            let dir = above.mkdir(number.to_string(), Create::mode(0o755))?;
+            for file in 0..files {
+                // Not held on to: what has just been made has to stay open for a while.
+                dir.mknod(name(file), Create::mode(S_IFREG | 0o644), (0, 0))?;
+            }
+        }
+    }
+    let above = seat.dir.walk_one(&above)?;
+    dirs.enumerate()
+        .map(|(number, files)| {
+            let dir = above.walk_one(number.to_string())?;
+            let files = (0..files).map(|file| dir.walk_one(name(file)));
+            let files = files.collect::<Result<_, _>>()?;
+            Ok(Held { dir, files })
         })
         .collect()
 }
