@@ -363,7 +363,9 @@ impl<S: ServerImpl> Connection<S> {
     /// its socket, which is in the host. What that thread holds goes when the host answers.
     pub(super) fn leave_behind(self: Arc<Self>) {
         let id = self.id;
-        if !self.place.leave_stuck() {
+        if self.place.leave_stuck() {
+            self.allowance.give_up();
+        } else {
             tracing::warn!(
                 connection = id,
                 "too many clients have hung up while the host does not answer: this one keeps its place"
@@ -403,7 +405,9 @@ impl<S: ServerImpl> Drop for SocketEnd<'_, S> {
         if self.connection.close() {
             self.connection.place.leave();
         } else {
-            self.connection.place.leave_stuck();
+            if self.connection.place.leave_stuck() {
+                self.connection.allowance.give_up();
+            }
         }
     }
 }

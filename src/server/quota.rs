@@ -1,7 +1,7 @@
 //! Limits on what a client can make the server hold.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::Errno;
 
@@ -30,6 +30,16 @@ struct Pooled {
     pool: Arc<Quota>,
     /// Taken when the quota was made. Each one beyond it is taken and given back by itself.
     reserved: usize,
+    /// The pool has back what was reserved.
+    given_up: AtomicBool,
+}
+
+impl Pooled {
+    fn give_up(&self) {
+        if !self.given_up.swap(true, Ordering::Relaxed) {
+            self.pool.release(self.reserved);
+        }
+    }
 }
 
 impl Quota {
@@ -40,18 +50,20 @@ impl Quota {
     }
 
     /// `limit` of it, if all quotas within `pool` together do not hold more than that has. `reserved`
-    /// are there for this one, whatever the others hold.
+    /// are there for this one, whatever the others hold. A quarter of the pool is only for what is reserved,
+    /// so that there is something for quotas to come.
     ///
     /// ```
     /// use lisafs::Errno;
     /// use lisafs::server::Quota;
     ///
-    /// let pool = Quota::new(10);
-    /// let greedy = Quota::within(&pool, 2, 10)?;
-    /// let modest = Quota::within(&pool, 2, 10)?;
+    /// let pool = Quota::new(12);
+    /// let greedy = Quota::within(&pool, 2, 12)?;
+    /// let modest = Quota::within(&pool, 2, 12)?;
     /// let held: Vec<_> = std::iter::from_fn(|| greedy.take().ok()).collect();
-    /// assert_eq!(held.len(), 8);
+    /// assert_eq!(held.len(), 7);
     /// assert!(modest.take().is_ok());
+    /// assert!(Quota::within(&pool, 3, 12).is_ok());
     /// # Ok::<(), Errno>(())
     /// ```
     ///
@@ -59,11 +71,15 @@ impl Quota {
     /// EMFILE when the pool has not so many to reserve.
     pub fn within(pool: &Arc<Quota>, reserved: usize, limit: usize) -> Result<Arc<Quota>, Errno> {
         let reserved = reserved.min(limit);
-        if !pool.claim(reserved) {
+        if !pool.claim(reserved, pool.limit) {
             return Err(Errno::EMFILE);
         }
-        let pool = Arc::clone(pool);
-        Ok(Quota::build(limit, Some(Pooled { pool, reserved })))
+        let pooled = Pooled {
+            pool: Arc::clone(pool),
+            reserved,
+            given_up: AtomicBool::new(false),
+        };
+        Ok(Quota::build(limit, Some(pooled)))
     }
 
     fn build(limit: usize, pooled: Option<Pooled>) -> Arc<Quota> {
@@ -85,16 +101,31 @@ impl Quota {
     /// # Errors
     /// EMFILE when all are taken.
     pub fn take(self: &Arc<Self>) -> Result<Share, Errno> {
-        self.take_below(self.limit).ok_or(Errno::EMFILE)
+        self.take_below(self.limit, |pool| pool - pool / 4)
+            .ok_or(Errno::EMFILE)
     }
 
-    /// Takes one for something that can be done without, unless half of all are taken.
+    /// Takes one for something that can be done without, unless half of all are taken, or half of the
+    /// pool.
     #[must_use]
     pub fn spare(self: &Arc<Self>) -> Option<Share> {
-        self.take_below(self.limit / 2)
+        self.take_below(self.limit / 2, |pool| pool / 2)
     }
 
-    fn take_below(self: &Arc<Self>, limit: usize) -> Option<Share> {
+    /// Lets others have what is reserved, though some of it may be held for long: no more is taken.
+    pub(super) fn give_up(&self) {
+        if let Some(pooled) = &self.pooled {
+            pooled.give_up();
+        }
+    }
+
+    /// Takes one if there is one below `limit`, and, beyond what is reserved, below the part of the pool
+    /// that `of_limit` makes of its limit.
+    fn take_below(
+        self: &Arc<Self>,
+        limit: usize,
+        of_limit: impl Fn(usize) -> usize,
+    ) -> Option<Share> {
         let mut used = self.used.load(Ordering::Relaxed);
         // One of the pool, taken before this is counted: whoever gives one back beyond what is reserved
         // gives back what is there.
@@ -107,7 +138,7 @@ impl Quota {
             if let Some(Pooled { pool, .. }) = beyond
                 && of_pool.is_none()
             {
-                if !pool.claim(1) {
+                if !pool.claim(1, of_limit(pool.limit)) {
                     break None;
                 }
                 of_pool = Some(pool);
@@ -135,11 +166,11 @@ impl Quota {
         taken
     }
 
-    /// Takes `count` at once. Returns whether there were so many.
-    fn claim(&self, count: usize) -> bool {
+    /// Takes `count` at once, if no more than `limit` are taken then. Returns whether it did.
+    fn claim(&self, count: usize, limit: usize) -> bool {
         let increased = |used: usize| {
             let used = used.checked_add(count)?;
-            (used <= self.limit).then_some(used)
+            (used <= limit).then_some(used)
         };
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, increased)
@@ -153,10 +184,8 @@ impl Quota {
 
 impl Drop for Quota {
     fn drop(&mut self) {
-        // Whoever has a share keeps the quota alive, so all others are back.
-        if let Some(Pooled { pool, reserved }) = &self.pooled {
-            pool.release(*reserved);
-        }
+        // Whoever has a share keeps the quota alive, so all beyond are back.
+        self.give_up();
     }
 }
 
@@ -193,10 +222,10 @@ pub struct Share {
 impl Drop for Share {
     fn drop(&mut self) {
         let used = self.quota.used.fetch_sub(1, Ordering::Relaxed);
-        if let Some(Pooled { pool, reserved }) = &self.quota.pooled
-            && used > *reserved
+        if let Some(of) = &self.quota.pooled
+            && used > of.reserved
         {
-            pool.release(1);
+            of.pool.release(1);
         }
     }
 }
@@ -210,23 +239,35 @@ mod tests {
 
     #[test]
     fn what_is_reserved_is_there_whatever_others_hold() {
-        let pool = Quota::new(10);
+        let pool = Quota::new(13);
         let [one, two] = [3, 3].map(|reserved| Quota::within(&pool, reserved, 7).unwrap());
         assert_eq!(pool.used(), 6);
         let held: Vec<_> = (0..7).map(|_| one.take().unwrap()).collect();
         assert_eq!((one.used(), pool.used()), (7, 10));
-        assert!(one.take().is_err());
         let reserved: Vec<_> = (0..3).map(|_| two.take().unwrap()).collect();
+        // Three quarters are in use; the rest is for somebody else to be sure of.
         assert!(two.take().is_err());
+        assert!(Quota::within(&pool, 4, 7).is_err());
+        drop(Quota::within(&pool, 3, 7).unwrap());
         drop(held);
         assert_eq!(pool.used(), 6);
         let more: Vec<_> = (0..3).map(|_| two.take().unwrap()).collect();
-        // Its own limit is kept, and half of it.
         assert!(two.spare().is_none());
+        // Its own limit is kept.
         let last = two.take().unwrap();
         assert!(two.take().is_err());
         drop((reserved, more, last, two, one));
         assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn what_can_be_done_without_leaves_half_of_the_pool() {
+        let pool = Quota::new(10);
+        let quota = Quota::within(&pool, 1, 100).unwrap();
+        let spare: Vec<_> = std::iter::from_fn(|| quota.spare()).collect();
+        assert_eq!((spare.len(), pool.used()), (5, 5));
+        let held: Vec<_> = std::iter::from_fn(|| quota.take().ok()).collect();
+        assert_eq!((held.len(), pool.used()), (3, 8));
     }
 
     #[test]
@@ -242,21 +283,42 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_up_is_for_others_and_given_back_once() {
+        let pool = Quota::new(8);
+        let stuck = Quota::within(&pool, 4, 8).unwrap();
+        let held: Vec<_> = (0..5).map(|_| stuck.take().unwrap()).collect();
+        stuck.give_up();
+        stuck.give_up();
+        assert_eq!(pool.used(), 1);
+        let other = Quota::within(&pool, 7, 8).unwrap();
+        drop((held, stuck));
+        assert_eq!(pool.used(), 7);
+        drop(other);
+        assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
     fn threads_lose_none_and_never_hold_too_many() {
         const THREADS: usize = 4;
-        let pool = Quota::new(7);
-        let quotas = [1, 2].map(|reserved| Quota::within(&pool, reserved, 6).unwrap());
-        let start = Barrier::new(THREADS);
+        let pool = Quota::new(8);
+        let quotas = [1, 2].map(|reserved| Quota::within(&pool, reserved, 5).unwrap());
+        // Counted apart from the quotas.
+        let (all, start) = (AtomicUsize::new(0), Barrier::new(THREADS));
         thread::scope(|scope| {
             for thread in 0..THREADS {
-                let (pool, start) = (&pool, &start);
+                let (all, start) = (&all, &start);
                 let quota = &quotas[thread % 2];
                 scope.spawn(move || {
                     start.wait();
                     for round in 0..20_000 {
-                        let held: Vec<_> =
-                            (0..round % 5).map_while(|_| quota.take().ok()).collect();
-                        assert!(pool.used() <= 7 && quota.used() <= 6);
+                        let take = |_| {
+                            let share = quota.take().ok()?;
+                            let held = all.fetch_add(1, Ordering::SeqCst) + 1;
+                            assert!(held <= 6, "{held} are held of three quarters of 8");
+                            Some(share)
+                        };
+                        let held: Vec<_> = (0..round % 5).map_while(take).collect();
+                        all.fetch_sub(held.len(), Ordering::SeqCst);
                         drop(held);
                     }
                 });

@@ -11,7 +11,9 @@ use crate::Errno;
 ///
 /// Whatever others hold, each connection can have 32 descriptors and 1,024 ids, if it may have so many
 /// at all. Those are set aside when it starts, along with what its socket, its channels and its threads
-/// take.
+/// take. A quarter of either total is for that alone, so that those who are there cannot keep others
+/// from coming by holding much. What is stuck in the host when its client has hung up is not counted as
+/// far as it was set aside.
 ///
 /// ```
 /// use lisafs::host::HostFs;
@@ -65,7 +67,16 @@ pub(super) struct Allowance {
     pub(super) descriptors: Arc<Quota>,
     pub(super) ids: Arc<Quota>,
     /// Holds what is set aside for the connection itself.
-    _own: Arc<Quota>,
+    own: Arc<Quota>,
+}
+
+impl Allowance {
+    /// Lets other connections have what is set aside: the client has gone.
+    pub(super) fn give_up(&self) {
+        for quota in [&self.descriptors, &self.ids, &self.own] {
+            quota.give_up();
+        }
+    }
 }
 
 impl Pools {
@@ -83,7 +94,7 @@ impl Pools {
     pub(super) fn allow(&self, opts: &ConnectionOpts) -> Result<Allowance, Errno> {
         let own = opts.own_fds();
         Ok(Allowance {
-            _own: Quota::within(&self.descriptors, own, own)?,
+            own: Quota::within(&self.descriptors, own, own)?,
             descriptors: Quota::within(&self.descriptors, SURE_FDS, opts.max_fds)?,
             ids: Quota::within(&self.ids, SURE_IDS, opts.max_ids)?,
         })
@@ -95,6 +106,12 @@ impl ConnectionOpts {
     #[must_use]
     pub fn most_fds(&self) -> usize {
         self.max_fds.saturating_add(self.own_fds())
+    }
+
+    /// The descriptors that are set aside for such a connection.
+    #[must_use]
+    pub fn sure_fds(&self) -> usize {
+        self.max_fds.min(SURE_FDS).saturating_add(self.own_fds())
     }
 
     /// What a connection has open itself.

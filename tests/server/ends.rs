@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use lisafs::server::Totals;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
@@ -96,6 +97,32 @@ fn a_client_that_hangs_up_while_its_socket_hangs_leaves_its_place() {
     one(&mut socket, root, "served");
     drop(socket);
     assert!(scene.server.shutdown(DEADLINE));
+}
+
+#[test]
+fn what_was_set_aside_for_a_client_that_leaves_a_thread_behind_is_for_others() {
+    let totals = Totals {
+        max_fds: ConnectionOpts::default().sure_fds(),
+        ..Totals::default()
+    };
+    let scene = Scene::with(Server::new(16).with_totals(totals));
+    let (mut socket, root) = scene.client();
+    let f = one(&mut socket, root, "f-hangs");
+    let hang_up = stream(&socket);
+    let first = stick(&scene, socket, f);
+    let full = scene.connect(ConnectionOpts::default()).err();
+    assert_eq!(full, Some(Errno::EMFILE));
+    hang_up.shutdown(Shutdown::Both).unwrap();
+    first.join().unwrap().unwrap_err();
+    let next = next_client(&scene);
+
+    scene.stage.release();
+    until(&scene, || scene.server.census().ids == 1);
+    // It is there once, not twice.
+    let full = scene.connect(ConnectionOpts::default()).err();
+    assert_eq!(full, Some(Errno::EMFILE));
+    drop(next);
+    next_client(&scene);
 }
 
 #[test]

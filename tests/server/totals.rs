@@ -18,7 +18,8 @@ fn scene(totals: Totals) -> Scene {
 #[test]
 fn ids_that_one_client_takes_are_not_those_of_another() {
     let scene = scene(Totals {
-        max_ids: 2 * SURE + 3,
+        // Three quarters of which are 3 more than two connections are sure of.
+        max_ids: 2734,
         ..Totals::default()
     });
     let (mut greedy, greedy_root) = scene.connect(ConnectionOpts::default()).unwrap();
@@ -50,7 +51,8 @@ fn descriptors_that_one_client_takes_are_not_those_of_another() {
     };
     for (more, expected) in [(0, Ok(())), (1, Ok(())), (2, Err(Errno::EMFILE))] {
         let scene = scene(Totals {
-            max_fds: 2 * OF_CONNECTION + 1,
+            // Three quarters of which are one more than two connections are sure of.
+            max_fds: 116,
             ..Totals::default()
         });
         let (mut greedy, root) = scene.connect(opts.clone()).unwrap();

@@ -21,13 +21,14 @@ pub(super) const CASES: &[Case] =
 /// How many descriptors the server may have: four times what one connection may.
 const DESCRIPTORS: u32 = 800;
 
-/// How many connections the client has, if it gets them: twice as many as it takes.
-const CONNECTIONS: usize = 8;
+/// How many connections the client has: more than it takes to open as many files as there can be.
+const CONNECTIONS: usize = 6;
 
 /// How many files the other one has open at a time.
 const NEEDED: usize = 16;
 
-/// Who opens as much as it may, on as many connections as it likes, leaves others what they need.
+/// Who opens as much as it may, on many connections, leaves others what they need: those who are there,
+/// and those who come later.
 fn many_connections(stage: &mut Stage) -> Verdict {
     fs::write(stage.root.join("file"), "content")?;
     // Younger than a tick of the clock its descriptor would be kept for its handle.
@@ -36,11 +37,9 @@ fn many_connections(stage: &mut Stage) -> Verdict {
     let root = victim.root.control_fd;
     let mut channel = victim.channel()?;
     let known = victim.find(root, b"file")?.control_fd;
-    // Who is not let in does not come again.
-    let crowd = (0..CONNECTIONS).map_while(|_| stage.client().ok());
-    let mut crowd: Vec<_> = crowd.collect();
-    let (connections, mut open) = (crowd.len(), 0);
-    ensure!(connections > 1, "the client has but {connections}");
+    let crowd = (0..CONNECTIONS).map(|_| stage.client());
+    let mut crowd = crowd.collect::<Result<Vec<_>, _>>()?;
+    let mut open = 0;
     for client in &mut crowd {
         let theirs = client.root.control_fd;
         // How much it gets is its own affair.
@@ -52,11 +51,22 @@ fn many_connections(stage: &mut Stage) -> Verdict {
         let refused = refused.concat();
         ensure!(
             refused.is_empty(),
-            "beside {connections} connections with {open} open files: {}",
+            "beside {CONNECTIONS} connections with {open} open files: {}",
             refused.join(", ")
         );
         stage.count_tries(1);
     }
+    let mut newcomer = stage.client()?;
+    let root = newcomer.root.control_fd;
+    let mut channel = newcomer.channel()?;
+    let known = newcomer.find(root, b"file")?.control_fd;
+    let mut refused = ask(&mut newcomer, root, known, "the socket");
+    refused.extend(ask(&mut channel, root, known, "a channel"));
+    ensure!(
+        refused.is_empty(),
+        "who comes after {open} open files: {}",
+        refused.join(", ")
+    );
     ensure!(open > NEEDED, "the client has opened {open} files");
     Ok(())
 }

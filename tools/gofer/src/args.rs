@@ -214,17 +214,18 @@ pub(crate) struct ServeOptions {
 
     /// How many descriptors this process can have open for all clients
     ///
-    /// Each client can have 32 for files whatever the others hold, if --max-fds lets it. What a
-    /// client has set aside for that, for its channels and for itself is 61 with four channels; when
-    /// there is not so much left, no more clients are accepted. By default three quarters of the
-    /// descriptors that this process may have (`ulimit -Hn`), or what one client takes.
+    /// Each client can have 32 for files whatever the others hold, if --max-fds lets it. With what
+    /// itself and its channels need, that makes 61 which are set aside for a client with four channels;
+    /// when there is not so much left, the next client is turned away. A quarter is for that alone. By
+    /// default three quarters of the descriptors that this process may have (`ulimit -Hn`), or what
+    /// leaves one client all of --max-fds.
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) max_total_fds: Option<usize>,
 
     /// How many ids all clients can have
     ///
     /// Each costs this process some 600 bytes. A client can have 1,024 whatever the others hold, if
-    /// --max-ids lets it. By default four times --max-ids.
+    /// --max-ids lets it, and a quarter is for that alone. By default four times --max-ids.
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) max_total_ids: Option<usize>,
 
@@ -239,6 +240,8 @@ pub(crate) struct ServeOptions {
     pub(crate) max_donations: u16,
 
     /// How many clients can be connected
+    ///
+    /// No more than --max-total-fds has descriptors for.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = positive)]
     pub(crate) max_connections: usize,
 
@@ -314,8 +317,10 @@ impl ServeOptions {
     pub(crate) fn totals(&self, descriptors: usize) -> Totals {
         let one = self.connection(descriptors);
         let most = descriptors - descriptors / 4;
+        // Three quarters of which are what it takes.
+        let for_one = (one.most_fds() / 3).saturating_add(1).saturating_mul(4);
         Totals {
-            max_fds: self.max_total_fds.unwrap_or(most.max(one.most_fds())),
+            max_fds: self.max_total_fds.unwrap_or(most.max(for_one)),
             max_ids: self.max_total_ids.unwrap_or(one.max_ids.saturating_mul(4)),
         }
     }
@@ -388,11 +393,16 @@ mod tests {
 
     #[test]
     fn all_clients_get_three_quarters_or_what_one_takes() {
-        let totals = |arguments, descriptors| options(arguments).totals(descriptors);
+        let totals = |arguments: &[&str], descriptors| options(arguments).totals(descriptors);
         let usual = totals(&["--listen", "s"], 4096);
         assert_eq!((usual.max_fds, usual.max_ids), (3072, 4 << 20));
-        assert_eq!(totals(&["--fd", "0"], 4096).max_fds, 3072 + 29);
-        assert_eq!(totals(&["--listen", "s"], 3).max_fds, 1 + 29);
+        for arguments in [["--fd", "0"], ["--listen", "s"]] {
+            for descriptors in [3, 100, 4096] {
+                let one = options(&arguments).connection(descriptors).most_fds();
+                let all = totals(&arguments, descriptors).max_fds;
+                assert!(all - all / 4 >= one, "{all}, and one takes {one}");
+            }
+        }
         let asked = ["--max-total-fds", "7", "--max-total-ids", "9"];
         assert_eq!(
             totals(&asked, 4096),

@@ -48,6 +48,11 @@ pub(crate) enum Failure {
          as systemd does"
     )]
     NoSocket,
+    #[error(
+        "--max-total-fds {given}: one client takes {least}: permit more, or less with --max-channels \
+         and --max-fds"
+    )]
+    Totals { given: usize, least: usize },
     #[error("LISAFS_WAIT, in the environment of runsc: {0}")]
     Wait(ParseWaitPolicyError),
     #[error(transparent)]

@@ -49,14 +49,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
         (None, passed) => passed.as_ref().map(AsRawFd::as_raw_fd),
     };
     let descriptors = process::prepare(number)?;
-    let limits = options.connection(descriptors);
-    if limits.max_fds > descriptors {
-        warn!(
-            descriptors,
-            "--max-fds is more than this process may have: raise its limit of open files"
-        );
-    }
-    let totals = options.totals(descriptors);
+    let (limits, totals) = limits(options, descriptors)?;
     // Opened once, so that all clients see one tree, whatever happens to the name.
     let root = open(
         &options.dir,
@@ -114,6 +107,35 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
         (None, Some(listener)) => gofer.serve_all(listener, signals),
         (None, None) => Err(Failure::NoSocket),
     }
+}
+
+/// What one client and all together can hold in a process that may have so many descriptors.
+fn limits(options: &ServeOptions, descriptors: usize) -> Result<(ConnectionOpts, Totals), Failure> {
+    let one = options.connection(descriptors);
+    let all = options.totals(descriptors);
+    let (given, least) = (all.max_fds, one.sure_fds());
+    if given < least {
+        return Err(Failure::Totals { given, least });
+    }
+    for (asked, option) in [
+        (options.max_fds, "--max-fds"),
+        (options.max_total_fds, "--max-total-fds"),
+    ] {
+        if asked > Some(descriptors) {
+            warn!(
+                descriptors,
+                "{option} is more than this process may have: raise its limit of open files"
+            );
+        }
+    }
+    let clients = given / least;
+    if options.fd.is_none() && clients < options.max_connections {
+        info!(
+            clients,
+            "there are descriptors for fewer clients than --max-connections permits"
+        );
+    }
+    Ok((one, all))
 }
 
 /// The sockets that this process listens on.

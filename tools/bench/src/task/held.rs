@@ -10,40 +10,40 @@ use crate::area::Seat;
 /// How many files are in a directory: as in a source tree that has many.
 const IN_EACH: u32 = 56;
 
-/// A directory and its files, all of them held.
+/// Files that are held, and their directories.
 struct Held {
-    dir: ControlFile,
+    dirs: Vec<ControlFile>,
     files: Vec<ControlFile>,
 }
 
-fn name(number: u32) -> String {
-    format!("file.{number}")
+/// The directory of a file, and its name there.
+fn place(number: u32) -> (u32, String) {
+    (number / IN_EACH, format!("file.{}", number % IN_EACH))
 }
 
 /// Holds `count` files, which are made if they are not there.
-fn hold(seat: &Seat, count: u32) -> Result<Vec<Held>, Error> {
+fn hold(seat: &Seat, count: u32) -> Result<Held, Error> {
     let above = format!("held.{count}");
-    // How many files are in each directory.
-    let dirs = (0..count.div_ceil(IN_EACH)).map(|dir| IN_EACH.min(count - dir * IN_EACH));
     if seat.dir.walk_one(&above).is_err() {
         let above = seat.dir.mkdir(&above, Create::mode(0o755))?;
-        for (number, files) in dirs.clone().enumerate() {
+        for number in 0..count.div_ceil(IN_EACH) {
             let dir = above.mkdir(number.to_string(), Create::mode(0o755))?;
-            for file in 0..files {
+            let first = number * IN_EACH;
+            for (_, name) in (first..count.min(first + IN_EACH)).map(place) {
                 // Not held on to: what has just been made has to stay open for a while.
-                dir.mknod(name(file), Create::mode(S_IFREG | 0o644), (0, 0))?;
+                dir.mknod(name, Create::mode(S_IFREG | 0o644), (0, 0))?;
             }
         }
     }
     let above = seat.dir.walk_one(&above)?;
-    dirs.enumerate()
-        .map(|(number, files)| {
-            let dir = above.walk_one(number.to_string())?;
-            let files = (0..files).map(|file| dir.walk_one(name(file)));
-            let files = files.collect::<Result<_, _>>()?;
-            Ok(Held { dir, files })
-        })
-        .collect()
+    let dirs = (0..count.div_ceil(IN_EACH)).map(|number| above.walk_one(number.to_string()));
+    let dirs = dirs.collect::<Result<Vec<_>, _>>()?;
+    let files = (0..count).map(place).map(|(dir, name)| {
+        let dir = dirs.get(dir as usize).ok_or_else(unlike)?;
+        dir.walk_one(name)
+    });
+    let files = files.collect::<Result<_, _>>()?;
+    Ok(Held { dirs, files })
 }
 
 /// The same ones each time.
@@ -54,8 +54,7 @@ fn chance() -> Rng {
 pub(super) fn fstat(seat: &Seat, count: u32) -> Result<BoxTask, Error> {
     let (held, mut chance) = (hold(seat, count)?, chance());
     Ok(call(move || {
-        let dir = chance.choice(&held).ok_or_else(unlike)?;
-        let file = chance.choice(&dir.files).ok_or_else(unlike)?;
+        let file = chance.choice(&held.files).ok_or_else(unlike)?;
         file.stat().map(drop)
     }))
 }
@@ -63,9 +62,8 @@ pub(super) fn fstat(seat: &Seat, count: u32) -> Result<BoxTask, Error> {
 pub(super) fn walk(seat: &Seat, count: u32) -> Result<BoxTask, Error> {
     let (held, mut chance) = (hold(seat, count)?, chance());
     Ok(call(move || {
-        let Held { dir, files } = chance.choice(&held).ok_or_else(unlike)?;
-        let file = chance.usize(0..files.len());
-        let file = u32::try_from(file).map_err(|_| unlike())?;
-        dir.walk_one(name(file)).map(drop)
+        let (dir, name) = place(chance.u32(0..count));
+        let dir = held.dirs.get(dir as usize).ok_or_else(unlike)?;
+        dir.walk_one(name).map(drop)
     }))
 }

@@ -35,6 +35,8 @@ fn bad_command_lines_are_refused_with_the_reason() {
         (&["--fd", "0", "--max-channels", "0", "/"], "at least 1"),
         (&["--fd", "0", "--max-ids", "0", "/"], "at least 1"),
         (&["--fd", "0", "--max-fds", "0", "/"], "at least 1"),
+        (&["--fd", "0", "--max-total-fds", "0", "/"], "at least 1"),
+        (&["--fd", "0", "--max-total-ids", "0", "/"], "at least 1"),
         (&["--fd", "0", "--max-donations", "1", "/"], "2..=500"),
         (&["--fd", "0", "--max-donations", "501", "/"], "2..=500"),
         (
@@ -70,6 +72,10 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
 
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("socket");
+    let mut few = command();
+    few.args(["--max-total-fds", "60", "--listen"]);
+    let message = refusal(few.arg(&socket).arg(dir.path()));
+    assert!(message.contains("one client takes 61"), "{message}");
     let nowhere = dir.path().join("nowhere");
     let message = refusal(command().arg("--listen").arg(&socket).arg(&nowhere));
     assert!(message.contains("nowhere: No such file"), "{message}");

@@ -167,6 +167,33 @@ fn objects_are_limited_apart_from_ids() {
     file.open(libc::O_RDONLY).unwrap();
 }
 
+/// When there is not enough to be set aside for one more client, it hears so at once.
+#[test]
+fn clients_beyond_the_descriptors_are_turned_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 100 && exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_lisafs-gofer"))
+        .args(["serve", "--log", "error"]);
+    let gofer = Gofer::spawn(command, dir, root);
+    let options = ClientOptions::new();
+    let connect = || options.connect(&gofer.socket);
+    let mut only = None;
+    eventually("the one that looked whether it listens has gone", || {
+        only = connect().ok();
+        only.is_some()
+    });
+    for _ in 0..3 {
+        assert!(connect().is_err());
+    }
+    only.as_ref().unwrap().ping().unwrap();
+    drop(only);
+    eventually("there is room again", || connect().is_ok());
+}
+
 /// Whatever limits the machine has: who asks for too much is told so or waits, and when there is room
 /// again, is served.
 #[test]
