@@ -16,9 +16,12 @@ pub(super) fn case() -> Option<String> {
 
 /// Runs the test `name` once more, in another process, where [`case`] is `case`.
 pub(super) fn run(name: &str, case: &str) -> Output {
+    // A process that is restricted for good cannot remove what it has made.
+    let scratch = tempfile::tempdir().unwrap();
     Command::new(env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(CASE, case)
+        .env("TMPDIR", scratch.path())
         .output()
         .unwrap()
 }

@@ -55,7 +55,8 @@ impl Drop for Memory {
     }
 }
 
-/// A directory `root` to serve, on which `early` is mounted, and `deep` below that.
+/// A directory `root` to serve, on which `early` is mounted, and `deep` below that. It can be removed
+/// when that is unmounted, so it is not the gofer's, which ends first.
 fn furnish() -> (TempDir, Memory) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");
@@ -89,7 +90,7 @@ enum Way {
 const WAYS: [Way; 2] = [Way::Own, Way::Detached];
 
 /// A gofer that has gone in, and a client of it.
-fn serve(way: Way, dir: TempDir, options: &[&str]) -> (Gofer, Client) {
+fn serve(way: Way, dir: &TempDir, options: &[&str]) -> (Gofer, Client) {
     let around: &[&str] = match way {
         Way::Own => &["env"],
         Way::Detached => &["setpriv", "--bounding-set", "-sys_admin"],
@@ -99,7 +100,7 @@ fn serve(way: Way, dir: TempDir, options: &[&str]) -> (Gofer, Client) {
     command.arg(env!("CARGO_BIN_EXE_lisafs-gofer"));
     command.args(["serve", "--sandbox", "strict"]).args(options);
     let root = dir.path().join("root");
-    let gofer = Gofer::spawn(command, dir, root);
+    let gofer = Gofer::spawn(command, tempfile::tempdir().unwrap(), root);
     let client = gofer.connect(&ClientOptions::new());
     client.root().stat().unwrap();
     (gofer, client)
@@ -160,7 +161,7 @@ fn assert_mounts(way: Way, gofer: &Gofer, readonly: bool) {
 fn below() {
     for way in WAYS {
         let (dir, early) = furnish();
-        let (gofer, client) = serve(way, dir, &[]);
+        let (gofer, client) = serve(way, &dir, &[]);
         assert_mounts(way, &gofer, false);
         assert_eq!(client.read("early/deep/file").unwrap(), b"deep");
         client.write("early/new", b"new").unwrap();
@@ -178,7 +179,7 @@ fn below() {
 fn below_readonly() {
     for way in WAYS {
         let (dir, early) = furnish();
-        let (gofer, client) = serve(way, dir, &["--readonly"]);
+        let (gofer, client) = serve(way, &dir, &["--readonly"]);
         assert_mounts(way, &gofer, true);
         assert_eq!(client.read("early/deep/file").unwrap(), b"deep");
         let refused = client.write("early/deep/file", b"new").unwrap_err();
@@ -195,7 +196,7 @@ fn below_readonly() {
 fn later() {
     for way in WAYS {
         let (dir, early) = furnish();
-        let (gofer, client) = serve(way, dir, &[]);
+        let (gofer, client) = serve(way, &dir, &[]);
         // Below the root, and below what was mounted in time: neither passes mounts on.
         for place in [gofer.root.join("late"), early.0.join("late")] {
             let late = Memory::mount(place);
@@ -218,7 +219,7 @@ fn later() {
 fn above() {
     for way in WAYS {
         let (dir, _early) = furnish();
-        let (gofer, _client) = serve(way, dir, &[]);
+        let (gofer, _client) = serve(way, &dir, &[]);
         for directory in [held(&gofer), descriptors(&gofer)] {
             assert!(is_top(&directory), "{way:?} {}", directory.display());
         }
@@ -231,6 +232,6 @@ fn above() {
     let root = dir.path().join("root");
     let mut command = Command::new(env!("CARGO_BIN_EXE_lisafs-gofer"));
     command.args(["serve", "--sandbox", "off", "--log", "error"]);
-    let gofer = Gofer::spawn(command, dir, root);
+    let gofer = Gofer::spawn(command, tempfile::tempdir().unwrap(), root);
     assert!(!is_top(&held(&gofer)));
 }
