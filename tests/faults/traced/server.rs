@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::call::{Probed, is_certain};
 use super::scenario::{MOUNT_POINT, Setting};
 use super::serving::{MARK, MAY_NOT, argument};
-use super::tracer::{Injection, Traced};
+use super::tracer::{Injection, Traced, Trail};
 
 /// How long a server gets to give back what a connection held. Far more than it takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -96,7 +96,6 @@ impl Served {
     /// # Errors
     /// PermissionDenied if it may not mount.
     pub(crate) fn begin(&mut self, lacks: &[Probed]) -> io::Result<()> {
-        const STDOUT: u64 = 1;
         let injections: Vec<_> = lacks
             .iter()
             .map(|probed| Injection {
@@ -105,14 +104,7 @@ impl Served {
                 errno: Errno::ENOSYS,
             })
             .collect();
-        let traced = Traced::seize(self.pid(), Some(STDOUT))?;
-        let trail = thread::scope(|scope| {
-            let asking = scope.spawn(|| self.ask());
-            let trail = traced.follow(&injections)?;
-            let said = asking.join();
-            said.map_err(|_| io::Error::other("asking has panicked"))??;
-            io::Result::Ok(trail)
-        })?;
+        let trail = self.watch_begin(&injections)?;
         let is_asked_for = |probed: &&Probed| trail.calls.contains(&probed.number);
         if let Some(Probed { name, .. }) = lacks.iter().find(|probed| !is_asked_for(probed)) {
             return Err(io::Error::other(format!("{name} is not asked for")));
@@ -138,6 +130,25 @@ impl Served {
         }
         self.idle = last;
         Ok(())
+    }
+
+    /// Whether it asks this kernel for all of the calls when it begins to serve. Instead of
+    /// [`begin`](Self::begin).
+    pub(crate) fn asks_for(mut self, probed: &[Probed]) -> io::Result<bool> {
+        let calls = self.watch_begin(&[])?.calls;
+        Ok(probed.iter().all(|probed| calls.contains(&probed.number)))
+    }
+
+    fn watch_begin(&mut self, injections: &[Injection]) -> io::Result<Trail> {
+        const STDOUT: u64 = 1;
+        let traced = Traced::seize(self.pid(), Some(STDOUT))?;
+        thread::scope(|scope| {
+            let asking = scope.spawn(|| self.ask());
+            let trail = traced.follow(injections)?;
+            let said = asking.join();
+            said.map_err(|_| io::Error::other("asking has panicked"))??;
+            Ok(trail)
+        })
     }
 
     pub(crate) fn pid(&self) -> Pid {
