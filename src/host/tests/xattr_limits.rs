@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 
-use super::{EVERYTHING, Served};
+use super::{EVERYTHING, Served, skip};
 use crate::Errno;
 use crate::client::{Communicator, Reply, Socket};
 use crate::host::kernel::Kernel;
@@ -110,6 +110,7 @@ fn is_its_own(errno: Errno) -> bool {
 
 #[test]
 fn values_at_the_protocols_limit() {
+    let mut longest = None;
     for place in ["/dev/shm", "/var/tmp"] {
         let mut scene = Scene::at(place);
         let (fd, name) = (scene.file, ATTRIBUTE.to_bytes());
@@ -117,7 +118,7 @@ fn values_at_the_protocols_limit() {
             let value = vec![b'v'; length];
             let on_host = scene.set(ATTRIBUTE, &value);
             match on_host {
-                Ok(()) => {}
+                Ok(()) => longest = longest.max(Some(length)),
                 Err(errno) => assert!(is_its_own(errno), "{errno:?} for {length} in {place}"),
             }
             let sizes = [0, 1, 4095, 4096, 4097, 65_534, 65_535, 65_536, 65_537];
@@ -173,6 +174,13 @@ fn values_at_the_protocols_limit() {
         assert_eq!(reply.body(), 7_u32.to_le_bytes(), "E2BIG");
         assert!(scene.get(0).is_err(), "a value was set in {place}");
     }
+    match longest {
+        None => skip("in part, as no file system here has attributes of users"),
+        Some(MOST) => {}
+        Some(_) => skip(format_args!(
+            "in part, as no file system here has values of {MOST} bytes"
+        )),
+    }
 }
 
 #[test]
@@ -187,7 +195,7 @@ fn lists_at_the_kernels_limit() {
     let set = |length: usize, number: usize| scene.set(&name(number, length), b"");
     // 255 names of 255 bytes, and a NUL each; the first makes room for what was there.
     match set(255 - before, 0) {
-        Err(Errno::EOPNOTSUPP) => return,
+        Err(Errno::EOPNOTSUPP) => return skip("there are no attributes of users in /dev/shm"),
         done => done.unwrap(),
     }
     for number in 1..255 {

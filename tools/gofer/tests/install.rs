@@ -419,7 +419,9 @@ impl Test {
             Test::Any(test) | Test::Root(test) => test(),
             Test::Runsc(test) | Test::RootAndRunsc(test) => match runsc() {
                 Ok(runsc) => test(&runsc),
-                Err(why) if std::env::var_os("CI").is_some() => return Err(why.into()),
+                Err(why) if getuid().is_root() && std::env::var_os("CI").is_some() => {
+                    return Err(why.into());
+                }
                 Err(why) => return Ok(Completion::ignored_with(why)),
             },
         }
