@@ -263,7 +263,8 @@ impl<S: ServerImpl> Server<S> {
     ///
     /// # Errors
     /// EINVAL for options that make no sense; EMFILE when there are as many connections as there
-    /// may be, or the [totals](Totals) permit no more; ECONNRESET after [`shutdown`](Self::shutdown); EAGAIN when there can be no thread.
+    /// may be, or the [totals](Totals) permit no more; ECONNRESET after
+    /// [`shutdown`](Self::shutdown); EAGAIN when there can be no thread.
     pub fn start_connection(
         &self,
         stream: UnixStream,

@@ -159,11 +159,12 @@ pub(crate) const USUAL: &str = "fstat,walk,walk-absent,walkstat,open,create,mkdi
                                 pread=4k,pwrite=4k,pread=1m,pwrite=1m";
 
 /// What `all` stands for.
-const ALL: &str = "ping,fstat,fstat-open,fstat-held,stat,walk,walk=2,walk=8,walk=32,walk-absent,walk-held,walkstat=1,\
-                   walkstat,walk-open,open,open-dir,create,mkdir,mknod,symlink,link,rename,readlink,\
-                   setstat,truncate,getdents=1,getdents=20,getdents=1000,getdents=66000,pread=1,pread=4k,\
-                   pread=64k,pread=1m,read-with=64k,read-with=1m,pwrite=1,pwrite=4k,pwrite=64k,pwrite=1m,statfs,getxattr,\
-                   setxattr,removexattr,listxattr,fsync,allocate,close=1,close=10,close=99,bind,connect";
+const ALL: &str = "ping,fstat,fstat-open,fstat-held,stat,walk,walk=2,walk=8,walk=32,walk-absent,\
+                   walk-held,walkstat=1,walkstat,walk-open,open,open-dir,create,mkdir,mknod,\
+                   symlink,link,rename,readlink,setstat,truncate,getdents=1,getdents=20,\
+                   getdents=1000,getdents=66000,pread=1,pread=4k,pread=64k,pread=1m,read-with=64k,\
+                   read-with=1m,pwrite=1,pwrite=4k,pwrite=64k,pwrite=1m,statfs,getxattr,setxattr,\
+                   removexattr,listxattr,fsync,allocate,close=1,close=10,close=99,bind,connect";
 
 impl Op {
     /// How many requests it sends, if that does not depend on the server.

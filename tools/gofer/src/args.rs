@@ -104,8 +104,8 @@ pub(crate) struct UninstallOptions {
 /// Tries all of it, in another process, for DIR, which is read-only there. Prints one line for each
 /// layer: what is in force, or why it is missing and what to do.
 ///
-/// Exits with 0 if `serve --sandbox strict` would start with the same options, with 1 if it would not, and with 2 if that
-/// could not be found out.
+/// Exits with 0 if `serve --sandbox strict` would start with the same options, with 1 if it would
+/// not, and with 2 if that could not be found out.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckOptions {
     /// The directory that would be served
@@ -155,8 +155,8 @@ impl SpecialFiles {
 ///
 /// Serves DIR, and all below it, to the clients that connect to a socket; or to the one client at
 /// the other end of a socket that was inherited. Without --listen and --fd the socket is one that
-/// listens already and is passed on by systemd, or as systemd does it (LISTEN_FDS). Clients can do what this process can do, so run it
-/// as a user that may do no more than they should.
+/// listens already and is passed on by systemd, or as systemd does it (LISTEN_FDS). Clients can do
+/// what this process can do, so run it as a user that may do no more than they should.
 ///
 /// SIGTERM and SIGINT end it: requests that are running are answered, the socket is removed. A
 /// second signal ends it at once. SIGUSR2 has it accept no more clients, and end when those that it

@@ -1,6 +1,7 @@
 //! A gofer in its sandbox as others see it, on machines and in places that are unlike each other.
 //!
-//! What this user or this machine cannot do is ignored, and says why; where `CI` is set, root can do all of it.
+//! What this user or this machine cannot do is ignored, and says why; where `CI` is set, root can do
+//! all of it.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // a test may panic
 
 mod census;
