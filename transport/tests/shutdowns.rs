@@ -1,7 +1,8 @@
 //! Shutdowns at random moments, of everything that others are using: each returns, frees whoever
 //! waits, and closes no descriptor under anybody's feet.
 //!
-//! `LISAFS_SHUTDOWN_ROUNDS=100000` asks for so many rounds of each, which take minutes.
+//! `LISAFS_SHUTDOWN_ROUNDS=100000` asks for so many rounds of each, which take minutes, and
+//! `LISAFS_SHUTDOWN_SEED` for the choices of a run that has failed.
 
 #![allow(
     clippy::indexing_slicing,
@@ -10,21 +11,17 @@
     reason = "a test stops at the first surprise"
 )]
 
-#[path = "../../tests/hostile/chance.rs"]
-#[allow(dead_code)] // what other tests use
-mod chance;
-
-use std::collections::hash_map::RandomState;
 use std::fs::File;
-use std::hash::BuildHasher;
+use std::io::{Write, stderr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use chance::Chance;
+use fastrand::Rng;
 use flipcall::{
     Active, ClientEndpoint, ErrorKind, FdReceiver, FrameBuffer, FrameSocket, PacketWindow,
     Received, SendError, ServerEndpoint, SharedBytes, Spinners, WaitPolicy, fd_channel,
@@ -37,25 +34,54 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// What the short form of a test takes at the most.
 const SHORT: Duration = Duration::from_millis(1500);
 
+/// How many rounds there are even if they take longer than that.
+const FEWEST: u64 = 100;
+
+/// What all choices of this process follow from.
+static SEED: LazyLock<u64> =
+    LazyLock::new(|| asked("LISAFS_SHUTDOWN_SEED").unwrap_or_else(|| fastrand::u64(..)));
+
+fn asked(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok();
+    value.map(|value| value.parse().unwrap())
+}
+
+/// Says so past the harness, which has no time to show what was printed before an abort.
+fn tell(what: &str) {
+    // Nobody is left to tell if that fails.
+    let _ = writeln!(stderr(), "{what}; LISAFS_SHUTDOWN_SEED={}", *SEED);
+}
+
+/// Tells the seed of a round that fails.
+struct Round(u64);
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tell(&format!("round {} has failed", self.0));
+        }
+    }
+}
+
 /// Runs `round` a thousand times, or as often as there is time for, or as the environment asks for.
-fn rounds(mut round: impl FnMut(&mut Chance)) {
-    let asked = std::env::var("LISAFS_SHUTDOWN_ROUNDS");
-    let asked: Option<u64> = asked.ok().map(|rounds| rounds.parse().unwrap());
-    let mut chance = Chance::new(RandomState::new().hash_one(0), "shutdowns");
+fn rounds(mut round: impl FnMut(&mut Rng)) {
+    let asked = asked("LISAFS_SHUTDOWN_ROUNDS");
+    let mut chance = Rng::with_seed(*SEED);
     let started = Instant::now();
-    for _ in 0..asked.unwrap_or(1000) {
-        if asked.is_none() && started.elapsed() > SHORT {
+    for number in 0..asked.unwrap_or(1000) {
+        if asked.is_none() && number >= FEWEST && started.elapsed() > SHORT {
             break;
         }
+        let _telling = Round(number);
         round(&mut chance);
     }
 }
 
 /// Waits for any time up to a fraction of a millisecond, and mostly for less: threads are starting,
 /// about to sleep, asleep, or at work.
-fn any_moment(chance: &mut Chance) {
-    let bound = 1 << chance.below(19);
-    let (started, delay) = (Instant::now(), Duration::from_nanos(chance.below(bound)));
+fn any_moment(chance: &mut Rng) {
+    let bound = 1 << chance.u64(..19);
+    let (started, delay) = (Instant::now(), Duration::from_nanos(chance.u64(..bound)));
     while started.elapsed() < delay {
         std::hint::spin_loop();
     }
@@ -67,12 +93,21 @@ fn ended<T>(thread: ScopedJoinHandle<'_, T>, what: &str) -> T {
     while !thread.is_finished() {
         if started.elapsed() > DEADLINE {
             // Its scope would wait for it for ever.
-            eprintln!("{what} is stranded");
+            tell(&format!("{what} is stranded"));
             std::process::abort();
         }
         thread::yield_now();
     }
     thread.join().unwrap()
+}
+
+/// Ends the thief, also when a test fails.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 /// Opens files all the time: the number of a descriptor that is closed is soon that of another.
@@ -86,8 +121,8 @@ fn with_a_thief(run: impl FnOnce()) {
                 drop(loot);
             }
         });
+        let _ended = Ended(&over);
         run();
-        over.store(true, Relaxed);
     });
 }
 
@@ -95,7 +130,9 @@ fn with_a_thief(run: impl FnOnce()) {
 #[test]
 fn a_shutdown_at_any_moment_ends_both_sides() {
     rounds(|chance| {
-        let wait = *chance.one_of(&[WaitPolicy::Park, WaitPolicy::Adaptive]);
+        let wait = chance
+            .choice([WaitPolicy::Park, WaitPolicy::Adaptive])
+            .unwrap();
         let window = PacketWindow::create(64).unwrap();
         let (memory, place) = (window.try_clone_fd().unwrap(), window.descriptor());
         let server = ServerEndpoint::new(window, wait, &Spinners::with_limit(1));
@@ -116,9 +153,10 @@ fn a_shutdown_at_any_moment_ends_both_sides() {
                 Err(why) => why.kind(),
             });
             any_moment(chance);
-            let acknowledged = chance.one_of(&closers).shutdown(DEADLINE);
-            assert_eq!(ended(client, "the client"), ErrorKind::Shutdown);
-            assert_eq!(ended(server, "the server"), ErrorKind::Shutdown);
+            let acknowledged = chance.choice(&closers).unwrap().shutdown(DEADLINE);
+            // Both, before the scope could wait for one of them.
+            let whys = (ended(client, "the client"), ended(server, "the server"));
+            assert_eq!(whys, (ErrorKind::Shutdown, ErrorKind::Shutdown));
             assert!(acknowledged);
         });
     });
@@ -129,7 +167,7 @@ fn shutdown_frees_threads_in_either_direction() {
     with_a_thief(|| {
         rounds(|chance| {
             let (ours, _peer) = UnixStream::pair().unwrap();
-            ours.set_nonblocking(chance.below(2) == 0).unwrap();
+            ours.set_nonblocking(chance.bool()).unwrap();
             let socket = FrameSocket::from(ours);
             thread::scope(|scope| {
                 let receiver = scope.spawn(|| {
@@ -147,8 +185,9 @@ fn shutdown_frees_threads_in_either_direction() {
                 });
                 any_moment(chance);
                 socket.shutdown();
+                let sent = ended(sender, "the sender");
                 assert_eq!(ended(receiver, "the receiver"), Received::Closed);
-                match ended(sender, "the sender") {
+                match sent {
                     SendError::Broken(why) => assert_eq!(why.errno(), Some(Errno::EPIPE)),
                     unsent @ SendError::Unsent(_) => panic!("{unsent:?}"),
                 }
@@ -198,8 +237,8 @@ fn descriptors_arrive_or_are_kept_when_their_channel_is_shut_down() {
                 any_moment(chance);
                 sender.shutdown();
                 let (sent, errno) = ended(sending, "the sender");
-                assert_eq!(errno, Errno::EPIPE);
                 assert_eq!(ended(receiving, "the receiver"), sent);
+                assert_eq!(errno, Errno::EPIPE);
             });
         });
     });
