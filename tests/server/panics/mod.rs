@@ -316,29 +316,32 @@ fn every_function_of_a_back_end_and_every_message_is_among_them() {
 
 #[test]
 fn a_panic_of_one_that_is_told_of_a_rename_keeps_it_from_nobody() {
-    let site = Site::new(false);
-    let Client {
-        mut socket, root, ..
-    } = site.client();
-    let (a, b) = (one(&mut socket, root, "a"), one(&mut socket, root, "b"));
-    for directory in [a, b] {
-        one(&mut socket, directory, "f");
-    }
-    let exchange = RenameAt2Req {
-        old_dir: root,
-        new_dir: root,
-        old_name: b"a",
-        new_name: b"b",
-        flags: 2,
-    };
-    site.trap.arm("ControlFdImpl::renamed");
-    let answer = socket.call(&exchange, &mut Reply::new());
-    assert_eq!(errno(answer), Errno::EREMOTEIO);
-    assert_eq!(site.trap.calls(), 4, "two directories and a file in each");
-    // The host has exchanged them, and so has the tree.
-    unlink(&mut socket, root, "a").unwrap();
-    assert_eq!(walk(&mut socket, b, &["f"]).unwrap(), []);
-    assert_eq!(walk(&mut socket, a, &["f"]).unwrap().len(), 1);
-    unlink(&mut socket, root, "b").unwrap();
-    assert_eq!(walk(&mut socket, a, &["f"]).unwrap(), []);
+    let place = "ControlFdImpl::renamed";
+    bounded(place, move || {
+        let site = Site::new(false);
+        let Client {
+            mut socket, root, ..
+        } = site.client();
+        let (a, b) = (one(&mut socket, root, "a"), one(&mut socket, root, "b"));
+        for directory in [a, b] {
+            one(&mut socket, directory, "f");
+        }
+        let exchange = RenameAt2Req {
+            old_dir: root,
+            new_dir: root,
+            old_name: b"a",
+            new_name: b"b",
+            flags: 2,
+        };
+        site.trap.arm(place);
+        let answer = socket.call(&exchange, &mut Reply::new());
+        assert_eq!(errno(answer), Errno::EREMOTEIO);
+        assert_eq!(site.trap.calls(), 4, "two directories and a file in each");
+        // The host has exchanged them, and so has the tree.
+        unlink(&mut socket, root, "a").unwrap();
+        assert_eq!(walk(&mut socket, b, &["f"]).unwrap(), []);
+        assert_eq!(walk(&mut socket, a, &["f"]).unwrap().len(), 1);
+        unlink(&mut socket, root, "b").unwrap();
+        assert_eq!(walk(&mut socket, a, &["f"]).unwrap(), []);
+    });
 }
