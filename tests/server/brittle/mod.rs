@@ -1,21 +1,23 @@
 //! A back end that panics where it is told to. Every name exists, and its first letter says what it
 //! is, as in `phantom.rs`; unlike there, everything succeeds.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+mod open;
+mod socket;
+
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
-use flipcall::SharedBytes;
 use lisafs::Errno;
 use lisafs::server::{
-    BoundSocketFdImpl, ControlFdImpl, Creation, DirentRequest, Donation, Exclusive, FdExclusive,
-    FdShared, Global, Guarded, Mounted, NodeKind, OpenFdImpl, OpenFlags, Quota, RenameFlags,
-    RenameOutcome, ServerImpl, ServerOpts, Shared,
+    ControlFdImpl, Creation, Exclusive, FdExclusive, FdShared, Global, Guarded, Mounted, NodeKind,
+    OpenFlags, Quota, RenameFlags, RenameOutcome, ServerImpl, ServerOpts, Shared,
 };
 use lisafs::wire::{
-    DirentWriter, Gid, Name, SetStat, SetStatReq, SetStatResp, StatFs, Statx, StringArrayBuf, Uid,
-    XattrName,
+    Gid, Name, SetStat, SetStatReq, SetStatResp, StatFs, Statx, StringArrayBuf, Uid, XattrName,
 };
+
+use self::open::BrittleOpen;
+use self::socket::{BrittleSocket, socket};
 
 /// Where the next panic is to be: a trait and its function, or `drop` and what is dropped.
 #[derive(Debug, Default)]
@@ -74,23 +76,7 @@ pub(crate) struct BrittleFile {
     mode: u32,
 }
 
-#[derive(Debug)]
-pub(crate) struct BrittleOpen {
-    trap: Arc<Trap>,
-    mode: u32,
-}
-
-#[derive(Debug)]
-pub(crate) struct BrittleSocket {
-    trap: Arc<Trap>,
-    socket: UnixStream,
-}
-
 type Made = Result<(BrittleFile, Statx), Errno>;
-
-fn socket() -> Result<UnixStream, Errno> {
-    Ok(UnixStream::pair().map_err(Errno::from)?.0)
-}
 
 fn statx(mode: u32) -> Statx {
     Statx {
@@ -407,109 +393,9 @@ impl ControlFdImpl for BrittleFile {
     }
 }
 
-impl OpenFdImpl for BrittleOpen {
-    type Server = BrittleFs;
-
-    fn donation(&self) -> Donation<'_> {
-        self.trap.pass("OpenFdImpl::donation");
-        Donation::None
-    }
-
-    fn stat(&self, _at: FdShared<'_, BrittleFs>) -> Result<Statx, Errno> {
-        self.trap.pass("OpenFdImpl::stat");
-        Ok(statx(self.mode))
-    }
-
-    fn sync(&self, _at: FdShared<'_, BrittleFs>) -> Result<(), Errno> {
-        self.trap.pass("OpenFdImpl::sync");
-        Ok(())
-    }
-
-    fn write(
-        &self,
-        _at: FdExclusive<'_, BrittleFs>,
-        data: SharedBytes<'_>,
-        _offset: u64,
-    ) -> Result<usize, Errno> {
-        self.trap.pass("OpenFdImpl::write");
-        Ok(data.len())
-    }
-
-    fn read(
-        &self,
-        _at: FdShared<'_, BrittleFs>,
-        buffer: SharedBytes<'_>,
-        _offset: u64,
-    ) -> Result<usize, Errno> {
-        self.trap.pass("OpenFdImpl::read");
-        Ok(buffer.len())
-    }
-
-    fn allocate(
-        &self,
-        _at: FdExclusive<'_, BrittleFs>,
-        _mode: u64,
-        _offset: u64,
-        _length: u64,
-    ) -> Result<(), Errno> {
-        self.trap.pass("OpenFdImpl::allocate");
-        Ok(())
-    }
-
-    fn flush(&self, _at: FdShared<'_, BrittleFs>) -> Result<(), Errno> {
-        self.trap.pass("OpenFdImpl::flush");
-        Ok(())
-    }
-
-    fn getdents64(
-        &self,
-        _at: FdShared<'_, BrittleFs>,
-        _request: DirentRequest,
-        _entries: &mut DirentWriter<'_>,
-    ) -> Result<(), Errno> {
-        self.trap.pass("OpenFdImpl::getdents64");
-        Ok(())
-    }
-
-    fn renamed(&self, _at: Shared<'_, BrittleFs>) {
-        self.trap.pass("OpenFdImpl::renamed");
-    }
-}
-
-impl BoundSocketFdImpl for BrittleSocket {
-    type Server = BrittleFs;
-
-    fn socket(&self) -> BorrowedFd<'_> {
-        self.trap.pass("BoundSocketFdImpl::socket");
-        self.socket.as_fd()
-    }
-
-    fn listen(&self, _at: Shared<'_, BrittleFs>, _backlog: i32) -> Result<(), Errno> {
-        self.trap.pass("BoundSocketFdImpl::listen");
-        Ok(())
-    }
-
-    fn accept(&self, _at: FdShared<'_, BrittleFs>) -> Result<(OwnedFd, Vec<u8>), Errno> {
-        self.trap.pass("BoundSocketFdImpl::accept");
-        Ok((socket()?.into(), Vec::new()))
-    }
-}
-
 /// Closing is dropping, and so has a place as well.
 impl Drop for BrittleFile {
     fn drop(&mut self) {
         self.trap.pass("drop ControlFd");
-    }
-}
-
-impl Drop for BrittleOpen {
-    fn drop(&mut self) {
-        self.trap.pass("drop OpenFd");
-    }
-}
-
-impl Drop for BrittleSocket {
-    fn drop(&mut self) {
-        self.trap.pass("drop BoundSocketFd");
     }
 }
