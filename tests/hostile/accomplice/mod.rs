@@ -5,6 +5,7 @@ mod survivor;
 mod victim;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 pub(crate) use self::survivor::KILLED_CONTENT;
@@ -21,6 +23,10 @@ pub(crate) use self::victim::Step;
 
 /// The first argument of an accomplice.
 const MARK: &str = "--accomplice";
+
+/// How many milliseconds anything may take that an accomplice is to say: three times what a survivor waits
+/// for its descriptors.
+const PATIENCE: u16 = 30_000;
 
 /// Plays an accomplice if this process is to be one.
 pub(crate) fn called() -> Option<ExitCode> {
@@ -94,7 +100,20 @@ impl Accomplice {
         }
     }
 
+    /// What it says next. One that says nothing is killed: it hangs.
     fn line(&mut self) -> io::Result<String> {
+        if self.stdout.buffer().is_empty() {
+            let mut readable = [PollFd::new(
+                self.stdout.get_ref().as_fd(),
+                PollFlags::POLLIN,
+            )];
+            if poll(&mut readable, PollTimeout::from(PATIENCE))? == 0 {
+                self.child.kill()?;
+                let hangs = format!("the accomplice hangs: nothing in {PATIENCE} ms");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, hangs));
+            }
+        }
+        // Lines are written as a whole.
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
         Ok(line.trim_end().to_owned())
