@@ -432,5 +432,9 @@ impl Test {
 fn main() -> ExitCode {
     let trials = TRIALS.iter();
     let trials = trials.map(|(name, test)| Trial::ignorable_test(*name, || test.run()));
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+    let mut arguments = Arguments::from_args();
+    // A process that another trial starts has, until it is a program, a copy of the descriptor by which one of
+    // these writes a program, which then cannot be started: ETXTBSY.
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
