@@ -10,5 +10,8 @@ mod refuse;
 mod sandbox;
 mod serve;
 mod signals;
+#[path = "../../src/skipped.rs"]
+#[allow(dead_code)] // what other tests use
+mod skipped;
 mod trace;
 mod tracer;

@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use caps::{CapSet, Capability};
 use lisafs::client::{Client, ClientOptions};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -118,9 +119,14 @@ pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     status.unwrap()
 }
 
-/// Options for a gofer that this user can look into: one in a sandbox shows itself to root alone.
+/// Whether this user can look into a gofer in a sandbox, which is not dumpable.
+pub(crate) fn sees_inside() -> bool {
+    caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_PTRACE).unwrap()
+}
+
+/// Options for a gofer that this user can look into.
 pub(crate) fn visible() -> &'static [&'static str] {
-    if nix::unistd::geteuid().is_root() {
+    if sees_inside() {
         &[]
     } else {
         &["--sandbox", "off"]

@@ -19,8 +19,9 @@ use nix::unistd::geteuid;
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::process::{Gofer, Status, eventually, wait};
-use crate::tracer::{HELD, before_first_read};
+use crate::process::{Gofer, Status, eventually, sees_inside, wait};
+use crate::skipped::skip;
+use crate::tracer::{HELD, before_first_read, may_trace};
 
 /// CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER and FSETID.
 const FOR_FILES: u64 = 0x1f;
@@ -56,7 +57,7 @@ fn enclosed(options: &[&str]) -> Gofer {
 struct Seen {
     threads: Vec<Status>,
     core: Vec<String>,
-    /// The device and the number of the root: for root to see, as a gofer is not dumpable.
+    /// The device and the number of the root: not for everybody to see, as a gofer is not dumpable.
     root: Result<(u64, u64), ErrorKind>,
 }
 
@@ -73,8 +74,8 @@ impl Seen {
     }
 
     /// # Panics
-    /// If anything is missing of the sandbox of a gofer that serves `root`.
-    fn assert_locked_in(&self, root: &Path) {
+    /// If anything is missing, for `test`, of the sandbox of a gofer that serves `root`.
+    fn assert_locked_in(&self, root: &Path, test: &str) {
         let is_root = geteuid().is_root();
         let permitted = if is_root { FOR_FILES } else { 0 };
         for thread in &self.threads {
@@ -95,10 +96,11 @@ impl Seen {
             }
         }
         assert_eq!(self.core, ["0", "0", "bytes"]);
-        if is_root {
+        if sees_inside() {
             let root = fs::metadata(root).unwrap();
             assert_eq!(self.root, Ok((root.dev(), root.ino())));
         } else {
+            skip(test, "to see the root of a gofer takes CAP_SYS_PTRACE");
             assert_eq!(self.root, Err(ErrorKind::PermissionDenied));
         }
     }
@@ -107,7 +109,8 @@ impl Seen {
 #[test]
 fn a_gofer_is_locked_in_unless_told_otherwise() {
     let gofer = enclosed(&["--readonly"]);
-    Seen::of(gofer.pid()).assert_locked_in(&gofer.root);
+    let test = "a_gofer_is_locked_in_unless_told_otherwise";
+    Seen::of(gofer.pid()).assert_locked_in(&gofer.root, test);
     if geteuid().is_root() {
         let mounts = mounts(gofer.pid());
         assert_eq!(mounts.len(), 1, "{mounts:?}");
@@ -121,6 +124,10 @@ fn a_gofer_is_locked_in_unless_told_otherwise() {
 /// or since there has been a socket to connect to.
 #[test]
 fn the_first_byte_of_a_client_is_read_from_inside() {
+    let test = "the_first_byte_of_a_client_is_read_from_inside";
+    if !may_trace() {
+        return skip(test, "ptrace(2) is not permitted");
+    }
     let dir = tempdir().unwrap();
     let (socket, root) = (dir.path().join("socket"), dir.path().join("root"));
     fs::create_dir(&root).unwrap();
@@ -159,7 +166,7 @@ fn the_first_byte_of_a_client_is_read_from_inside() {
             };
             before_first_read(gofer, 8, release, Seen::of)
         });
-        seen.assert_locked_in(&root);
+        seen.assert_locked_in(&root, test);
     }
 }
 
@@ -236,7 +243,7 @@ fn what_it_inherits_has_no_effect() {
     // Nor does it say more than it was told to.
     assert_eq!(fs::read_to_string(log).unwrap(), "");
     assert!(inherited.iter().all(|file| file.as_raw_fd() > 2));
-    if geteuid().is_root() {
+    if sees_inside() {
         let fds = fs::read_dir(format!("/proc/{}/fd", gofer.pid())).unwrap();
         let open: Vec<_> = fds
             .filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
@@ -245,6 +252,9 @@ fn what_it_inherits_has_no_effect() {
             !open.iter().any(|open| open == Path::new("/etc")),
             "{open:?}"
         );
+    } else {
+        let test = "what_it_inherits_has_no_effect";
+        skip(test, "to see what a gofer has open takes CAP_SYS_PTRACE");
     }
 }
 

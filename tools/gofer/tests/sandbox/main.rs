@@ -30,6 +30,8 @@ pub(crate) enum Need {
     UserNamespaces,
     /// To have mounts of one's own.
     MountNamespaces,
+    /// To trace a child.
+    Tracing,
     Nothing,
 }
 
@@ -42,12 +44,14 @@ impl Need {
             }
             Need::UserNamespaces => shortage::can_unshare(),
             Need::MountNamespaces => runsc::can_unshare(),
+            Need::Tracing => tracer::may_trace(),
             Need::Nothing => true,
         };
         let why = match self {
             Need::Privileges => "needs root, with CAP_SYS_ADMIN and CAP_SYS_PTRACE",
             Need::UserNamespaces => "needs a user who can make user namespaces, with unshare(1)",
             Need::MountNamespaces => "needs a user who can make mount namespaces, with unshare(1)",
+            Need::Tracing => "ptrace(2) is not permitted",
             Need::Nothing => "",
         };
         (!is_there).then_some(why)

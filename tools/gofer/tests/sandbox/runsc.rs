@@ -15,7 +15,7 @@ use nix::unistd::geteuid;
 use tempfile::TempDir;
 
 use crate::Need;
-use crate::process::{Status, wait};
+use crate::process::{Status, sees_inside, wait};
 use crate::tracer::{HELD, before_first_read};
 
 pub(crate) const TRIALS: &[(&str, Need, fn())] = &[
@@ -26,7 +26,7 @@ pub(crate) const TRIALS: &[(&str, Need, fn())] = &[
     ),
     (
         "the_first_byte_of_a_sandbox_is_read_by_one_who_is_filtered",
-        Need::Nothing,
+        Need::Tracing,
         first_byte,
     ),
     (
@@ -130,12 +130,17 @@ fn readonly_root() {
         .unwrap();
     assert!(client.root_fd().is_some());
     assert_eq!(client.read("file").unwrap(), b"text");
-    assert!(
-        !has_open(&gofer, &bundle.path().join("config.json")),
-        "it could be opened again for writing"
-    );
-    assert!(!has_open(&gofer, "/etc".as_ref()), "it is a way out");
-    assert!(has_open(&gofer, &bundle.path().join("log")));
+    // Who is not root has made the user namespace that the gofer is in.
+    if sees_inside() || !geteuid().is_root() {
+        assert!(
+            !has_open(&gofer, &bundle.path().join("config.json")),
+            "it could be opened again for writing"
+        );
+        assert!(!has_open(&gofer, "/etc".as_ref()), "it is a way out");
+        assert!(has_open(&gofer, &bundle.path().join("log")));
+    } else {
+        eprintln!("skipped: to see what a gofer has open takes CAP_SYS_PTRACE");
+    }
     assert_eq!(fs::read(bundle.path().join("mounts")).unwrap(), b"[]");
     drop(client);
     assert_eq!(wait(&mut gofer).code(), Some(0));
