@@ -120,6 +120,15 @@ pub(super) fn add(
     require(mount, added)
 }
 
+/// Makes a mount read-only. Its file system is not asked for anything: it may be dead, or hang.
+///
+/// # Errors
+/// As mount_setattr(2).
+pub(super) fn write_protect(mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    let change = change(Attributes::READONLY.bits(), 0, 0);
+    sys::set_mount_attributes(mount, false, &change)
+}
+
 /// Adds attributes to a mount and to all that are below it, and makes sure that the mount itself has
 /// them.
 ///

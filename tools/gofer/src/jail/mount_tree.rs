@@ -315,10 +315,13 @@ impl MountTree {
         Ok(())
     }
 
-    /// Makes mounts of the tree read-only, each by itself.
+    /// Makes mounts of the tree read-only, each by itself, and looks whether they are.
     fn write_protect(&self, all: &Mountinfo, mounts: Vec<&Mounted>) -> Result<(), MountError> {
+        if mounts.is_empty() {
+            return Ok(());
+        }
         let root = self.id()?;
-        for mount in mounts {
+        for mount in &mounts {
             let path = all.path(root, mount).unwrap_or(Path::new(""));
             let failed = at(path, "is mounted there, but cannot be found");
             let found = resolve::open_unlinked(self.root.as_fd(), path).map_err(&failed)?;
@@ -326,13 +329,18 @@ impl MountTree {
             if mount_of(found.as_fd()).map_err(&failed)? != mount.id {
                 return Err(failed(Errno::ESTALE));
             }
-            let attributes = Attributes::READONLY;
-            attributes::add(found.as_fd(), attributes, AccessTimes::default()).map_err(
-                |source| MountError::Attributes {
-                    path: path.to_owned(),
-                    source,
-                },
-            )?;
+            attributes::write_protect(found.as_fd())
+                .map_err(at(path, "cannot be made read-only"))?;
+        }
+        let now = mountinfo()?;
+        for mount in mounts {
+            let present = now.attributes(mount.id);
+            if let Some(present) = present.filter(|of| !of.contains(Attributes::READONLY)) {
+                return Err(MountError::Attributes {
+                    path: all.path(root, mount).unwrap_or(Path::new("")).to_owned(),
+                    source: AttributesError::Missing(Attributes::READONLY, present),
+                });
+            }
         }
         Ok(())
     }

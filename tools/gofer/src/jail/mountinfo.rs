@@ -65,6 +65,12 @@ impl Mountinfo {
         below.map(|mount| mount.id).collect()
     }
 
+    /// What the files of a mount cannot be used for; `None` if it is not there.
+    pub(super) fn attributes(&self, id: MountId) -> Option<Attributes> {
+        let mount = self.0.iter().find(|mount| mount.id == id)?;
+        Some(mount.attributes)
+    }
+
     /// Where `mount` is, seen from the root of the mount `top`.
     pub(super) fn path<'m>(&self, top: MountId, mount: &'m Mounted) -> Option<&'m Path> {
         let top = self.0.iter().find(|mount| mount.id == top)?;

@@ -1,6 +1,6 @@
 //! Each runs in namespaces of its own; what is said about mounts is read in mountinfo.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use crate::jail::attributes::{
     self, AccessTimePolicy, AccessTimes, Attributes, Propagation, PropagationKind,
 };
 use crate::jail::namespaces::{Isolated, isolated};
+use crate::skipped::skip;
 use crate::sys;
 
 /// Leaves the test unless it is inside. The path is that of the test.
@@ -277,6 +278,41 @@ fn what_comes_along_with_something_read_only_is_read_only() {
     tree.restrict(readonly).unwrap();
     for (path, option) in [("", "ro"), ("/etc", "ro"), ("/hook", "rw")] {
         assert!(has(&format!("/proc/fs{path}"), option), "{path}");
+    }
+}
+
+/// As one is that a program has left behind.
+#[test]
+fn a_dead_file_system_that_comes_along_keeps_nothing_from_being_read_only() {
+    isolated!(a_dead_file_system_that_comes_along_keeps_nothing_from_being_read_only);
+    let bundle = Bundle::new();
+    let Ok(server) = File::options().read(true).write(true).open("/dev/fuse") else {
+        return skip("a test of a dead file system", "there is no /dev/fuse");
+    };
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0",
+        server.as_raw_fd()
+    );
+    let dead = bundle.volume().join("sub");
+    let none = MsFlags::empty();
+    mount(
+        Some("dead"),
+        &dead,
+        Some("fuse"),
+        none,
+        Some(options.as_str()),
+    )
+    .unwrap();
+    drop(server);
+    let mut tree = bundle.stage();
+    let readonly = Manner {
+        recursive: true,
+        ..with(Attributes::READONLY)
+    };
+    bind(&mut tree, &bundle.volume(), "/ro", readonly);
+    tree.settle().unwrap();
+    for path in ["/ro", "/ro/sub"] {
+        assert!(has(&format!("{STAGING}{path}"), "ro"), "{path}");
     }
 }
 
