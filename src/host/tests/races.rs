@@ -134,9 +134,10 @@ impl Served {
         }
     }
 
-    /// Uses `files` while `change` is made again and again by somebody the server knows nothing of: each
-    /// answers as what was walked to, which is what its content says, or not at all.
-    fn withstands(&self, files: &[(&Handle, &str)], change: impl Fn() + Sync) {
+    /// Uses `files` while somebody the server knows nothing of makes a change and takes it back, which is
+    /// what `change` is called for in turn: each answers as what was walked to, which is what its content
+    /// says, or not at all.
+    fn withstands(&self, files: &[(&Handle, &str)], change: impl Fn(Step) + Sync) {
         const ROUNDS: usize = 2000;
         let deadline = Instant::now() + Duration::from_secs(60);
         let inodes: Vec<_> = files
@@ -148,8 +149,11 @@ impl Served {
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    change();
-                    thread::yield_now();
+                    // Where both share a CPU, the files are looked at only when this one lets go of it.
+                    for step in [Step::Change, Step::TakeBack] {
+                        change(step);
+                        thread::yield_now();
+                    }
                 }
             });
             let _ended = Ended(&done);
@@ -179,6 +183,13 @@ impl Served {
     }
 }
 
+/// What an outsider does to names, again and again.
+#[derive(Clone, Copy)]
+enum Step {
+    Change,
+    TakeBack,
+}
+
 fn permissions(served: &Served, name: &str) -> u32 {
     let metadata = fs::metadata(served.path(name)).unwrap();
     metadata.permissions().mode() & 0o7777
@@ -190,11 +201,7 @@ fn files_that_an_outsider_exchanges_are_not_taken_for_each_other() {
         let a = served.file("a");
         fs::write(served.path("b"), "other").unwrap();
         fs::set_permissions(served.path("b"), fs::Permissions::from_mode(0o600)).unwrap();
-        let exchange = || {
-            for _ in 0..2 {
-                served.rename("a", "b", RenameFlags::EXCHANGE, Known::default());
-            }
-        };
+        let exchange = |_| served.rename("a", "b", RenameFlags::EXCHANGE, Known::default());
         served.withstands(&[(&a, "a")], exchange);
         assert_eq!(fs::read_to_string(served.path("b")).unwrap(), "other");
         assert_eq!(permissions(&served, "b"), 0o600);
@@ -212,11 +219,13 @@ fn a_name_that_an_outsider_gives_to_links_of_two_files_is_of_the_known_one_or_st
         fs::hard_link(&path, &mine).unwrap();
         fs::write(&other, "other").unwrap();
         fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
-        served.withstands(&[(&known, "known")], || {
-            for link in [&other, &mine] {
-                fs::remove_file(&path).unwrap();
-                fs::hard_link(link, &path).unwrap();
-            }
+        served.withstands(&[(&known, "known")], |step| {
+            let link = match step {
+                Step::Change => &other,
+                Step::TakeBack => &mine,
+            };
+            fs::remove_file(&path).unwrap();
+            fs::hard_link(link, &path).unwrap();
         });
         assert_eq!(permissions(&served, "other"), 0o600);
         assert_eq!(served.content(&known), Ok("known".to_owned()));
