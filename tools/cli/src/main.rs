@@ -105,7 +105,6 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, console: &mut Console) -> Result<(), Stop> {
-    // Before anything else is opened: that could be given the number.
     let inherited = args.target.inherited()?;
     match &args.command {
         // These talk to no server.

@@ -20,7 +20,7 @@ use crate::sys;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unfit {
-    /// It is not open.
+    /// It was not open when the process was started, or has been taken over.
     #[error("there is no such descriptor: start this process with a socket open there")]
     NotOpen,
     /// It is something else.
@@ -43,11 +43,8 @@ pub enum Unfit {
 /// Takes over a connected Unix stream socket that this process was started with, and has it closed
 /// when another program is executed.
 ///
-/// To be called at most once for a number, before this process opens anything of its own, which
-/// could have been given that number.
-///
 /// # Errors
-/// If it is something else.
+/// If it is something else, or was taken over before.
 pub fn take(number: RawFd) -> Result<UnixStream, Unfit> {
     check(own(number)?)
 }
@@ -57,8 +54,6 @@ const LISTEN_FDS_START: RawFd = 3;
 
 /// Takes over the listening socket that this process was started with, as systemd passes it on: if
 /// LISTEN_PID is this process, LISTEN_FDS descriptors were. `None` if none was.
-///
-/// To be called as [`take`] is.
 ///
 /// # Errors
 /// If it is something else, or there are several.
@@ -117,10 +112,47 @@ fn check(fd: OwnedFd) -> Result<UnixStream, Unfit> {
 
 #[cfg(test)]
 mod tests {
+    use std::env;
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::{AsRawFd, OwnedFd};
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+    use std::process::Command;
 
-    use super::{Unfit, check, check_listener};
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+    use super::{Unfit, check, check_listener, take};
+
+    #[test]
+    fn what_was_inherited_is_taken_over_once() {
+        const INSIDE: &str = "LISAFS_GOFER_TEST_HAS_A_SOCKET";
+        if env::var_os(INSIDE).is_some() {
+            let socket = take(0).unwrap();
+            assert_eq!(take(0).err(), Some(Unfit::NotOpen));
+            drop(socket);
+            assert_eq!(take(0).err(), Some(Unfit::NotOpen));
+            return;
+        }
+        let (theirs, _ours) = UnixStream::pair().unwrap();
+        let name = "inherited::tests::what_was_inherited_is_taken_over_once";
+        let output = Command::new(env::current_exe().unwrap())
+            .args(["--exact", name, "--test-threads=1"])
+            .env(INSIDE, "yes")
+            .stdin(OwnedFd::from(theirs))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn what_this_process_has_made_is_not_taken_over() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        fcntl(&ours, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        assert_eq!(take(ours.as_raw_fd()).err(), Some(Unfit::NotOpen));
+    }
 
     #[test]
     fn a_connected_unix_stream_is_fit() {
@@ -141,6 +173,7 @@ mod tests {
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         assert_eq!(check(tcp.into()).err(), Some(Unfit::NotAUnixStream));
     }
+
     #[test]
     fn only_a_unix_stream_that_listens_can_be_accepted_on() {
         let dir = tempfile::tempdir().unwrap();

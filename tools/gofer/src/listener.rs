@@ -23,16 +23,21 @@ use crate::keeper::Keeper;
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UnixListener,
-    /// Removed when this is dropped.
-    name: Option<Name>,
+    name: Option<OwnName>,
 }
 
-/// The name of a socket that was made here.
+/// The name of a socket.
 #[derive(Debug)]
-struct Name {
+pub(crate) struct Name {
     path: PathBuf,
     /// It may be somebody else's by the end.
     identity: Option<Identity>,
+}
+
+/// The name of a socket that was made here. Removed when this is dropped.
+#[derive(Debug)]
+struct OwnName {
+    name: Name,
     /// Who removes it instead, if this process is not going to reach it.
     keeper: Option<Keeper>,
 }
@@ -62,9 +67,11 @@ impl Listener {
         // From here on an error has to remove the name again, which the drop does.
         let listener = Listener {
             socket: UnixListener::from(socket),
-            name: Some(Name {
-                path: path.to_owned(),
-                identity,
+            name: Some(OwnName {
+                name: Name {
+                    path: path.to_owned(),
+                    identity,
+                },
                 keeper: None,
             }),
         };
@@ -84,9 +91,9 @@ impl Listener {
     /// # Errors
     /// If there can be no other process.
     pub(crate) fn entrust_name(&mut self) -> Result<(), Failure> {
-        if let Some(name) = &mut self.name {
-            let keeper = Keeper::start(|| name.remove());
-            name.keeper = Some(keeper.map_err(cannot(
+        if let Some(own) = &mut self.name {
+            let keeper = Keeper::start(&own.name);
+            own.keeper = Some(keeper.map_err(cannot(
                 "cannot start the process that removes the socket in the end",
             ))?);
         }
@@ -120,7 +127,7 @@ impl AsFd for Listener {
 
 impl Name {
     /// Removes it, unless it is somebody else's by now.
-    fn remove(&self) {
+    pub(crate) fn remove(&self) {
         let now = fs::symlink_metadata(&self.path).ok().map(identity);
         if now.is_some()
             && now == self.identity
@@ -131,11 +138,11 @@ impl Name {
     }
 }
 
-impl Drop for Name {
+impl Drop for OwnName {
     fn drop(&mut self) {
         match self.keeper.take() {
             Some(keeper) => drop(keeper),
-            None => self.remove(),
+            None => self.name.remove(),
         }
     }
 }

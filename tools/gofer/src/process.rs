@@ -14,13 +14,13 @@ use crate::sys;
 
 /// Sets the process up, and returns how many descriptors it may have. What it was started with is
 /// closed, but for the standard streams and what has been taken over, `kept`. To be called before
-/// anything else is opened and before there are other threads.
+/// there are other threads.
 pub(crate) fn prepare(kept: Option<RawFd>) -> Result<usize, Failure> {
     let failed = cannot("cannot look at the inherited descriptors");
     for number in open_descriptors().map_err(failed)? {
         if number > 2 && Some(number) != kept {
             match sys::take_inherited(number) {
-                // The directory that was read is among them, and closed since.
+                // Not inherited, such as the directory that was read, which is closed since.
                 Ok(_) | Err(Errno::EBADF) => {}
                 Err(why) => return Err(cannot("cannot close an inherited descriptor")(why)),
             }

@@ -1,5 +1,10 @@
 //! The system calls that have no safe form elsewhere.
+#![expect(
+    unsafe_code,
+    reason = "system calls, and who owns the descriptors that they return"
+)]
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -10,20 +15,49 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{ForkResult, Pid};
+use parking_lot::Mutex;
 
-/// Takes over a descriptor that this process was started with.
-///
-/// To be called at most once for a number, before this process opens anything of its own, which
-/// could have been given that number.
+use crate::process::open_descriptors;
+
+/// The descriptors that this process was started with, but for those that have been taken over.
+static INHERITED: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
+
+/// What the loader calls before `main`, and so before any code that could own a descriptor.
+// SAFETY: `.init_array` holds addresses of functions that can be called with the C convention, and this
+// static is one. The loader passes arguments, which a function of that convention may leave alone. Of the
+// standard library the function uses the allocator, files and a lock, which need nothing that is set up
+// by then, and it does not unwind.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = note_inherited;
+
+/// Where there is no procfs, nothing can be taken over.
+extern "C" fn note_inherited() {
+    let open = open_descriptors().unwrap_or_default();
+    // One that was opened since execve(2), as by this listing, is another's.
+    let inherited = |number: &RawFd| {
+        // SAFETY: fcntl(F_GETFD) takes any number, passes no memory and changes nothing.
+        unsafe { libc::fcntl(*number, libc::F_GETFD) == 0 }
+    };
+    INHERITED.lock().extend(open.into_iter().filter(inherited));
+}
+
+/// Takes over a descriptor that this process was started with, and has it closed when another program
+/// is executed.
 ///
 /// # Errors
-/// EBADF if there is no such descriptor.
+/// EBADF if there was no such descriptor, or it has been taken over already.
 pub(crate) fn take_inherited(number: RawFd) -> Result<OwnedFd, Errno> {
-    set_close_on_exec(number)?;
-    // SAFETY: `from_raw_fd` wants an open descriptor that nobody else owns. The call above has
-    // shown that it is open. It was open before the first line of this program ran, as the caller
-    // warrants, so no value of this program owns it; the standard library uses 0, 1 and 2 by number,
-    // and owns them no more than others do.
+    if !INHERITED.lock().remove(&number) {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: fcntl(F_SETFD) takes any number, passes no memory, and changes nothing but whether the
+    // descriptor survives execve(2), which no code of this program relies on.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: `from_raw_fd` wants an open descriptor that nobody else owns. The call above has shown that
+    // it is open. It was open before the first line of this program ran, so no value of this program
+    // owned it then, and it has just been removed from those that can be taken over; the standard library
+    // uses 0, 1 and 2 by number, and owns them no more than others do.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
@@ -37,11 +71,14 @@ pub(crate) enum Forked {
 pub(crate) struct InChild(());
 
 impl InChild {
-    /// close(2) of a descriptor that this process was made with, and does not come back to.
-    pub(crate) fn close(&self, number: RawFd) {
+    /// close(2) of a descriptor that this process was made with.
+    ///
+    /// # Safety
+    /// Nothing that this process does from here on uses or drops a value that owns or borrows it.
+    pub(crate) unsafe fn close(&self, number: RawFd) {
         // SAFETY: close takes a number. It may belong to a value that the other process had when this
-        // one was made. That one keeps its own; this one, which has nothing else to do than what it was
-        // made for, uses and drops the copy no more, as the caller warrants.
+        // one was made. That one keeps its own, and this one uses its copy no more, as the caller
+        // warrants.
         unsafe { libc::close(number) };
     }
 }
@@ -62,16 +99,6 @@ pub(crate) fn fork() -> Result<Forked, Errno> {
         ForkResult::Parent { child } => Ok(Forked::Parent(child)),
         ForkResult::Child => Ok(Forked::Child(InChild(()))),
     }
-}
-
-/// fcntl(number, F_SETFD, FD_CLOEXEC).
-///
-/// # Errors
-/// EBADF if there is no such descriptor.
-pub(crate) fn set_close_on_exec(number: RawFd) -> Result<(), Errno> {
-    // SAFETY: fcntl(F_SETFD) takes any number, passes no memory, and changes nothing but whether
-    // the descriptor survives execve(2), which no code of this program relies on.
-    Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
 }
 
 /// Ignores `ignored` from here on.

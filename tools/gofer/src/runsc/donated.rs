@@ -1,7 +1,7 @@
 //! The descriptors that come with the process.
 #![forbid(unsafe_code)]
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use super::argv::Fds;
 use crate::failure::{Failure, cannot};
+use crate::process::open_descriptors;
 use crate::{inherited, sys};
 
 /// What `runsc` has donated, under its names.
@@ -34,8 +35,6 @@ impl Donated {
     /// Takes over what the command line names, but for the log, which is somebody's already, and
     /// closes whatever else the process was started with: a copy of the mounts pipe would have the
     /// sandbox wait for ever, and the runsc of 2022 leaks what its caller had open.
-    ///
-    /// To be called once, before this process opens anything of its own.
     pub(crate) fn take(fds: &Fds) -> Result<Donated, Failure> {
         let donated = Donated {
             debug_log: optional("debug-log-fd", fds.debug_log)?,
@@ -79,17 +78,14 @@ fn socket(flag: &'static str, number: RawFd) -> Result<UnixStream, Failure> {
 }
 
 fn close_others(fds: &Fds) -> io::Result<()> {
-    // All are listed before the first is closed: the listing has a descriptor of its own, which is
-    // gone then.
-    let mut open: Vec<RawFd> = Vec::new();
-    for entry in fs::read_dir("/proc/self/fd")? {
-        let name = entry?.file_name();
-        open.extend(name.to_str().and_then(|name| name.parse::<RawFd>().ok()));
-    }
     let is_ours = |number: &RawFd| *number <= 2 || fds.all().any(|named| named == *number);
-    for number in open.into_iter().filter(|number| !is_ours(number)) {
+    for number in open_descriptors()?
+        .into_iter()
+        .filter(|number| !is_ours(number))
+    {
         match sys::take_inherited(number) {
             Ok(fd) => drop(fd),
+            // It is this program's, or was while they were listed.
             Err(Errno::EBADF) => {}
             Err(why) => return Err(why.into()),
         }
