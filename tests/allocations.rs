@@ -9,6 +9,7 @@
     clippy::panic,
     clippy::unwrap_used
 )] // a test may panic
+#![expect(unsafe_code, reason = "an allocator that counts")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;

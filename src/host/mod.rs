@@ -38,7 +38,6 @@
 //!
 //! Every thread that serves has a working directory and an umask of its own, so the process keeps
 //! both; a thread that may not unshare(2) them serves nothing.
-#![deny(unsafe_code)]
 
 mod attributes;
 mod control;
@@ -56,7 +55,6 @@ mod options;
 mod procfd;
 mod scratch;
 mod socket;
-#[allow(unsafe_code)]
 mod sys;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! The system calls that nix does not wrap, or not for one thread: the only `unsafe` of the back
 //! end.
+#![expect(unsafe_code, reason = "system calls, on memory and descriptors")]
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;

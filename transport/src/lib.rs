@@ -60,8 +60,6 @@
 //! | `fdchannel`, `socket`, `sys` | descriptors one by one; frames; sendmsg and recvmsg |
 //! | `inflight` | how many descriptors a peer can leave untaken |
 
-#![deny(unsafe_code)]
-
 #[cfg(not(target_os = "linux"))]
 compile_error!("flipcall needs Linux: futexes, memfds and their seals");
 #[cfg(not(target_pointer_width = "64"))]
