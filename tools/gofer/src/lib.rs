@@ -17,14 +17,14 @@
 //! | `panics` | what is said of a bug |
 //! | `keeper` | the process that removes the name of a socket |
 //! | `check` | what of the sandbox can be had |
-//! | `signals` | SIGTERM and SIGINT as events |
+//! | `signals` | SIGTERM, SIGINT and SIGUSR2 as events |
 //! | `serve` | accepting, serving, draining |
 //! | `runsc` | being the gofer of a stock runsc |
 //! | `metrics` | what was served, in numbers, on a socket |
 //! | `trace` | what they were asked, line by line |
 //! | `child` | waiting for a process, and for how long |
 //! | `failure` | what can be in the way |
-//! | `jail` | the mounts and capabilities that are left to it |
+//! | `jail` | the sandbox: namespaces, mounts, capabilities, Landlock, system calls |
 //! | `sys` | system calls that nix has no safe call for |
 //! | `skipped` | tests that cannot run here, there only where tests are built |
 //! | `fuzzing` | doors for `tests/fuzz`, there only where that is built |

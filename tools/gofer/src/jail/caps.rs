@@ -117,7 +117,7 @@ mod tests {
     use caps::{CapSet, Capability, CapsHashSet};
 
     use super::keep_only;
-    use crate::jail::namespaces::{Isolated, isolated};
+    use crate::jail::isolated::{Isolated, isolated};
 
     #[test]
     fn only_what_is_kept_is_left() {

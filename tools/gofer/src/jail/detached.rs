@@ -21,7 +21,7 @@ use nix::unistd::getpid;
 
 use super::export::{Served, prepare_detached};
 use super::layers::Missing;
-use super::unshare;
+use super::namespaces;
 use crate::sys::{self, Forked};
 
 /// What was made for this process.
@@ -102,7 +102,7 @@ fn make(
     expected: &OwnedFd,
     descriptors: &CString,
 ) -> Result<Detached, Missing> {
-    unshare::enter_user_namespace()?;
+    namespaces::enter_user_namespace()?;
     let root = prepare_detached(served, expected)
         .map_err(|why| Missing::new(why, "see that /proc is a procfs, with nothing above it"))?;
     let procfd = sys::clone_mount(None, descriptors, false)

@@ -16,11 +16,11 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::export::{Served, named, prepare};
+use super::groups::drop_groups;
 use super::landlock::{self, Reach};
 use super::layers::{self, Layer, Missing, NO_NEW_PRIVS, Report, SECCOMP};
 use super::seccomp::{self, Policy};
-use super::unshare;
-use super::{caps, detached};
+use super::{caps, detached, namespaces};
 use crate::failure::{Failure, cannot};
 
 /// A process on its way in.
@@ -55,8 +55,8 @@ impl Jail {
     ) -> Result<HostFs, Failure> {
         let streams = leave_streams(served.client);
         // As long as `/proc` is there.
-        let groups = unshare::drop_groups();
-        let (host, root) = if unshare::is_privileged() {
+        let groups = drop_groups();
+        let (host, root) = if namespaces::is_privileged() {
             self.change_root(served, root)?
         } else {
             self.detach(served, root)?
@@ -107,7 +107,7 @@ impl Jail {
         served: &Served<'_>,
         root: OwnedFd,
     ) -> Result<(HostFs, OwnedFd), Failure> {
-        let unshared = unshare::unshare();
+        let unshared = namespaces::unshare();
         let prepared = match &unshared {
             Ok(()) => prepare(served, &root).map_err(|why| {
                 Missing::new(

@@ -163,7 +163,7 @@ mod tests {
     use nix::errno::Errno;
 
     use super::{MountError, Served, attributes, prepare, prepare_detached};
-    use crate::jail::namespaces::{Isolated, isolated};
+    use crate::jail::isolated::{Isolated, isolated};
 
     /// Between the look at a directory and the mount, somebody may put another one in its place.
     #[test]

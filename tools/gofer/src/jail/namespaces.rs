@@ -1,68 +1,83 @@
-//! Tests that run in namespaces of their own.
+//! Namespaces, for who may make them.
+//!
+//! Whoever has CAP_SYS_ADMIN makes some for this process. Others make a user namespace, and can make
+//! mounts there for themselves ([`detached`](super::detached)).
+//!
+//! There is no PID namespace: it would be one for children only, of which a process that is locked in
+//! has none. Other processes cannot be seen without a procfs, and the system call filter keeps their
+//! numbers from being used.
 #![forbid(unsafe_code)]
 
-use std::env;
-use std::process::{Command, Stdio};
+use std::fs;
 
-use crate::skipped::{pass_on, skip};
+use caps::{CapSet, Capability};
+use nix::errno::Errno;
+use nix::sched::{self, CloneFlags};
 
-const INSIDE: &str = "LISAFS_GOFER_TEST_IS_ISOLATED";
+use super::layers::Missing;
 
-/// On which side of the namespaces the caller is.
-pub(super) enum Isolated {
-    /// Inside: it may do what it likes.
-    Inside,
-    /// Outside: all is done.
-    Outside,
+/// Whether this process can have namespaces of its own where it is.
+pub(super) fn is_privileged() -> bool {
+    caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false)
 }
 
-/// Runs the test `name` once more, in a process that is root in a user namespace of its own and has a
-/// mount namespace of its own. `before` are shell commands that run in one of each before, so what
-/// they mount is locked for the test.
+/// Gives the process mount, IPC, UTS and network namespaces of its own. To be called while there is one
+/// thread.
 ///
-/// # Panics
-/// In the outer process if the test fails in the inner one.
-pub(super) fn isolated(name: &str, before: &str) -> Isolated {
-    if env::var_os(INSIDE).is_some() {
-        return Isolated::Inside;
-    }
-    if !may_unshare() {
-        skip(name, "there is no permission to make user namespaces");
-        return Isolated::Outside;
-    }
-    // A test that has left the root of the host cannot remove what it has made there.
-    let scratch = tempfile::tempdir().unwrap();
-    // Without `exec`: with its last process, the outer namespace would go.
-    let script = format!(
-        "set -e; {before}\nunshare --user --map-root-user --mount --propagation unchanged \"$@\""
-    );
-    let output = unshare()
-        .args(["sh", "-c", &script, "sh"])
-        .arg(env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "yes")
-        .env("TMPDIR", scratch.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{}\n{said}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    pass_on(&output.stderr);
-    Isolated::Outside
+/// # Errors
+/// If the kernel refuses.
+pub(super) fn unshare() -> Result<(), Missing> {
+    let all = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWNET;
+    sched::unshare(all).map_err(|errno| {
+        let why = format!("no mount, IPC, UTS and network namespaces can be made: {errno}");
+        Missing::new(why, advice(errno, false))
+    })
 }
 
-fn unshare() -> Command {
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "--"]);
-    command
+/// Has the process be in a user namespace, which has no ids, and in a mount namespace of that.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(super) fn enter_user_namespace() -> Result<(), Missing> {
+    sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(|errno| {
+        let why = format!("no user namespace can be made: {errno}");
+        Missing::new(why, advice(errno, true))
+    })
 }
 
-fn may_unshare() -> bool {
-    let mut command = unshare();
-    command.arg("true").stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+/// What can be done about `errno`, by what this kernel says of itself.
+fn advice(errno: Errno, of_users: bool) -> String {
+    let setting = |name: &str| {
+        let value = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")));
+        value.ok().map(|value| value.trim().to_owned())
+    };
+    let is = |name: &str, value: &str| setting(name).as_deref() == Some(value);
+    if of_users {
+        if is("kernel.unprivileged_userns_clone", "0") {
+            return "set the sysctl kernel.unprivileged_userns_clone to 1".to_owned();
+        }
+        if is("kernel.apparmor_restrict_unprivileged_userns", "1") {
+            return "give this program an AppArmor profile with `userns,` in it, or set the sysctl \
+                    kernel.apparmor_restrict_unprivileged_userns to 0"
+                .to_owned();
+        }
+    }
+    match errno {
+        Errno::ENOSPC | Errno::EUSERS => {
+            "raise the sysctls user.max_user_namespaces, user.max_mnt_namespaces, \
+             user.max_ipc_namespaces, user.max_uts_namespaces and user.max_net_namespaces"
+        }
+        Errno::EINVAL | Errno::ENOSYS => {
+            "use a kernel that is built with CONFIG_USER_NS, CONFIG_NET_NS, CONFIG_IPC_NS and \
+             CONFIG_UTS_NS"
+        }
+        _ => {
+            "permit unshare(2) in the container or service that this is started from, and no chroot(2) \
+             before it; or start this as root with CAP_SYS_ADMIN"
+        }
+    }
+    .to_owned()
 }

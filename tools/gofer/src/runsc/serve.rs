@@ -28,10 +28,10 @@ use super::spec::{Mount, Spec};
 use super::{handshake, log};
 use crate::failure::{Failure, cannot};
 use crate::jail::export::named;
+use crate::jail::groups::drop_groups;
 use crate::jail::landlock::{self, Reach};
 use crate::jail::layers::{self, Layer, Missing, NO_NEW_PRIVS, Report, SECCOMP};
 use crate::jail::seccomp::{self, Policy, Violation};
-use crate::jail::unshare::drop_groups;
 use crate::trace::Trace;
 use crate::{jail, panics, process};
 

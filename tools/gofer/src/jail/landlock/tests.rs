@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 use super::{Enforced, Reach, restrict};
 use crate::jail::apart::{assert_passed, case, run};
-use crate::jail::namespaces::{Isolated, isolated};
+use crate::jail::isolated::{Isolated, isolated};
 use crate::skipped::skip;
 
 /// Leaves the test unless it is in a process of its own.

@@ -18,7 +18,7 @@ use super::{Bound, Manner, MountError, MountTree, STAGING, Source, isolate};
 use crate::jail::attributes::{
     self, AccessTimePolicy, AccessTimes, Attributes, Propagation, PropagationKind,
 };
-use crate::jail::namespaces::{Isolated, isolated};
+use crate::jail::isolated::{Isolated, isolated};
 use crate::skipped::skip;
 use crate::sys;
 
