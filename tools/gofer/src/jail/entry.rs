@@ -202,11 +202,9 @@ impl Jail {
         let outcome = landlock::restrict(&[root], reach, devices);
         self.note(
             Layer::Landlock,
-            outcome.map(|enforced| enforced.to_string()).map_err(|why| {
-                let advice =
-                    "or use --sandbox best-effort, which goes without if the kernel has none";
-                Missing::new(why, advice)
-            }),
+            outcome
+                .map(|enforced| enforced.to_string())
+                .map_err(|why| Missing::new(&why, why.advice())),
         )
     }
 }

@@ -211,9 +211,7 @@ fn restrict_files(
     };
     match landlock::restrict(&[files.root()], reach, devices) {
         Ok(enforced) => Ok(Ok(enforced.to_string())),
-        Err(why) if why.is_unsupported() => {
-            Ok(Err(Missing::new(why, "or leave it at the other layers")))
-        }
+        Err(why) if why.is_unsupported() => Ok(Err(Missing::new(&why, why.advice()))),
         Err(why) => Err(why.into()),
     }
 }

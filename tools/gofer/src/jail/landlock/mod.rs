@@ -33,16 +33,13 @@ const NEWEST: ABI = ABI::V7;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LandlockFailure {
     /// ENOSYS.
-    #[error("the kernel has no Landlock: Linux 5.13 has it, built with CONFIG_SECURITY_LANDLOCK")]
+    #[error("the kernel has no Landlock")]
     Missing,
     /// EOPNOTSUPP.
-    #[error("Landlock is not among the security modules: add it to the kernel's lsm= parameter")]
+    #[error("Landlock is not among the security modules of this kernel")]
     Disabled,
     /// The first version.
-    #[error(
-        "this kernel's Landlock would keep files from being moved between directories: Linux 5.19 can \
-         do without that"
-    )]
+    #[error("this kernel's Landlock would keep files from being moved between directories")]
     Old,
     #[error("Landlock cannot restrict the process: {0}")]
     Refused(#[from] RulesetError),
@@ -52,6 +49,17 @@ impl LandlockFailure {
     /// Whether that is for the kernel to provide, and not a failure of what it has.
     pub(crate) fn is_unsupported(&self) -> bool {
         !matches!(self, LandlockFailure::Refused(_))
+    }
+
+    /// What can be done.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            LandlockFailure::Disabled => "add landlock to the kernel's lsm= parameter",
+            LandlockFailure::Missing | LandlockFailure::Old => {
+                "use Linux 5.19 or later, built with CONFIG_SECURITY_LANDLOCK"
+            }
+            LandlockFailure::Refused(_) => "permit landlock_restrict_self(2) and what precedes it",
+        }
     }
 }
 

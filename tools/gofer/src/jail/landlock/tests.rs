@@ -20,9 +20,11 @@ use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::{ftruncate, getppid, linkat, mkfifo};
 use tempfile::TempDir;
 
-use super::{Enforced, Reach, restrict};
+use super::{Enforced, LandlockFailure, Reach, restrict};
+use crate::failure::Failure;
 use crate::jail::apart::{assert_passed, case, run};
 use crate::jail::isolated::{Isolated, isolated};
+use crate::jail::layers::{Layer, Missing};
 use crate::skipped::skip;
 
 /// Leaves the test unless it is in a process of its own.
@@ -33,6 +35,19 @@ macro_rules! apart {
             return assert_passed(name, &run(name, "apart"));
         }
     };
+}
+
+#[test]
+fn what_to_do_without_it_is_said_once() {
+    let why = LandlockFailure::Missing;
+    let missing = Missing::new(&why, why.advice());
+    let advice = "the kernel has no Landlock: use Linux 5.19 or later, built with \
+                  CONFIG_SECURITY_LANDLOCK";
+    assert_eq!(missing.to_string(), advice);
+    let layer = Layer::Landlock.name();
+    let said = Failure::Layer { layer, missing }.to_string();
+    assert!(said.contains(advice), "{said}");
+    assert_eq!(said.matches("best-effort").count(), 1, "{said}");
 }
 
 /// A root, and what is beside it.
