@@ -4,14 +4,12 @@
 use std::fmt;
 
 use caps::Capability;
-use serde::Serialize;
 use tracing::{info, warn};
 
 use super::caps::TO_CONNECT;
 
 /// A part of the sandbox that is there, or is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layer {
     Namespaces,
     PivotRoot,
@@ -97,11 +95,22 @@ pub(crate) struct State {
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.layer.name();
-        match &self.outcome {
-            Ok(what) => write!(f, "{name:<13} in force: {what}"),
-            Err(why) => write!(f, "{name:<13} missing: {why}"),
-        }
+        let (what, advice) = match &self.outcome {
+            Ok(what) => (what, None),
+            Err(missing) => (&missing.why, Some(missing.advice.as_str())),
+        };
+        f.write_str(&line(self.layer.name(), what, advice))
+    }
+}
+
+/// What is said of a layer, under one another: `what` is in force, or why it is not, and then there is
+/// `advice`.
+pub(crate) fn line(layer: &str, what: &str, advice: Option<&str>) -> String {
+    let width = Layer::ALL.map(|layer| layer.name().len()).into_iter().max();
+    let width = width.unwrap_or_default();
+    match advice {
+        None => format!("{layer:width$}  in force: {what}"),
+        Some(advice) => format!("{layer:width$}  missing: {what}: {advice}"),
     }
 }
 
