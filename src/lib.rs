@@ -33,9 +33,11 @@
 //! The client may be malicious and may change shared memory at any time; the served directory may
 //! be changed by others. So lengths are judged before memory is touched, messages are parsed from
 //! private copies, ids come from private memory, names are a checked type, and no operation names
-//! a file by a host path. A client can be refused and can be made to wait; it cannot choose a
-//! panic, a hang, an allocation or a descriptor of the server. A client of this crate does not
-//! trust its server either, except with the contents of files.
+//! a file by a host path. A client can be refused and can be made to wait. It cannot choose a panic,
+//! a hang or a descriptor of the server. What it has the server hold is bounded: ids, descriptors,
+//! channels, message size and what is in flight for one client by `server::ConnectionOpts`, ids and
+//! descriptors for all together by `server::Totals`. A client of this crate does not trust its server
+//! either, except with the contents of files.
 //!
 //! # The way of a request
 //!
@@ -63,10 +65,10 @@
 //! | [`observe`] | watching requests on either side; a trace |
 //! | [`host`] | the back end: handles, creation, attributes, directories, sockets |
 
+#[cfg(any(feature = "client", feature = "server"))]
+mod channel_header;
 #[cfg(feature = "client")]
 pub mod client;
-#[cfg(any(feature = "client", feature = "server"))]
-mod comm;
 mod errno;
 #[cfg(feature = "host")]
 pub mod host;

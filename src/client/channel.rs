@@ -11,7 +11,7 @@ use super::communicator::{Bounds, Communicator, data_of, read_request, write_req
 use super::watched::Watched;
 use super::{Error, FailureKind, Reply};
 use crate::Errno;
-use crate::comm::ChannelHeader;
+use crate::channel_header::ChannelHeader;
 use crate::observe::{Observer, Via};
 use crate::wire::{ChannelResp, Encode, FdId, Mid, Overflow, PReadReq, PWriteReq, Request, Writer};
 

@@ -8,7 +8,7 @@
 //! | | |
 //! |---|---|
 //! | `fs`, `remove`, `open_options`, `file`, `resolve` | paths |
-//! | `control_file`, `create`, `xattr`, `open_file`, `read_dir`, `bound_socket`, `handle` | handles |
+//! | `control_file`, `create`, `set_attributes`, `xattr`, `open_file`, `read_dir`, `bound_socket`, `handle` | handles |
 //! | `connection`, `pool`, `closes`, `watchdog` | what all of them share |
 //! | `communicator`, `socket`, `channel`, `reply`, `watched`, `mount`, `error` | one request, one reply |
 #![forbid(unsafe_code)]

@@ -4,7 +4,7 @@
 //! names a file by a host path:
 //!
 //! - A name is looked up in the open directory it was asked for in, with O_PATH and without following
-//!   it. What is found is looked at first (`handle.rs`); only then, and only if its type permits, it
+//!   it. What is found is looked at first (`handle/look.rs`); only then, and only if its type permits, it
 //!   is opened, through the private `/proc/self/fd` of this process (`procfd.rs`).
 //! - Whatever changes a file goes through its descriptor, also where the system call wants a path. A
 //!   handle of a file that has lost its name keeps working, and never means the file that has the

@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::dispatch::{Incoming, Outgoing, Told, dispatch, parsed_len, refuse};
 use super::watched::Watched;
 use crate::Errno;
-use crate::comm::ChannelHeader;
+use crate::channel_header::ChannelHeader;
 use crate::observe::Via;
 
 /// A channel that nobody serves yet.

@@ -58,6 +58,7 @@
 //! | `window`, `mapping`, `shared` | making, checking, mapping windows; the view of their bytes |
 //! | `handshake` | the JSON exchanged once per channel |
 //! | `fdchannel`, `socket`, `sys` | descriptors one by one; frames; sendmsg and recvmsg |
+//! | `error` | the one error: why a channel, window or socket cannot be used |
 //! | `inflight` | how many descriptors a peer can leave untaken |
 
 #[cfg(not(target_os = "linux"))]

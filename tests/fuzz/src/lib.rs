@@ -5,6 +5,7 @@
 //! | `frames` | an input as messages, for the targets that take bytes |
 //! | `replies` | what a reply has to look like, whatever was asked |
 //! | `scratch` | a directory to serve, and one next to it that nobody may reach |
+//! | `outside` | what of the host nobody may reach, shared with `tests/hostile` |
 //! | `step` | a request as a choice, for sequences that make sense |
 //! | `words` | the names in them |
 //! | `player` | sends such requests, and keeps the ids and descriptors that it is given |

@@ -5,6 +5,7 @@
 //! | `args` | the command line; each verb's own part is with the verb |
 //! | `session` | the connection, and the private gofer of `--serve` |
 //! | `verb` | the verbs; `list`, `tree`, `show`, `read`, `get`, `put`, `change`, `link`, `touch`, `chown`, `statfs`, `xattr`, `mknod`, `ping`, `rpc` |
+//! | `donated` | what the descriptors are that come with a reply to `rpc` |
 //! | `shell` | one verb after the other |
 //! | `mount` | the tree as a directory of this machine, over FUSE |
 //! | `top` | what a gofer is doing, by its metrics |

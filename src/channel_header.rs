@@ -1,4 +1,4 @@
-//! What the two ways of carrying a message, the socket and the channel, have in common.
+//! What precedes a message on a channel, whichever end reads it.
 #![forbid(unsafe_code)]
 
 use bytemuck::{Pod, Zeroable};
