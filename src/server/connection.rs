@@ -27,10 +27,13 @@ use super::waits::Waits;
 use super::watched::Watched;
 use crate::Errno;
 use crate::observe::{Observer, Via};
-use crate::wire::{MESSAGE_COUNT, Mid, messages};
+use crate::wire::{Inode, MESSAGE_COUNT, Mid, messages};
 
 /// How long the end of a connection waits for requests that are running.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The reply to Mount but for the messages that it names: the root, the limit, and how many there are.
+const MOUNT_REPLY: usize = size_of::<Inode>() + size_of::<u32>() + size_of::<u16>();
 
 /// Frames of handlers are small; the buffers are on the heap.
 pub(super) const STACK_SIZE: usize = 256 << 10;
@@ -101,8 +104,8 @@ impl<S: ServerImpl> Connection<S> {
         for mid in supported.iter().chain([&Mid::FLUSH]) {
             *accepted.get_mut(usize::from(mid.0)).ok_or(Errno::EINVAL)? = true;
         }
-        // The reply to Mount has to fit, and so has an error.
-        let mount_reply = 160 + 2 * supported.len();
+        // The reply to Mount has to fit, and so has an error, which is shorter.
+        let mount_reply = MOUNT_REPLY + size_of_val(supported.as_slice());
         if opts.max_channels == 0 || opts.max_donations < 2 || max_message_size < mount_reply {
             return Err(Errno::EINVAL);
         }
@@ -404,10 +407,8 @@ impl<S: ServerImpl> Drop for SocketEnd<'_, S> {
     fn drop(&mut self) {
         if self.connection.close() {
             self.connection.place.leave();
-        } else {
-            if self.connection.place.leave_stuck() {
-                self.connection.allowance.give_up();
-            }
+        } else if self.connection.place.leave_stuck() {
+            self.connection.allowance.give_up();
         }
     }
 }

@@ -47,7 +47,7 @@ pub struct ConnectionOpts {
     /// The limit of a payload in bytes, both ways, if the back end's
     /// [own](super::ServerImpl::max_message_size) is not lower. Mount tells the client; what is longer
     /// all the same is answered EIO, and so is a request whose reply would be. At least what the reply to
-    /// Mount takes, 228 bytes.
+    /// Mount takes, which names all messages that the back end has; EINVAL below.
     pub max_message_size: u32,
     /// How many names the path of one Walk or WalkStat can have; ENAMETOOLONG above. Besides, its reply
     /// has to fit into a message.

@@ -84,3 +84,26 @@ fn without_a_transport_what_needs_a_descriptor_is_taken_back() {
         "{events:?}"
     );
 }
+
+/// One byte below what it has, as much, and one more, over a socket.
+#[test]
+fn messages_have_room_for_the_reply_to_mount() {
+    let scene = Scene::new();
+    let connection = connect(&scene);
+    let mut worker = connection.worker().unwrap();
+    let plain = |mid, request: &mut [u8], reply: &mut [u8]| worker.serve(mid, request, reply);
+    let reply = serve(plain, &MountReq {}, Mid::MOUNT).unwrap();
+    let least = u32::try_from(reply.len()).unwrap();
+    for (max_message_size, refused) in [
+        (least - 1, Some(Errno::EINVAL)),
+        (least, None),
+        (least + 1, None),
+    ] {
+        let opts = ConnectionOpts {
+            max_message_size,
+            ..ConnectionOpts::default()
+        };
+        let mounted = scene.connect(opts).map(drop);
+        assert_eq!(mounted.err(), refused, "{max_message_size}");
+    }
+}
