@@ -13,6 +13,7 @@ use super::handle::{Handle, open_path, stat_name};
 use super::identity::Inode;
 use super::procfd::FdPath;
 use crate::Errno;
+use crate::observe::rarely;
 use crate::server::{Creation, NodeKind, Share};
 use crate::wire::{FileType, Gid, Name, Statx, Uid};
 
@@ -273,7 +274,7 @@ impl Drop for Fresh<'_> {
             UnlinkatFlags::NoRemoveDir
         };
         if let Err(errno) = unlinkat(self.directory, self.name.as_bytes(), flags) {
-            tracing::warn!(name = ?self.name, %errno, "what was half created stays");
+            rarely!(warn, name = ?self.name, %errno, "what was half created stays");
         }
     }
 }

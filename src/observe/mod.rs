@@ -2,10 +2,11 @@
 //!
 //! An [`Observer`] hands a [`Watch`] to each thread that serves, and to each communicator of a client.
 //! Where there is none, a request pays one branch for it. [`Tracer`] is an observer that writes a
-//! line for each request.
+//! line for each request. [`Occurrences`] is for what a peer could fill a log with.
 #![forbid(unsafe_code)]
 
 mod line;
+mod occurrences;
 mod queue;
 mod trace;
 
@@ -15,6 +16,9 @@ use std::sync::Arc;
 use flipcall::SharedBytes;
 
 pub use line::Line;
+pub use occurrences::Occurrences;
+#[cfg(feature = "server")]
+pub(crate) use occurrences::rarely;
 pub use queue::{Queue, Sink};
 pub use trace::Tracer;
 

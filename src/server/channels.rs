@@ -11,6 +11,7 @@ use super::backend::ServerImpl;
 use super::channel::{Channel, ClientEnd};
 use super::connection::{Connection, STACK_SIZE};
 use crate::Errno;
+use crate::observe::rarely;
 
 /// How often the end of a connection looks for channels that have become idle meanwhile.
 const END_TURN: Duration = Duration::from_millis(1);
@@ -69,7 +70,7 @@ impl Channels {
                 };
                 let _counted = connection.waits().count(counted);
                 if let Err(errno) = connection.backend().thread_started() {
-                    tracing::error!(%errno, "a channel cannot be served: its thread has no set-up");
+                    rarely!(error, %errno, "a channel cannot be served: its thread has no set-up");
                     return;
                 }
                 if let Err(error) = channel.serve(&connection, number) {

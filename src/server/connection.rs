@@ -26,7 +26,7 @@ use super::tree::Tree;
 use super::waits::Waits;
 use super::watched::Watched;
 use crate::Errno;
-use crate::observe::{Observer, Via};
+use crate::observe::{Observer, Via, rarely};
 use crate::wire::{Inode, MESSAGE_COUNT, Mid, messages};
 
 /// How long the end of a connection waits for requests that are running.
@@ -253,7 +253,7 @@ impl<S: ServerImpl> Connection<S> {
                 }
             },
             Err(errno) => {
-                tracing::error!(%errno, "a connection cannot be served: its thread has no set-up");
+                rarely!(error, %errno, "a connection cannot be served: its thread has no set-up");
             }
         }
     }
@@ -352,7 +352,8 @@ impl<S: ServerImpl> Connection<S> {
         let stuck = self.channels.end(Instant::now() + CLOSE_DEADLINE, stopped);
         self.socket.shutdown();
         if stuck > 0 {
-            tracing::warn!(
+            rarely!(
+                warn,
                 connection = self.id,
                 stuck,
                 "channels are stuck in the host: ending the connection without them"
@@ -369,7 +370,8 @@ impl<S: ServerImpl> Connection<S> {
         if self.place.leave_stuck() {
             self.allowance.give_up();
         } else {
-            tracing::warn!(
+            rarely!(
+                warn,
                 connection = id,
                 "too many clients have hung up while the host does not answer: this one keeps its place"
             );
@@ -378,7 +380,8 @@ impl<S: ServerImpl> Connection<S> {
             tracing::debug!(connection = id, "the end of the connection takes long");
             return;
         }
-        tracing::warn!(
+        rarely!(
+            warn,
             connection = id,
             "client closed the connection, and its request is stuck in the host: ending without it"
         );
@@ -390,10 +393,17 @@ impl<S: ServerImpl> Connection<S> {
                 Ok(()) => {
                     self.close();
                 }
-                Err(errno) => tracing::error!(%errno, "the end of a connection has no set-up"),
+                Err(errno) => {
+                    rarely!(error, %errno, "the end of a connection has no set-up");
+                }
             });
         if let Err(why) = ended {
-            tracing::warn!(connection = id, %why, "what the client held stays until the host answers");
+            rarely!(
+                warn,
+                connection = id,
+                %why,
+                "what the client held stays until the host answers"
+            );
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use flipcall::SharedBytes;
 
@@ -10,6 +9,7 @@ use super::backend::ServerImpl;
 use super::call::{Answer, Call, Payload, Scratch};
 use super::connection::Connection;
 use crate::Errno;
+use crate::observe::rarely;
 use crate::wire::table::for_each_message;
 use crate::wire::{Decode, ErrorResp, MESSAGE_COUNT, Mid, PWriteReq, Reader, Request, *};
 
@@ -238,11 +238,7 @@ fn run<'c, S: ServerImpl>(
     })
 }
 
-/// A client that finds a bug can have it happen as often as it likes; the log must not fill up.
+/// A client that finds a bug can have it happen as often as it likes.
 fn report_panic(mid: Mid) {
-    static PANICS: AtomicU64 = AtomicU64::new(0);
-    let count = PANICS.fetch_add(1, Ordering::Relaxed) + 1;
-    if count.is_power_of_two() {
-        tracing::error!(%mid, count, "a handler panicked: answered EREMOTEIO, please report it");
-    }
+    rarely!(error, %mid, "a handler panicked: answered EREMOTEIO, please report it");
 }

@@ -14,6 +14,7 @@ use super::fd::{BoundSocketFd, ControlFd, OpenFd};
 use super::quota::{Quota, Share};
 use super::unwind;
 use crate::Errno;
+use crate::observe::rarely;
 use crate::wire::FdId;
 
 /// Ids are handed out one by one, so neighbours in time land in different shards.
@@ -152,7 +153,10 @@ impl<S: ServerImpl> FdTable<S> {
             // One at a time: a map that is dropped keeps what is behind a panic, and the end of a
             // connection has more to do than this.
             if unwind::for_each(closed, drop).is_err() {
-                tracing::error!("a back end panicked while a file was closed, please report it");
+                rarely!(
+                    error,
+                    "a back end panicked while a file was closed, please report it"
+                );
             }
         }
     }

@@ -6,8 +6,10 @@
 use std::any::type_name;
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use crate::cases;
+use crate::sources::Sources;
 
 /// What stops an attack, besides the cases that name its number.
 enum Answer {
@@ -262,7 +264,7 @@ pub(crate) fn check() -> Result<(), String> {
     wrong.extend(missing.map(|number| format!("{number} is not in the table")));
     let strangers = answered.keys().filter(|number| !listed.contains(*number));
     wrong.extend(strangers.map(|number| format!("{number} is no attack")));
-    let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for (number, what, answers) in ATTACKS {
         let named = answers.iter().any(|answer| matches!(answer, Cases));
         let cases = answered.get(number).copied().unwrap_or(0);
@@ -298,5 +300,19 @@ pub(crate) fn check() -> Result<(), String> {
         Ok(())
     } else {
         Err(wrong.join("\n"))
+    }
+}
+
+/// Whether what a client has the library log is bounded, but for a line that is the last one.
+///
+/// # Errors
+/// Names the files.
+pub(crate) fn check_log() -> Result<(), String> {
+    let sources = Sources::read().map_err(|why| format!("the sources: {why}"))?;
+    let found: Vec<_> = sources.logging().collect();
+    if found == [Path::new("src/host/creds.rs")] {
+        Ok(())
+    } else {
+        Err(format!("logged each time in {found:?}"))
     }
 }

@@ -90,6 +90,9 @@ fn main() -> ExitCode {
         Trial::test("every_attack_has_an_answer", || {
             attacks::check().map_err(Into::into)
         }),
+        Trial::test("what_clients_cause_is_logged_rarely", || {
+            attacks::check_log().map_err(Into::into)
+        }),
         Trial::test("every_answer_is_documented", || {
             documented::check().map_err(Into::into)
         }),

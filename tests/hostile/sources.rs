@@ -94,6 +94,23 @@ impl Sources {
                 || self.contain(Path::new("tests/host/main.rs"), &in_macro))
     }
 
+    /// The files of the library, tests and the client aside, that log something each time: with a macro of `tracing` and
+    /// not with `rarely`, and at a level that is on where nobody has asked for more.
+    pub(crate) fn logging(&self) -> impl Iterator<Item = &Path> {
+        let macros = ["error!(", "warn!(", "info!("].map(|name| format!("tracing::{name}"));
+        // By names of their own they would not be found.
+        let macros = [&macros[..], &["use tracing".to_owned()]].concat();
+        let in_library = self.files.iter().filter(|file| {
+            let mut parts = file.path.iter();
+            parts.next().is_some_and(|place| place == "src")
+                && !parts
+                    .any(|part| ["client", "tests", "tests.rs"].contains(&&*part.to_string_lossy()))
+        });
+        in_library
+            .filter(move |file| macros.iter().any(|name| file.text.contains(name)))
+            .map(|file| file.path.as_path())
+    }
+
     fn contain(&self, place: &Path, text: &str) -> bool {
         let mut files = self.files.iter();
         files.any(|file| file.path.starts_with(place) && file.text.contains(text))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::create::creation;
 use crate::Errno;
+use crate::observe::rarely;
 use crate::server::backend::{BoundSocketFdImpl, ControlFdImpl, ServerImpl};
 use crate::server::call::{Answer, Call, Gift};
 use crate::server::connection::Connection;
@@ -104,7 +105,7 @@ fn unbind<S: ServerImpl>(
         Ok(())
     });
     if let Err(errno) = unbound {
-        tracing::warn!(?name, %errno, "a socket that its client was not given stays");
+        rarely!(warn, ?name, %errno, "a socket that its client was not given stays");
     }
 }
 

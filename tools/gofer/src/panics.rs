@@ -3,8 +3,8 @@
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use lisafs::observe::Occurrences;
 use tracing::error;
 
 use crate::failure::Failure;
@@ -13,12 +13,11 @@ use crate::failure::Failure;
 ///
 /// By default each is written to stderr: a client that finds one could fill a disk with them.
 pub(crate) fn log() {
-    let panics = AtomicU64::new(0);
+    let panics = Occurrences::new();
     panic::set_hook(Box::new(move |what| {
-        let count = panics.fetch_add(1, Relaxed) + 1;
-        if !count.is_power_of_two() {
+        let Some(count) = panics.happened() else {
             return;
-        }
+        };
         // In quotes, as it may hold what a client has sent.
         let message = what.payload_as_str().unwrap_or("no message");
         match what.location() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle, Scope};
 use std::time::{Duration, Instant};
 
+use lisafs::observe::Occurrences;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{debug, warn};
@@ -76,6 +77,7 @@ fn answer_all<'s>(
     exposition: &'s Exposition,
 ) -> nix::Result<()> {
     let answering = Arc::new(());
+    let waits = Occurrences::new();
     let stop = || PollFd::new(stopped.as_fd(), PollFlags::POLLIN);
     loop {
         let mut fds = [stop(), PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
@@ -106,7 +108,9 @@ fn answer_all<'s>(
             }
             Err(why) => {
                 // It stays in the queue, so the socket stays readable.
-                warn!(%why, "somebody who asks for metrics has to wait");
+                if let Some(count) = waits.happened() {
+                    warn!(count, %why, "somebody who asks for metrics has to wait");
+                }
                 let mut fds = [stop()];
                 if poll(&mut fds, PAUSE).is_ok_and(|_| is_stopped(fds.first())) {
                     return Ok(());
