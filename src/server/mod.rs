@@ -33,6 +33,7 @@ mod hangups;
 mod opts;
 mod place;
 mod quota;
+mod refusal;
 mod rename_lock;
 mod totals;
 mod tree;
@@ -61,6 +62,7 @@ pub use fd_locks::{FdExclusive, FdLocks, FdShared, Guarded, Unguarded};
 pub use guarantee::{Below, Exclusive, Global, Shared, Unheld};
 pub use opts::ConnectionOpts;
 pub use quota::{Quota, Share};
+pub use refusal::Refusal;
 pub use totals::Totals;
 
 use crate::Errno;
@@ -262,15 +264,15 @@ impl<S: ServerImpl> Server<S> {
     /// place then, until as many connections as there may be have left some.
     ///
     /// # Errors
-    /// EINVAL for options that make no sense; EMFILE when there are as many connections as there
-    /// may be, or the [totals](Totals) permit no more; ECONNRESET after
+    /// EMFILE when there are as many connections as there may be, or the [totals](Totals) permit no
+    /// more, and which of them it is; EINVAL for options that make no sense; ECONNRESET after
     /// [`shutdown`](Self::shutdown); EAGAIN when there can be no thread.
     pub fn start_connection(
         &self,
         stream: UnixStream,
         backend: S,
         opts: ConnectionOpts,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), Refusal> {
         let mut connections = self.inner.connections.lock();
         let connection = self.admit(&connections, stream, backend, opts)?;
         let id = connection.id();
@@ -303,7 +305,7 @@ impl<S: ServerImpl> Server<S> {
     ///
     /// # Errors
     /// As for [`start_connection`](Self::start_connection); what socketpair(2) says.
-    pub fn connect_directly(&self, backend: S, opts: ConnectionOpts) -> Result<Direct<S>, Errno> {
+    pub fn connect_directly(&self, backend: S, opts: ConnectionOpts) -> Result<Direct<S>, Refusal> {
         // Nobody is at the other end, and nothing is sent.
         let (stream, _) = UnixStream::pair().map_err(Errno::from)?;
         let mut connections = self.inner.connections.lock();
@@ -326,11 +328,12 @@ impl<S: ServerImpl> Server<S> {
         stream: UnixStream,
         backend: S,
         opts: ConnectionOpts,
-    ) -> Result<Arc<Connection<S>>, Errno> {
+    ) -> Result<Arc<Connection<S>>, Refusal> {
         if connections.closed {
-            return Err(Errno::ECONNRESET);
+            return Err(Errno::ECONNRESET.into());
         }
-        let place = connections.places.take()?;
+        let places = &connections.places;
+        let place = places.take().map_err(|_| Refusal::Connections)?;
         let allowance = connections.pools.allow(&opts)?;
         let shared = Arc::clone(&self.inner.shared);
         let id = connections.next;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::opts::ConnectionOpts;
 use super::quota::Quota;
-use crate::Errno;
+use super::refusal::Refusal;
 
 /// How much all connections of a server can hold together, so that a client who has many does not take
 /// everything.
@@ -28,7 +28,8 @@ pub struct Totals {
     /// How many descriptors can be open for all clients, those of sockets and channels included; EMFILE
     /// above, and a connection for which not enough can be set aside is refused.
     pub max_fds: usize,
-    /// How many ids all clients can have; EMFILE above.
+    /// How many ids all clients can have; EMFILE above, and a connection for which not enough can be set
+    /// aside is refused: 1,024 for each, or [`ConnectionOpts::max_ids`] where that is less.
     pub max_ids: usize,
 }
 
@@ -90,13 +91,16 @@ impl Pools {
     /// What a connection of these options can hold.
     ///
     /// # Errors
-    /// EMFILE when not enough is left to be set aside.
-    pub(super) fn allow(&self, opts: &ConnectionOpts) -> Result<Allowance, Errno> {
+    /// Of what not enough is left to be set aside.
+    pub(super) fn allow(&self, opts: &ConnectionOpts) -> Result<Allowance, Refusal> {
         let own = opts.own_fds();
+        let of_descriptors = |sure, limit| {
+            Quota::within(&self.descriptors, sure, limit).map_err(|_| Refusal::Descriptors)
+        };
         Ok(Allowance {
-            own: Quota::within(&self.descriptors, own, own)?,
-            descriptors: Quota::within(&self.descriptors, SURE_FDS, opts.max_fds)?,
-            ids: Quota::within(&self.ids, SURE_IDS, opts.max_ids)?,
+            own: of_descriptors(own, own)?,
+            descriptors: of_descriptors(SURE_FDS, opts.max_fds)?,
+            ids: Quota::within(&self.ids, SURE_IDS, opts.max_ids).map_err(|_| Refusal::Ids)?,
         })
     }
 }
@@ -112,6 +116,12 @@ impl ConnectionOpts {
     #[must_use]
     pub fn sure_fds(&self) -> usize {
         self.max_fds.min(SURE_FDS).saturating_add(self.own_fds())
+    }
+
+    /// The ids that are set aside for such a connection.
+    #[must_use]
+    pub fn sure_ids(&self) -> usize {
+        self.max_ids.min(SURE_IDS)
     }
 
     /// What a connection has open itself.

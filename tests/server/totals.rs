@@ -1,8 +1,10 @@
 //! What all connections hold together, and what each is sure of.
 
 use lisafs::Errno;
-use lisafs::server::{ConnectionOpts, Server, Totals};
+use lisafs::server::{ConnectionOpts, Refusal, Server, Totals};
+use lisafs::wire::DEFAULT_MAX_MESSAGE_SIZE;
 
+use crate::phantom::PhantomFs;
 use crate::{Scene, close, one, walk};
 
 /// What a connection is sure of.
@@ -96,6 +98,57 @@ fn connections_are_refused_when_nothing_can_be_set_aside() {
         while let Err(why) = scene.connect(opts.clone()) {
             assert!(std::time::Instant::now() < deadline, "{why}");
             std::thread::yield_now();
+        }
+    }
+}
+
+/// One below what is set aside for two connections, as much, and one more.
+#[test]
+fn who_is_refused_is_told_of_what_there_is_too_little() {
+    let opts = ConnectionOpts {
+        max_channels: 1,
+        ..ConnectionOpts::default()
+    };
+    assert_eq!((opts.sure_fds(), opts.sure_ids()), (OF_CONNECTION, SURE));
+    for (more, second) in [(-1, false), (0, true), (1, true)] {
+        let of_two = |sure: usize| (2 * sure).checked_add_signed(more).unwrap();
+        let all = Totals::default();
+        let few_fds = Totals {
+            max_fds: of_two(OF_CONNECTION),
+            ..all
+        };
+        let few_ids = Totals {
+            max_ids: of_two(SURE),
+            ..all
+        };
+        for (totals, max_connections, what) in [
+            (few_fds, 3, Refusal::Descriptors),
+            (few_ids, 3, Refusal::Ids),
+            (
+                all,
+                2_usize.saturating_add_signed(more),
+                Refusal::Connections,
+            ),
+        ] {
+            let server = Server::new(max_connections).with_totals(totals);
+            let connect = || {
+                let backend = PhantomFs {
+                    stage: std::sync::Arc::default(),
+                    max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+                };
+                server.connect_directly(backend, opts.clone())
+            };
+            let first = connect().unwrap();
+            let next = connect();
+            assert_eq!(next.is_ok(), second, "{what:?}: {next:?}");
+            let third = more == 1 && what == Refusal::Connections;
+            let last = connect();
+            assert_eq!(last.as_ref().err(), (!third).then_some(&what), "{more}");
+            assert_eq!(what.errno(), Errno::EMFILE);
+            // Nothing is lost to those that were refused.
+            drop((first, next, last));
+            connect().unwrap();
+            assert_eq!(server.census().connections, 0);
         }
     }
 }

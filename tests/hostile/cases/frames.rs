@@ -8,7 +8,9 @@ use lisafs::Errno;
 use lisafs::wire::{FdId, Mid};
 use lisafs_conformance::{Stop, Verdict, ensure, same};
 
+use super::limits::NO_FLAG;
 use crate::case::Case;
+use crate::process::within;
 use crate::stage::Stage;
 
 pub(super) const CASES: &[Case] = &[
@@ -20,6 +22,13 @@ pub(super) const CASES: &[Case] = &[
         &["A26", "A2-15"],
         refusals,
     ),
+    Case::new(
+        "a_flood_of_connections_is_not_logged",
+        &["A26"],
+        connections,
+    )
+    .options(&["--max-connections", "2"])
+    .ours_only(NO_FLAG),
 ];
 
 /// How long an answer is waited for that has to come.
@@ -158,6 +167,30 @@ fn refusals(stage: &mut Stage) -> Verdict {
     ensure!(
         logged < 64 << 10,
         "{logged} bytes of log for 25,000 refusals"
+    );
+    Ok(())
+}
+
+/// Nor do connections that are turned away.
+fn connections(stage: &mut Stage) -> Verdict {
+    let mut held = Vec::new();
+    // The last client may be on its way out.
+    let all_there = within(PATIENCE, || {
+        held.extend(stage.client());
+        held.len() == 2
+    });
+    ensure!(all_there, "there is room for {} clients", held.len());
+    let before = stage.logged();
+    for _ in 0..stage.count(2000, 20_000) {
+        let mut above = bare(stage)?;
+        ensure!(answer(&mut above)?.is_none(), "a third client is answered");
+        stage.count_tries(1);
+    }
+    let logged = stage.logged() - before;
+    ensure!(logged > 0, "nobody is told of it");
+    ensure!(
+        logged < 16 << 10,
+        "{logged} bytes of log for connections that were turned away"
     );
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use flipcall::ParseWaitPolicyError;
 use lisafs::Errno;
 use lisafs::host::SetupError;
+use lisafs::server::Refusal;
 
 use crate::inherited::Unfit;
 use crate::jail::caps::CapsFailure;
@@ -109,7 +110,7 @@ pub(crate) enum Failure {
     #[error("this is a bug, please report it: {message}")]
     Bug { message: String },
     #[error("cannot serve the connection: {0}")]
-    Connection(Errno),
+    Connection(Refusal),
     #[error("{what}: {source}")]
     System { what: &'static str, source: Errno },
 }

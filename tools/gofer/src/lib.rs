@@ -19,6 +19,7 @@
 //! | `check` | what of the sandbox can be had |
 //! | `signals` | SIGTERM, SIGINT and SIGUSR2 as events |
 //! | `serve` | accepting, serving, draining |
+//! | `refusals` | what is said of clients that are not served |
 //! | `runsc` | being the gofer of a stock runsc |
 //! | `metrics` | what was served, in numbers, on a socket |
 //! | `trace` | what they were asked, line by line |
@@ -46,6 +47,7 @@ mod metrics;
 mod multiplexer;
 mod panics;
 mod process;
+mod refusals;
 mod runsc;
 mod serve;
 mod signals;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use flipcall::Spinners;
 use lisafs::host::HostFs;
 use lisafs::observe::Observer;
-use lisafs::server::{ConnectionOpts, Server, Totals};
+use lisafs::server::{ConnectionOpts, Refusal, Server, Totals};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use tracing::{info, warn};
@@ -23,6 +23,7 @@ use crate::jail::layers::{Layer, Report};
 use crate::jail::seccomp::{Policy, Violation};
 use crate::listener::Listener;
 use crate::metrics::{Exporter, Exposition, Metrics};
+use crate::refusals::Refusals;
 use crate::signals::{Event, Signals};
 use crate::trace::Trace;
 use crate::{inherited, process};
@@ -219,15 +220,14 @@ impl<'o> Gofer<'o> {
         Exporter::start(listener, exposition)
     }
 
-    fn start(&self, client: UnixStream) -> Result<(), Failure> {
+    fn start(&self, client: UnixStream) -> Result<(), Refusal> {
         self.server
             .start_connection(client, self.backend.clone(), self.limits.clone())
-            .map_err(Failure::Connection)
     }
 
     /// Serves one client.
     fn serve_one(&self, client: UnixStream, signals: Signals) -> Result<bool, Failure> {
-        self.start(client)?;
+        self.start(client).map_err(Failure::Connection)?;
         self.serve_rest(signals)
     }
 
@@ -259,6 +259,7 @@ impl<'o> Gofer<'o> {
     /// Serves all clients that connect.
     fn serve_all(&self, listener: Listener, signals: Signals) -> Result<bool, Failure> {
         let failed = cannot("cannot wait for connections");
+        let refusals = Refusals::default();
         loop {
             match signals.or_readable(listener.as_fd()).map_err(&failed)? {
                 Event::End => break,
@@ -266,14 +267,15 @@ impl<'o> Gofer<'o> {
                 Event::Readable | Event::Timeout => {}
             }
             match listener.accept() {
-                Ok(Some(client)) => match self.start(client) {
-                    Ok(()) => {}
-                    Err(why) => warn!(%why, "a client was turned away"),
-                },
+                Ok(Some(client)) => {
+                    if let Err(why) = self.start(client) {
+                        refusals.turned_away(why);
+                    }
+                }
                 Ok(None) => {}
                 Err(why) => {
                     // It stays in the queue, so the socket stays readable.
-                    warn!(%why, "a client has to wait");
+                    refusals.has_to_wait(&why);
                     match signals.or_timeout(PAUSE).map_err(&failed)? {
                         Event::End => break,
                         Event::Retire => return self.retire(listener, signals),

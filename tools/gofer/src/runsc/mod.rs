@@ -86,7 +86,7 @@ fn guarded(
 mod tests {
     use std::io::{Read, Seek};
 
-    use nix::errno::Errno;
+    use lisafs::Errno;
     use serde_json::Value;
 
     use super::*;
