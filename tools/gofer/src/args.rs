@@ -194,7 +194,8 @@ pub(crate) struct ServeOptions {
 
     /// How many shared-memory channels a client can have
     ///
-    /// Each costs a thread and 2 MiB of memory.
+    /// Each costs a thread and, once it has been used, twice --max-message-size of memory: a window that
+    /// is shared with the client, and a copy of its request that is not.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive)]
     pub(crate) max_channels: usize,
 
@@ -214,18 +215,20 @@ pub(crate) struct ServeOptions {
 
     /// How many descriptors this process can have open for all clients
     ///
-    /// Each client can have 32 for files whatever the others hold, if --max-fds lets it. With what
-    /// itself and its channels need, that makes 61 which are set aside for a client with four channels;
-    /// when there is not so much left, the next client is turned away. A quarter is for that alone. By
-    /// default three quarters of the descriptors that this process may have (`ulimit -Hn`), or what
-    /// leaves one client all of --max-fds.
+    /// Each client can have 32 for files whatever the others hold, if --max-fds lets it. With what the
+    /// client's socket, channels and threads need, that makes 61 which are set aside for one with four
+    /// channels; when there are not so many left, the next client is turned away. A quarter is for that
+    /// alone. By default three quarters of the descriptors that this process may have (`ulimit -Hn`), or
+    /// what leaves one client all of --max-fds where that is more, as with --fd.
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) max_total_fds: Option<usize>,
 
     /// How many ids all clients can have
     ///
-    /// Each costs this process some 600 bytes. A client can have 1,024 whatever the others hold, if
-    /// --max-ids lets it, and a quarter is for that alone. By default four times --max-ids.
+    /// Each costs this process some 600 bytes. Each client can have 1,024 whatever the others hold, if
+    /// --max-ids lets it. They are set aside; when there are not so many left, the next client is turned
+    /// away. A quarter is for that alone. By default four times --max-ids, or four times what is set
+    /// aside for --max-connections clients where that is more, so that none is turned away for it.
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) max_total_ids: Option<usize>,
 
@@ -234,14 +237,14 @@ pub(crate) struct ServeOptions {
     /// They are what goes to it with open files and new channels; those that it has not taken count
     /// against a limit that all processes of this user share. A client that takes the descriptors of
     /// each answer has two on their way at the most. Above the limit, files are opened without, and what
-    /// is nothing without (FIFOs, devices, sockets, channels) is EAGAIN. From 2 to 500: for more the
-    /// kernel has no room (net.core.wmem_max).
+    /// makes no sense without its descriptor (FIFOs, devices, sockets, channels) is refused with EAGAIN.
+    /// From 2 to 500: for more the kernel has no room (net.core.wmem_max).
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=500))]
     pub(crate) max_donations: u16,
 
     /// How many clients can be connected
     ///
-    /// No more than --max-total-fds has descriptors for.
+    /// No more than --max-total-fds has descriptors for, and --max-total-ids has ids for.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = positive)]
     pub(crate) max_connections: usize,
 
@@ -319,9 +322,17 @@ impl ServeOptions {
         let most = descriptors - descriptors / 4;
         // Three quarters of which are what it takes.
         let for_one = (one.most_fds() / 3).saturating_add(1).saturating_mul(4);
+        let clients = match self.fd {
+            Some(_) => 1,
+            None => self.max_connections,
+        };
+        // The quarter that nobody else gets has room for all of it.
+        let for_all = one.sure_ids().saturating_mul(clients);
         Totals {
             max_fds: self.max_total_fds.unwrap_or(most.max(for_one)),
-            max_ids: self.max_total_ids.unwrap_or(one.max_ids.saturating_mul(4)),
+            max_ids: self
+                .max_total_ids
+                .unwrap_or(one.max_ids.max(for_all).saturating_mul(4)),
         }
     }
 
@@ -368,6 +379,8 @@ fn positive(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
+    use lisafs::server::Quota;
+
     use super::*;
 
     fn options(arguments: &[&str]) -> ServeOptions {
@@ -403,6 +416,8 @@ mod tests {
                 assert!(all - all / 4 >= one, "{all}, and one takes {one}");
             }
         }
+        let one = totals(&["--fd", "0", "--max-ids", "100"], 4096);
+        assert_eq!(one.max_ids, 400);
         let asked = ["--max-total-fds", "7", "--max-total-ids", "9"];
         assert_eq!(
             totals(&asked, 4096),
@@ -411,5 +426,27 @@ mod tests {
                 max_ids: 9
             }
         );
+    }
+
+    /// As many clients as there may be, though each takes all that it gets before the next one comes.
+    #[test]
+    fn there_are_ids_for_as_many_clients_as_there_may_be() {
+        for max_ids in ["1", "100", "1023", "1024", "1025", "5000", "200000"] {
+            for max_connections in ["1", "2", "5", "64"] {
+                let arguments = ["--max-ids", max_ids, "--max-connections", max_connections];
+                let options = options(&arguments);
+                let one = options.connection(4096);
+                let pool = Quota::new(options.totals(4096).max_ids);
+                let mut held = Vec::new();
+                for number in 1..=options.max_connections {
+                    let ids = Quota::within(&pool, one.sure_ids(), one.max_ids);
+                    let ids = ids.unwrap_or_else(|_| panic!("{arguments:?}: no client {number}"));
+                    let mine: Vec<_> = std::iter::from_fn(|| ids.take().ok()).collect();
+                    assert!(mine.len() >= one.sure_ids(), "{arguments:?}: {number}");
+                    assert!(number > 1 || mine.len() == one.max_ids, "{arguments:?}");
+                    held.push(mine);
+                }
+            }
+        }
     }
 }

@@ -53,7 +53,11 @@ pub(crate) enum Failure {
         "--max-total-fds {given}: one client takes {least}: permit more, or less with --max-channels \
          and --max-fds"
     )]
-    Totals { given: usize, least: usize },
+    TotalFds { given: usize, least: usize },
+    #[error(
+        "--max-total-ids {given}: one client takes {least}: permit more, or less with --max-ids"
+    )]
+    TotalIds { given: usize, least: usize },
     #[error("LISAFS_WAIT, in the environment of runsc: {0}")]
     Wait(ParseWaitPolicyError),
     #[error(transparent)]

@@ -116,7 +116,11 @@ fn limits(options: &ServeOptions, descriptors: usize) -> Result<(ConnectionOpts,
     let all = options.totals(descriptors);
     let (given, least) = (all.max_fds, one.sure_fds());
     if given < least {
-        return Err(Failure::Totals { given, least });
+        return Err(Failure::TotalFds { given, least });
+    }
+    let (given, least) = (all.max_ids, one.sure_ids());
+    if given < least {
+        return Err(Failure::TotalIds { given, least });
     }
     for (asked, option) in [
         (options.max_fds, "--max-fds"),
@@ -129,12 +133,24 @@ fn limits(options: &ServeOptions, descriptors: usize) -> Result<(ConnectionOpts,
             );
         }
     }
-    let clients = given / least;
-    if options.fd.is_none() && clients < options.max_connections {
-        info!(
-            clients,
-            "there are descriptors for fewer clients than --max-connections permits"
+    let derived = options.max_total_fds.is_none() && options.max_fds <= Some(descriptors);
+    if derived && options.fd.is_none() && all.max_fds > descriptors {
+        warn!(
+            descriptors,
+            "clients can hold more than this process may have: permit less with --max-fds, or raise \
+             its limit of open files"
         );
+    }
+    for (clients, what) in [
+        (all.max_fds / one.sure_fds(), "descriptors"),
+        (all.max_ids / one.sure_ids(), "ids"),
+    ] {
+        if options.fd.is_none() && clients < options.max_connections {
+            info!(
+                clients,
+                "there are {what} for fewer clients than --max-connections permits"
+            );
+        }
     }
     Ok((one, all))
 }

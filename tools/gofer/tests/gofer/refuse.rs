@@ -76,6 +76,10 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
     few.args(["--max-total-fds", "60", "--listen"]);
     let message = refusal(few.arg(&socket).arg(dir.path()));
     assert!(message.contains("one client takes 61"), "{message}");
+    let mut few = command();
+    few.args(["--max-total-ids", "1023", "--listen"]);
+    let message = refusal(few.arg(&socket).arg(dir.path()));
+    assert!(message.contains("one client takes 1024"), "{message}");
     let nowhere = dir.path().join("nowhere");
     let message = refusal(command().arg("--listen").arg(&socket).arg(&nowhere));
     assert!(message.contains("nowhere: No such file"), "{message}");

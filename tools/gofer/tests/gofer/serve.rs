@@ -1,6 +1,7 @@
 //! Serving over both kinds of socket.
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -145,6 +146,83 @@ fn the_limits_of_a_client_hold() {
     drop(held);
     client.flush_closes();
     client.lookup("file").unwrap();
+}
+
+#[test]
+fn few_ids_for_each_client_are_no_reason_to_have_few_clients() {
+    let gofer = Gofer::listen(&["--max-ids", "100"]);
+    let clients = [(); 8].map(|()| gofer.connect(&ClientOptions::new().channels(0)));
+    for client in clients {
+        client.ping().unwrap();
+    }
+}
+
+/// One below what a client more is sure of, as much, and one more.
+#[test]
+fn clients_beyond_the_ids_are_turned_away() {
+    for (total, served) in [("2047", 1), ("2048", 2), ("2049", 2)] {
+        let gofer = Gofer::listen(&["--max-total-ids", total]);
+        let options = ClientOptions::new().channels(0);
+        let connect = || options.connect(&gofer.socket).ok();
+        let mut clients = Vec::new();
+        eventually("the one that looked whether it listens has gone", || {
+            clients.extend(connect());
+            clients.len() == served
+        });
+        assert!(connect().is_none(), "{total}");
+        clients.pop();
+        eventually("there is room again", || connect().is_some());
+    }
+}
+
+/// Who may connect does so in a loop: few lines, and each says what to do.
+#[test]
+fn clients_that_are_turned_away_do_not_fill_the_log() {
+    for (options, advice) in [
+        (
+            ["--max-connections", "1"],
+            "permit more with --max-connections",
+        ),
+        (
+            ["--max-total-fds", "61"],
+            "permit more with --max-total-fds",
+        ),
+        (
+            ["--max-total-ids", "1024"],
+            "permit more with --max-total-ids",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let log = dir.path().join("log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lisafs-gofer"));
+        command
+            .args(["serve", "--sandbox", "off", "--log", "info"])
+            .args(options)
+            .stderr(fs::File::create(&log).unwrap());
+        let gofer = Gofer::spawn(command, dir, root);
+        let mut only = None;
+        eventually("the one that looked whether it listens has gone", || {
+            only = ClientOptions::new().connect(&gofer.socket).ok();
+            only.is_some()
+        });
+        for _ in 0..200 {
+            let mut refused = UnixStream::connect(&gofer.socket).unwrap();
+            assert_eq!(refused.read(&mut [0]).unwrap(), 0, "it is served");
+        }
+        only.unwrap().ping().unwrap();
+        let log = fs::read_to_string(log).unwrap();
+        let lines = log.lines().filter(|line| line.contains("turned away"));
+        let lines: Vec<_> = lines.collect();
+        // 8 numbers up to 200 are powers of two, and some had come before.
+        assert!((8..11).contains(&lines.len()), "{log}");
+        for line in lines {
+            assert!(line.contains(advice) && line.contains("count="), "{line}");
+        }
+        let is_told = log.contains("for fewer clients than --max-connections permits");
+        assert_eq!(is_told, options[0] != "--max-connections", "{log}");
+    }
 }
 
 #[test]
