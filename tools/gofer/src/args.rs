@@ -225,10 +225,11 @@ pub(crate) struct ServeOptions {
 
     /// How many ids all clients can have
     ///
-    /// Each costs this process some 600 bytes. Each client can have 1,024 whatever the others hold, if
-    /// --max-ids lets it. They are set aside; when there are not so many left, the next client is turned
-    /// away. A quarter is for that alone. By default four times --max-ids, or four times what is set
-    /// aside for --max-connections clients where that is more, so that none is turned away for it.
+    /// Each costs this process some 600 bytes, and so does each directory above that nobody holds. Each
+    /// client can have 1,024 whatever the others hold, if --max-ids lets it. They are set aside; when
+    /// there are not so many left, the next client is turned away. A quarter is for that alone. By
+    /// default four times --max-ids, or four times what is set aside for --max-connections clients where
+    /// that is more, so that none is turned away for it.
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) max_total_ids: Option<usize>,
 

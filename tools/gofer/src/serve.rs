@@ -142,7 +142,7 @@ fn limits(options: &ServeOptions, descriptors: usize) -> Result<(ConnectionOpts,
         );
     }
     for (clients, what) in [
-        (all.max_fds / one.sure_fds(), "descriptors"),
+        (all.max_fds.min(descriptors) / one.sure_fds(), "descriptors"),
         (all.max_ids / one.sure_ids(), "ids"),
     ] {
         if options.fd.is_none() && clients < options.max_connections {

@@ -96,3 +96,46 @@ fn that_there_is_no_sandbox_is_said() {
     let message = refusal(command.arg(nowhere).arg(dir.path()));
     assert!(message.contains("there is no sandbox"), "{message}");
 }
+
+/// With nowhere to listen, so that it ends.
+#[test]
+fn limits_that_cannot_be_kept_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    for (options, said) in [
+        (
+            ["--max-fds", "900"],
+            &["clients can hold more", "clients=16"][..],
+        ),
+        (["--max-fds", "1001"], &["--max-fds is more", "clients=16"]),
+        (
+            ["--max-total-fds", "1001"],
+            &["--max-total-fds is more", "clients=16"],
+        ),
+        (
+            ["--max-total-ids", "2047"],
+            &["ids for fewer", "clients=1\n"],
+        ),
+        (["--max-connections", "12"], &[]),
+        (
+            ["--max-connections", "13"],
+            &["descriptors for fewer", "clients=12"],
+        ),
+    ] {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -n 1000 && exec \"$@\"", "sh"])
+            .arg(env!("CARGO_BIN_EXE_lisafs-gofer"))
+            .args(["serve", "--log", "info"])
+            .args(options)
+            .arg("--listen")
+            .arg(dir.path().join("no/socket"))
+            .arg(dir.path());
+        let message = refusal(&mut command);
+        for words in said {
+            assert!(message.contains(words), "{options:?}: {message}");
+        }
+        let told = ["clients can", "is more", "fewer"];
+        let none = !told.iter().any(|words| message.contains(words));
+        assert_eq!(none, said.is_empty(), "{options:?}: {message}");
+    }
+}
