@@ -367,9 +367,7 @@ impl<S: ServerImpl> Connection<S> {
     /// its socket, which is in the host. What that thread holds goes when the host answers.
     pub(super) fn leave_behind(self: Arc<Self>) {
         let id = self.id;
-        if self.place.leave_stuck() {
-            self.allowance.give_up();
-        } else {
+        if !self.allowance.give_up() || !self.place.leave_stuck() {
             rarely!(
                 warn,
                 connection = id,

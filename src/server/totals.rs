@@ -1,6 +1,6 @@
 //! What all connections together can hold, and what each is sure of.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::opts::ConnectionOpts;
 use super::quota::Quota;
@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 /// at all. Those are set aside when it starts, along with what its socket, its channels and its threads
 /// take. A quarter of either total is for that alone, so that those who are there cannot keep others
 /// from coming by holding much. What is stuck in the host when its client has hung up is not counted as
-/// far as it was set aside.
+/// far as it was set aside, as long as that makes no more than a quarter of all descriptors beside them.
 ///
 /// ```
 /// use lisafs::host::HostFs;
@@ -26,7 +26,8 @@ use super::refusal::Refusal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
     /// How many descriptors can be open for all clients, those of sockets and channels included; EMFILE
-    /// above, and a connection for which not enough can be set aside is refused.
+    /// above, and a connection for which not enough can be set aside is refused. As long as the host
+    /// does not answer, clients that have hung up can have a quarter as many open beside these.
     pub max_fds: usize,
     /// How many ids all clients can have; EMFILE above, and a connection for which not enough can be set
     /// aside is refused: 1,024 for each, or [`ConnectionOpts::max_ids`] where that is less.
@@ -60,6 +61,8 @@ const PASSING: usize = 4;
 pub(super) struct Pools {
     descriptors: Arc<Quota>,
     ids: Arc<Quota>,
+    /// The descriptors of connections whose client has gone, which the others do not count with.
+    stuck: Arc<Quota>,
 }
 
 /// What a connection can hold.
@@ -69,14 +72,28 @@ pub(super) struct Allowance {
     pub(super) ids: Arc<Quota>,
     /// Holds what is set aside for the connection itself.
     own: Arc<Quota>,
+    /// How many descriptors are set aside in all.
+    sure_fds: usize,
+    of_stuck: Arc<Quota>,
+    /// Set aside for what of it is left.
+    left: OnceLock<Arc<Quota>>,
 }
 
 impl Allowance {
-    /// Lets other connections have what is set aside: the client has gone.
-    pub(super) fn give_up(&self) {
+    /// Lets other connections have what is set aside, since the client has gone. Returns whether it
+    /// does: there is an end to what may be open beside.
+    pub(super) fn give_up(&self) -> bool {
+        if self.left.get().is_none() {
+            let Ok(left) = Quota::within(&self.of_stuck, self.sure_fds, self.sure_fds) else {
+                return false;
+            };
+            // Only one thread, which watches for hang-ups, ever comes here.
+            let _ = self.left.set(left);
+        }
         for quota in [&self.descriptors, &self.ids, &self.own] {
             quota.give_up();
         }
+        true
     }
 }
 
@@ -85,6 +102,7 @@ impl Pools {
         Pools {
             descriptors: Quota::new(totals.max_fds),
             ids: Quota::new(totals.max_ids),
+            stuck: Quota::new(totals.max_fds / 4),
         }
     }
 
@@ -101,6 +119,9 @@ impl Pools {
             own: of_descriptors(own, own)?,
             descriptors: of_descriptors(SURE_FDS, opts.max_fds)?,
             ids: Quota::within(&self.ids, SURE_IDS, opts.max_ids).map_err(|_| Refusal::Ids)?,
+            sure_fds: opts.sure_fds(),
+            of_stuck: Arc::clone(&self.stuck),
+            left: OnceLock::new(),
         })
     }
 }

@@ -99,29 +99,45 @@ fn a_client_that_hangs_up_while_its_socket_hangs_leaves_its_place() {
     assert!(scene.server.shutdown(DEADLINE));
 }
 
+/// A quarter of all descriptors may be what such clients have beside, so here it is one of four.
 #[test]
 fn what_was_set_aside_for_a_client_that_leaves_a_thread_behind_is_for_others() {
     let totals = Totals {
-        max_fds: ConnectionOpts::default().sure_fds(),
+        max_fds: 4 * ConnectionOpts::default().sure_fds(),
         ..Totals::default()
     };
     let scene = Scene::with(Server::new(16).with_totals(totals));
-    let (mut socket, root) = scene.client();
-    let f = one(&mut socket, root, "f-hangs");
-    let hang_up = stream(&socket);
-    let first = stick(&scene, socket, f);
-    let full = scene.connect(ConnectionOpts::default()).err();
-    assert_eq!(full, Some(Errno::EMFILE));
-    hang_up.shutdown(Shutdown::Both).unwrap();
-    first.join().unwrap().unwrap_err();
-    let next = next_client(&scene);
+    let is_full = || {
+        let refused = scene.connect(ConnectionOpts::default()).err();
+        refused == Some(Errno::EMFILE)
+    };
+    let leave_behind = |(mut socket, root): (Socket, FdId), stuck| {
+        let f = one(&mut socket, root, "f-hangs");
+        let hang_up = stream(&socket);
+        let request = stick(&scene, socket, f);
+        scene.stage.wait_until_stuck(stuck);
+        hang_up.shutdown(Shutdown::Both).unwrap();
+        request.join().unwrap().unwrap_err();
+    };
+    let mut clients: Vec<_> = (0..4).map(|_| scene.client()).collect();
+    assert!(is_full());
+    leave_behind(clients.remove(0), 1);
+    clients.push(next_client(&scene));
+    assert!(is_full());
+
+    // For one more there is no room beside: it keeps what it has.
+    leave_behind(clients.remove(0), 2);
+    until(&scene, || {
+        let census = scene.server.census();
+        (census.connections, census.ids) == (3, 3)
+    });
+    assert!(is_full());
 
     scene.stage.release();
-    until(&scene, || scene.server.census().ids == 1);
+    clients.push(next_client(&scene));
     // It is there once, not twice.
-    let full = scene.connect(ConnectionOpts::default()).err();
-    assert_eq!(full, Some(Errno::EMFILE));
-    drop(next);
+    assert!(is_full());
+    clients.pop();
     next_client(&scene);
 }
 
