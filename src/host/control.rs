@@ -83,8 +83,8 @@ pub(super) fn walk_stat<'n>(
 impl ControlFdImpl for ControlFd {
     type Server = HostFs;
 
-    fn placed(&self, node: &NodeFiles) {
-        node.add(&self.handle);
+    fn placed(&mut self, node: &NodeFiles) {
+        node.add(&mut self.handle);
     }
 
     fn stat(&self, _at: FdShared<'_, HostFs>) -> Result<Statx, Errno> {
@@ -100,9 +100,8 @@ impl ControlFdImpl for ControlFd {
         at.server().set_stat(&self.handle, mask, request)
     }
 
-    fn walk(&self, at: Shared<'_, HostFs>, name: Name<'_>) -> Result<(Self, Statx), Errno> {
-        let known = |ours: &_| at.below().child(name)?.data().directory(ours);
-        let (child, stat) = self.handle.walk(name, known)?;
+    fn walk(&self, _at: Shared<'_, HostFs>, name: Name<'_>) -> Result<(Self, Statx), Errno> {
+        let (child, stat) = self.handle.walk(name)?;
         Ok((ControlFd::new(child), stat))
     }
 

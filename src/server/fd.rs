@@ -23,7 +23,7 @@ impl<S: ServerImpl> ControlFd<S> {
     /// Called with the rename lock held since the back end opened the file, or it would miss renames,
     /// and the operation lock of the directory, or it would miss that the file is unlinked.
     pub(super) fn new(
-        file: S::ControlFd,
+        mut file: S::ControlFd,
         file_type: FileType,
         node: Arc<Node<S>>,
         share: Share,

@@ -186,14 +186,18 @@ pub(crate) fn what_is_removed_or_replaced_here_keeps_working_for_all_connections
 pub(crate) fn what_an_outsider_removes_or_replaces_is_stale() {
     let directory = ground().unwrap();
     let mut scene = Scene::at(directory);
-    settled(&scene.path("file"), "old");
+    settled(&scene.path("file"), "oldest");
     let root = scene.root;
-    let [first, second] =
+    let second = lookup(&mut scene.socket, root, "file").unwrap().control_fd;
+    settled(&scene.path("other"), "old");
+    fs::rename(scene.path("other"), scene.path("file")).unwrap();
+    let [first, same] =
         [(); 2].map(|()| lookup(&mut scene.socket, root, "file").unwrap().control_fd);
-    // One that is open stays what it is.
+    // One that is open stays what it is, whichever id it was opened by.
     assert_eq!(read(&mut scene.socket, first).unwrap(), "old");
     settled(&scene.path("other"), "new");
     fs::rename(scene.path("other"), scene.path("file")).unwrap();
+    assert_eq!(read(&mut scene.socket, same).unwrap(), "old");
     assert_eq!(stat(&mut scene.socket, second).err(), Some(Errno::ESTALE));
     assert_eq!(read(&mut scene.socket, second).err(), Some(Errno::ESTALE));
     assert_eq!(read(&mut scene.socket, first).unwrap(), "old");
@@ -433,4 +437,38 @@ pub(crate) fn more_files_are_known_than_there_are_descriptors() {
     scene.refuses(&OpenAtReq { fd, flags: 0 }, Errno::EMFILE);
     close(&mut scene.socket, &opened);
     assert_eq!(read(&mut scene.socket, fd).unwrap(), "x");
+}
+
+/// However often a file is walked to, and whatever the limit: when its name goes, all who know it do.
+pub(crate) fn a_file_known_by_more_ids_than_there_are_descriptors_outlives_its_name() {
+    const LIMIT: usize = 16;
+    let directory = ground().unwrap();
+    for name in ["unlinked", "replaced", "last"] {
+        settled(&directory.path().join(name), name);
+    }
+    let opts = ConnectionOpts {
+        max_fds: LIMIT,
+        ..ConnectionOpts::default()
+    };
+    let (mut scene, _) = Scene::with(directory, OPTIONS, opts);
+    let (root, socket) = (scene.root, &mut scene.socket);
+    let mut walk = |name| -> Vec<FdId> {
+        let walks = (0..100 * LIMIT).map(|_| lookup(socket, root, name).unwrap().control_fd);
+        walks.collect()
+    };
+    let known = [walk("unlinked"), walk("replaced")];
+    let (name, flags) = (&b"unlinked"[..], 0);
+    let unlink = UnlinkAtReq {
+        dir_fd: root,
+        flags,
+        name,
+    };
+    scene.call(&unlink).unwrap();
+    rename(&mut scene.socket, root, "last", "replaced", 0);
+    for (ids, content) in known.iter().zip(["unlinked", "replaced"]) {
+        for fd in ids {
+            assert_eq!(stat(&mut scene.socket, *fd).unwrap().nlink, 0);
+            assert_eq!(read(&mut scene.socket, *fd).unwrap(), content);
+        }
+    }
 }

@@ -41,6 +41,7 @@ fn main() {
         identities::what_an_outsider_removes_or_replaces_is_stale
         identities::what_is_created_looks_the_same_to_all_who_ask
         identities::more_files_are_known_than_there_are_descriptors
+        identities::a_file_known_by_more_ids_than_there_are_descriptors_outlives_its_name
     };
     let has_ground = identities::ground().is_some();
     let privileged = cases! {

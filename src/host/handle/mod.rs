@@ -92,11 +92,11 @@ struct File {
     looks: AtomicU8,
     /// How many more files in this directory are opened as soon as they are walked to.
     ahead: AtomicU8,
-    /// `None` only in a file that is open and pinned.
+    /// `None` only in a file that is pinned: it is open, or it is lost.
     ///
     /// SYNC: whoever opens the file by its name, or says that it is not there, holds this shared;
     /// whoever renames the file through the server holds it exclusively until the name in it is the
-    /// new one.
+    /// new one. A walk that has found the file elsewhere changes it as well.
     place: RwLock<Option<Place>>,
 }
 
@@ -225,16 +225,11 @@ impl Handle {
         )
     }
 
-    /// The handle of `name` in this directory, by which clients know what `known` returns. It is asked
-    /// only for directories.
+    /// The handle of `name` in this directory.
     ///
     /// # Errors
     /// As open(2) with O_PATH, and as [`child`](Self::child); EMFILE.
-    pub(super) fn walk(
-        &self,
-        name: Name<'_>,
-        known: impl FnOnce(&Arc<Descriptors>) -> Option<Handle>,
-    ) -> Result<(Handle, Statx), Errno> {
+    pub(super) fn walk(&self, name: Name<'_>) -> Result<(Handle, Statx), Errno> {
         if !self.0.filesystem.remembers {
             return self.walk_open(name);
         }
@@ -243,20 +238,10 @@ impl Handle {
         }
         let tick = Tick::now();
         let attributes = self.with_fd(|directory| look_at(directory, name))?;
-        let stat = for_the_wire(attributes.stat);
-        let Some(handle) = self.named(name, &attributes, tick)? else {
-            return self.walk_open(name);
-        };
-        let same = || {
-            known(&self.0.descriptors)
-                .filter(|known| known.0.identity == handle.0.identity && known.is_in(self))
-        };
-        if handle.file_type() == FileType::Directory
-            && let Some(same) = same()
-        {
-            return Ok((same, stat));
+        match self.named(name, &attributes, tick)? {
+            Some(handle) => Ok((handle, for_the_wire(attributes.stat))),
+            None => self.walk_open(name),
         }
-        Ok((handle, stat))
     }
 
     /// As [`walk`](Self::walk), for a file in which something is going to be looked up.

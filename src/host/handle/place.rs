@@ -103,86 +103,196 @@ fn gone(errno: Errno) -> Errno {
     }
 }
 
+/// How many files a connection can know by one name, which they have had one after the other: others
+/// have put them there, or the client has where the directory is served twice. The next are opened for
+/// good, so the quota of descriptors bounds them.
+const KNOWN: usize = 8;
+
 /// The files that clients know on a node of the server's tree.
 #[derive(Debug, Default)]
 pub struct NodeFiles {
-    files: Mutex<Files>,
+    /// Those that have a place. However often a connection walks to a file, that is one handle: what has
+    /// to be done for each when the name changes or goes is not for clients to multiply.
+    ///
+    /// Sorted by connection, so that one's own are found among those of many, and within that by age.
+    placed: Mutex<SmallVec<[Placed; 1]>>,
 }
 
-#[derive(Debug, Default)]
-struct Files {
-    /// Those that have a place: one for each walk to a file, a directory left aside.
-    placed: SmallVec<[Weak<File>; 1]>,
-    /// The directory that was walked to last.
-    directory: Weak<File>,
+#[derive(Debug)]
+struct Placed {
+    connection: Connection,
+    file: Weak<File>,
+}
+
+/// Where the descriptors of a connection are in memory. No others are there while a file is of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Connection(usize);
+
+impl Connection {
+    fn of(descriptors: &Arc<Descriptors>) -> Connection {
+        Connection(Arc::as_ptr(descriptors).addr())
+    }
+}
+
+/// What became of a file that was to be entered.
+enum Entry {
+    New,
+    /// The connection has another handle of it.
+    Known(Handle),
+    /// The connection knows too many others.
+    Refused,
 }
 
 impl NodeFiles {
-    /// Adds what a handle stands for. From now on its place is kept right, so it can be closed.
-    pub(in crate::host) fn add(&self, handle: &Handle) {
+    /// Adds what a handle stands for. From now on its place is kept right, so it can be closed. If the
+    /// connection has a handle of the same file here already, `handle` becomes that one.
+    pub(in crate::host) fn add(&self, handle: &mut Handle) {
         let file = &handle.0;
-        let (is_pinned, is_directory) = (file.is_pinned(), file.file_type == FileType::Directory);
-        if is_pinned && !is_directory {
+        if file.is_pinned() {
             return;
         }
-        let mut files = self.files.lock();
-        if is_directory {
-            let last = core::mem::replace(&mut files.directory, Arc::downgrade(file));
-            if is_pinned || core::ptr::eq(last.as_ptr(), Arc::as_ptr(file)) {
-                return;
+        match self.enter(file) {
+            Entry::New => {
+                if !file.is_listed.swap(true, Ordering::Relaxed) && file.opened.read().is_some() {
+                    file.descriptors.list(file);
+                }
+            }
+            Entry::Known(known) => {
+                let other = core::mem::replace(handle, known);
+                handle.take_over(other);
+            }
+            Entry::Refused => {
+                if let Err(errno) = handle.hold() {
+                    tracing::debug!(%errno, "one of too many files of one name is lost");
+                    handle.pin();
+                }
             }
         }
-        let placed = &mut files.placed;
+    }
+
+    fn enter(&self, file: &Arc<File>) -> Entry {
+        let connection = Connection::of(&file.descriptors);
+        // Dropped behind the lock.
+        let mut others: SmallVec<[Arc<File>; KNOWN]> = SmallVec::new();
+        let mut placed = self.placed.lock();
+        let start = placed.partition_point(|known| known.connection < connection);
+        let mut end = start;
+        while let Some(known) = placed.get(end)
+            && known.connection == connection
+        {
+            let alive = known.file.upgrade();
+            if alive.as_ref().is_none_or(|known| known.is_pinned()) {
+                placed.remove(end);
+            } else if alive
+                .as_ref()
+                .is_some_and(|known| known.identity == file.identity)
+            {
+                return alive.map_or(Entry::Refused, |known| Entry::Known(Handle(known)));
+            } else {
+                end += 1;
+            }
+            others.extend(alive);
+        }
+        if end - start >= KNOWN {
+            return Entry::Refused;
+        }
         if placed.len() == placed.capacity() {
-            placed.retain(|file| file.strong_count() > 0);
+            placed.retain(|known| known.file.strong_count() > 0);
             // Room for as many again, so that this is not done for each.
             let len = placed.len();
             if len > 0 {
                 placed.reserve(len + 1);
             }
+            end = placed.partition_point(|known| known.connection <= connection);
         }
-        placed.push(Arc::downgrade(file));
-        drop(files);
-        if !file.is_listed.swap(true, Ordering::Relaxed) && file.opened.read().is_some() {
-            file.descriptors.list(file);
-        }
+        let file = Arc::downgrade(file);
+        placed.insert(end, Placed { connection, file });
+        Entry::New
+    }
+
+    /// How many stand here, those that are gone included.
+    #[cfg(test)]
+    pub(in crate::host) fn len(&self) -> usize {
+        self.placed.lock().len()
     }
 
     /// How many more are added before those that are gone are looked for.
     #[cfg(test)]
     pub(super) fn room(&self) -> usize {
-        let files = self.files.lock();
-        files.placed.capacity() - files.placed.len()
+        let placed = self.placed.lock();
+        placed.capacity() - placed.len()
     }
 
-    /// The directory that was walked to last, if the connection with these descriptors has a handle of
-    /// it. It may be another one than the name leads to by now.
+    /// The directory of which the connection with these descriptors has the youngest handle. It may be
+    /// another one than the name leads to by now.
     pub(in crate::host) fn directory(&self, descriptors: &Arc<Descriptors>) -> Option<Handle> {
-        let directory = self.files.lock().directory.upgrade()?;
-        Arc::ptr_eq(&directory.descriptors, descriptors).then(|| Handle(directory))
+        let connection = Connection::of(descriptors);
+        let placed = self.placed.lock();
+        let behind = placed.partition_point(|known| known.connection <= connection);
+        let last = placed.get(behind.checked_sub(1)?)?;
+        let file = last.file.upgrade()?;
+        drop(placed);
+        let is_ours = Arc::ptr_eq(&file.descriptors, descriptors);
+        (is_ours && file.file_type == FileType::Directory).then_some(Handle(file))
     }
 
-    /// The handles that are found by the name, or would be if they were closed, each once.
+    /// The handles that are found by the name, or would be if they were closed, those of a connection
+    /// together.
     pub(in crate::host) fn handles(&self) -> Handles {
-        let files = self.files.lock();
-        let placed = files.placed.iter().filter_map(Weak::upgrade);
-        let mut handles: Handles = placed.map(Handle).collect();
-        drop(files);
+        let placed = self.placed.lock();
+        let files = placed.iter().filter_map(|known| known.file.upgrade());
+        let mut handles: Handles = files.map(Handle).collect();
+        drop(placed);
         handles.retain(|handle| handle.0.needs_place());
-        handles.sort_unstable_by_key(|handle| Arc::as_ptr(&handle.0));
-        handles.dedup_by_key(|handle| Arc::as_ptr(&handle.0));
         handles
     }
 
     /// Opens all handles, if that can be done: the name is about to go.
     pub(in crate::host) fn hold_all(&self) -> Leaving {
         let handles = self.handles();
-        for handle in &handles {
-            if let Err(errno) = handle.stay() {
-                tracing::debug!(%errno, "a handle will be lost with its name");
+        let of_one =
+            |one: &Handle, next: &Handle| Arc::ptr_eq(&one.0.descriptors, &next.0.descriptors);
+        for handles in handles.chunk_by(of_one) {
+            // Where there is no room for one there is none for the next, and to look for some takes the
+            // longer the more there is open: others wait for this.
+            let mut is_full = false;
+            for handle in handles {
+                let room = || {
+                    if is_full {
+                        Err(Errno::EMFILE)
+                    } else {
+                        handle.reserve()
+                    }
+                };
+                if let Err(errno) = handle.stay_with(room) {
+                    is_full |= errno == Errno::EMFILE;
+                    tracing::debug!(%errno, "a handle will be lost with its name");
+                }
             }
         }
         Leaving { handles }
+    }
+}
+
+impl Handle {
+    /// Has the file found where `other`, another handle of it, was found just now, and opened if that
+    /// is.
+    fn take_over(&self, mut other: Handle) {
+        // Somebody else has it only if it was just made, and then it remains with that.
+        let Some(file) = Arc::get_mut(&mut other.0) else {
+            return;
+        };
+        let found = file.place.get_mut().take();
+        let found = found.filter(|place| !self.is_in(place.directory()));
+        // Not waited for: whoever looks for it in the old place at the moment finds it there, or not.
+        let left = found.and_then(|place| {
+            let mut known = self.0.place.try_write()?;
+            known.as_mut().map(|known| core::mem::replace(known, place))
+        });
+        drop(left);
+        if let Some(opened) = file.opened.get_mut().take() {
+            self.keep(opened);
+        }
     }
 }
 

@@ -64,21 +64,28 @@ impl Handle {
     ///
     /// # Errors
     /// As [`hold`](Self::hold).
-    pub(super) fn stay(&self) -> Result<(), Errno> {
+    fn stay(&self) -> Result<(), Errno> {
+        self.stay_with(|| self.reserve())
+    }
+
+    /// As [`stay`](Self::stay), with the share that `room` yields if it is not open.
+    ///
+    /// # Errors
+    /// ESTALE if the file is no longer where it was walked to; those of `room`.
+    pub(super) fn stay_with(&self, room: impl Fn() -> Result<Share, Errno>) -> Result<(), Errno> {
         self.change_stay(FREE, LEAVING);
         // From here on it is not closed: who closes it looks at that with the lock that is taken next.
-        while let Reached::Once(_) = self.reach(|| self.reserve().map(Some))? {}
+        while let Reached::Once(_) = self.reach(|| room().map(Some))? {}
         Ok(())
     }
 
-    /// The name has gone, or is as good as gone: what is open stays open for good.
+    /// The name has gone, or is as good as gone: what is open stays open for good, and what is not is
+    /// lost.
     pub(super) fn pin(&self) {
         self.0.stays.store(PINNED, Ordering::Relaxed);
-        if self.0.opened().is_some() {
-            // So that the directory is not kept for nothing.
-            let left = self.0.place.try_write().and_then(|mut place| place.take());
-            drop(left);
-        }
+        // So that the directory is not kept for nothing, and with it all those above.
+        let left = self.0.place.try_write().and_then(|mut place| place.take());
+        drop(left);
     }
 
     /// The name has not gone.
@@ -126,7 +133,10 @@ impl Handle {
                 break;
             }
             let Some(directory) = lowest.directory() else {
-                // It has no place since it is open.
+                // It has no place since it is open by now, or since it is lost.
+                if lowest.0.opened().is_none() {
+                    return Err(Errno::ESTALE);
+                }
                 break;
             };
             above.push(directory);
@@ -152,7 +162,7 @@ impl Handle {
         self.open_in(directory, reached.as_fd(), share)
     }
 
-    fn directory(&self) -> Option<Handle> {
+    pub(super) fn directory(&self) -> Option<Handle> {
         let place = self.0.place.read();
         place.as_ref().map(|place| place.directory().clone())
     }
@@ -189,7 +199,7 @@ impl Handle {
 
     /// Keeps the descriptor, unless another thread was first, with one of the same file; `None` if
     /// that has been closed again.
-    fn keep(&self, opened: Opened) -> Option<MappedRwLockReadGuard<'_, Opened>> {
+    pub(super) fn keep(&self, opened: Opened) -> Option<MappedRwLockReadGuard<'_, Opened>> {
         let file = &self.0;
         let mut opened = Some(opened);
         loop {

@@ -24,6 +24,10 @@ fn directory() -> (TempDir, Handle, Attributes) {
 
 impl Handle {
     fn below(&self, attributes: &Attributes) -> Handle {
+        self.below_for(&self.0.descriptors, attributes)
+    }
+
+    fn below_for(&self, descriptors: &Arc<Descriptors>, attributes: &Attributes) -> Handle {
         let remembering = FileSystem {
             remembers: true,
             ..self.0.filesystem
@@ -34,7 +38,7 @@ impl Handle {
             FileType::Directory,
             remembering,
             identity,
-            &self.0.descriptors,
+            descriptors,
             None,
             Some(place),
         )
@@ -86,34 +90,86 @@ fn what_was_linked_is_identified_before_there_may_be_no_room_for_it() {
     assert_eq!(identified, Some(stat(file.as_fd()).unwrap().ino));
 }
 
-#[test]
-fn a_handle_that_is_known_twice_is_locked_once() {
-    let (_directory, root, attributes) = directory();
-    let node = NodeFiles::default();
-    let [one, other] = [(); 2].map(|()| root.below(&attributes));
-    [&one, &other, &one]
-        .into_iter()
-        .for_each(|handle| node.add(handle));
-    let handles = node.handles();
-    assert_eq!(handles.len(), 2);
-    assert_eq!(lock(&handles).unwrap().len(), 2);
+/// So many connections, each with a handle of the same file.
+fn connections(
+    root: &Handle,
+    attributes: &Attributes,
+    count: usize,
+) -> Vec<(Arc<Descriptors>, Handle)> {
+    let connections = (0..count).map(|_| Descriptors::new(Quota::new(8)));
+    let handle = |descriptors| {
+        let handle = root.below_for(&descriptors, attributes);
+        (descriptors, handle)
+    };
+    connections.map(handle).collect()
 }
 
-/// However many are held: who holds them and walks to one more again and again must not have all of
-/// them looked at each time.
+#[test]
+fn each_connection_has_one_handle_of_a_file_on_a_node() {
+    let (_directory, root, attributes) = directory();
+    let node = NodeFiles::default();
+    let mut known = connections(&root, &attributes, 20);
+    known.iter_mut().for_each(|(_, handle)| node.add(handle));
+    for (connection, handle) in known.iter().rev() {
+        for _ in 0..3 {
+            let mut another = root.below_for(connection, &attributes);
+            assert!(!Arc::ptr_eq(&another.0, &handle.0));
+            node.add(&mut another);
+            assert!(Arc::ptr_eq(&another.0, &handle.0));
+            node.add(&mut another);
+        }
+        let directory = node.directory(connection).unwrap();
+        assert!(Arc::ptr_eq(&directory.0, &handle.0));
+    }
+    assert_eq!((node.len(), node.handles().len()), (20, 20));
+    assert_eq!(lock(&node.handles()).unwrap().len(), 20);
+    // Another connection knows nothing of it.
+    let other = Descriptors::new(Quota::new(8));
+    assert!(node.directory(&other).is_none());
+}
+
+/// However many are held: who comes and goes again and again must not have all of them looked at each
+/// time.
 #[test]
 fn those_that_are_gone_are_looked_for_rarely() {
     let (_directory, root, attributes) = directory();
     let node = NodeFiles::default();
-    let held = [(); 63].map(|()| root.below(&attributes));
-    held.iter().for_each(|handle| node.add(handle));
-    let full = (0..1000).filter(|_| {
+    let mut held = connections(&root, &attributes, 63);
+    held.iter_mut().for_each(|(_, handle)| node.add(handle));
+    let mut gone = connections(&root, &attributes, 1000);
+    let full = gone.drain(..).map(|(connection, mut handle)| {
         let is_full = node.room() == 0;
-        node.add(&root.below(&attributes));
-        is_full
+        node.add(&mut handle);
+        // There are no others where this one was as long as it is there.
+        (connection, is_full)
     });
-    let full = full.count();
+    let full: Vec<_> = full.collect();
+    let full = full.iter().filter(|(_, is_full)| *is_full).count();
     assert!((1..=2 * 1000 / held.len()).contains(&full), "{full}");
+}
+
+/// Others put one file after the other there, all of which the client holds.
+#[test]
+fn a_node_knows_few_files_of_a_connection_and_the_next_are_open_or_lost() {
+    let (_directory, root, mut attributes) = directory();
+    let node = NodeFiles::default();
+    let mut held = Vec::new();
+    for number in 0..100 {
+        attributes.stat.ino = 1_000_000 + number;
+        let mut handle = root.below(&attributes);
+        node.add(&mut handle);
+        held.push(handle);
+    }
+    assert_eq!(node.len(), 8);
+    for lost in &held[8..] {
+        assert_eq!(lost.with_fd(look).err(), Some(Errno::ESTALE));
+        assert_eq!(lost.stat().err(), Some(Errno::ESTALE));
+        // It does not keep what is above.
+        assert!(lost.0.place.read().is_none());
+    }
+    drop(held);
+    node.add(&mut root.below(&attributes));
+    assert_eq!(node.len(), 1);
 }
 
 /// The handle of a directory that exists in one that is known by its identity; `None`, and a word
@@ -171,14 +227,33 @@ fn what_is_in_use_or_held_is_not_closed() {
     assert!(!child.is_named());
 }
 
+/// As many of these as a client likes are on one id, or else each holds the next above it.
+#[test]
+fn what_is_lost_with_its_name_keeps_no_directory() {
+    let Some((_path, root, mut child, _)) = closable() else {
+        return;
+    };
+    let node = NodeFiles::default();
+    node.add(&mut child);
+    assert!(matches!(child.0.close(later(&child)), Closing::Done(_)));
+    let taken: Vec<_> = std::iter::from_fn(|| root.reserve().ok()).collect();
+    // It can be opened for a moment, but not kept.
+    child.with_fd(look).unwrap();
+    node.hold_all().gone();
+    drop(taken);
+    assert!(child.directory().is_none());
+    assert_eq!(child.with_fd(look).err(), Some(Errno::ESTALE));
+    assert_eq!(child.stat().err(), Some(Errno::ESTALE));
+}
+
 #[test]
 fn a_ring_does_not_grow_with_what_is_gone() {
     let Some((_path, root, _, _)) = closable() else {
         return;
     };
     for _ in 0..1000 {
-        let (child, _) = root.walk_open(Name::new(b"d").unwrap()).unwrap();
-        NodeFiles::default().add(&child);
+        let (mut child, _) = root.walk_open(Name::new(b"d").unwrap()).unwrap();
+        NodeFiles::default().add(&mut child);
     }
     let descriptors = &root.0.descriptors;
     assert!(descriptors.listed() <= 16, "{}", descriptors.listed());

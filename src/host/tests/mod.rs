@@ -77,7 +77,7 @@ impl Served {
     fn walk(&self, path: &str) -> Handle {
         let mut handle = self.root().clone();
         for component in path.split('/') {
-            handle = handle.walk(name(component), |_| None).unwrap().0;
+            handle = handle.walk(name(component)).unwrap().0;
         }
         handle
     }
@@ -163,7 +163,7 @@ fn files_of_all_types_are_walked_to_and_looked_at_whatever_the_policy() {
         ("fifo", FileType::Fifo),
         ("socket", FileType::Socket),
     ] {
-        let (handle, stat) = served.root().walk(name(path), |_| None).unwrap();
+        let (handle, stat) = served.root().walk(name(path)).unwrap();
         assert_eq!(handle.file_type(), file_type);
         assert_eq!(stat.file_type(), file_type);
         assert_eq!(handle.stat().unwrap().ino, stat.ino);
@@ -301,8 +301,8 @@ fn a_name_that_changes_between_directory_and_symlink_never_leads_outside() {
             assert_eq!(walked, Ok(()));
             let reached = served
                 .root()
-                .walk(path[0], |_| None)
-                .and_then(|(first, _)| first.walk(path[1], |_| None));
+                .walk(path[0])
+                .and_then(|(first, _)| first.walk(path[1]));
             found.extend(reached.map(|(_, stat)| stat));
             assert!(found.iter().all(|stat| stat.ino != target.ino()));
         }
@@ -334,7 +334,7 @@ fn files_of_a_procfs_below_the_root_are_shown_but_not_opened() {
     let process = std::process::id().to_string();
     let mut handle = Handle::clone(&host.root);
     for component in ["proc", process.as_str(), "mem"] {
-        handle = handle.walk(name(component), |_| None).unwrap().0;
+        handle = handle.walk(name(component)).unwrap().0;
     }
     assert_eq!(handle.file_type(), FileType::Regular);
     assert_eq!(
@@ -344,7 +344,7 @@ fn files_of_a_procfs_below_the_root_are_shown_but_not_opened() {
 
     let proc = OwnedFd::from(fs::File::open("/proc").unwrap());
     let host = HostFs::new(proc, EVERYTHING).unwrap();
-    let (version, _) = host.root.walk(name("version"), |_| None).unwrap();
+    let (version, _) = host.root.walk(name("version")).unwrap();
     assert!(
         host.open_file(&version, flags(libc::O_RDONLY)).is_ok(),
         "it was asked for"
@@ -361,7 +361,7 @@ fn files_of_a_sysfs_below_the_root_are_shown_but_not_opened() {
     let host = HostFs::new(root, EVERYTHING).unwrap();
     let mut handle = Handle::clone(&host.root);
     for component in path.split('/').skip(1) {
-        handle = handle.walk(name(component), |_| None).unwrap().0;
+        handle = handle.walk(name(component)).unwrap().0;
     }
     assert_eq!(handle.file_type(), FileType::Regular);
     let opened = |host: &HostFs, handle| host.open_file(handle, flags(libc::O_RDONLY)).err();
@@ -369,7 +369,7 @@ fn files_of_a_sysfs_below_the_root_are_shown_but_not_opened() {
 
     let sys = OwnedFd::from(fs::File::open("/sys/kernel").unwrap());
     let host = HostFs::new(sys, EVERYTHING).unwrap();
-    let (file, _) = host.root.walk(name("uevent_seqnum"), |_| None).unwrap();
+    let (file, _) = host.root.walk(name("uevent_seqnum")).unwrap();
     assert_eq!(opened(&host, &file), None, "it was asked for");
 }
 

@@ -90,7 +90,9 @@ fn make_null(path: &Path) -> bool {
 
 pub(super) fn node(handles: &[&Handle]) -> NodeFiles {
     let node = NodeFiles::default();
-    handles.iter().for_each(|handle| node.add(handle));
+    for handle in handles {
+        node.add(&mut Handle::clone(handle));
+    }
     node
 }
 
@@ -146,7 +148,7 @@ fn what_is_only_looked_at_is_not_opened() {
         settle(&served.path("directory/file"));
         let directory = served.named("directory");
         assert_eq!(served.open_descriptors(), before);
-        let inside = directory.walk(name("file"), |_| None).unwrap().0;
+        let inside = directory.walk(name("file")).unwrap().0;
         assert_eq!(served.open_descriptors(), before + 1, "the directory");
         drop(directory);
         assert_eq!(inside.stat().unwrap().size, 0);
@@ -162,7 +164,7 @@ fn a_file_is_never_taken_for_its_successor_however_soon_that_comes() {
     let (mut young, mut reused) = (0, 0);
     for _ in 0..5000 {
         fs::write(served.path("file"), "old").unwrap();
-        let (handle, old) = served.root().walk(name("file"), |_| None).unwrap();
+        let (handle, old) = served.root().walk(name("file")).unwrap();
         young += u32::from(!handle.is_named());
         fs::remove_file(served.path("file")).unwrap();
         fs::write(served.path("file"), "newer").unwrap();
@@ -206,7 +208,7 @@ fn where_one_file_had_to_be_opened_the_next_are_opened_at_once() {
         assert!(served.host.count_descriptors(&Quota::new(2)));
         let root = served.host.mount_at(b"/").unwrap();
         let root = root.control.handle();
-        let walk = || root.walk(name("file"), |_| None).unwrap().0;
+        let walk = || root.walk(name("file")).unwrap().0;
         let second = walk();
         assert_eq!(served.content(&second), Ok("file".to_owned()));
         assert!(second.is_named() && walk().is_named());
@@ -222,10 +224,7 @@ fn a_directory_is_opened_once_for_all_who_walk_through_it() {
         let first = served.walk("d");
         let known = node(&[&first]);
         let (second, stat) = root.walk_through(name("d"), Some(&known)).unwrap();
-        let third = root
-            .walk(name("d"), |quota| known.directory(quota))
-            .unwrap()
-            .0;
+        let third = root.walk(name("d")).unwrap().0;
         assert_eq!(served.open_descriptors(), before + 1);
         assert_eq!(second.stat().unwrap().ino, stat.ino);
         node(&[&first, &second, &third]);
@@ -238,8 +237,7 @@ fn a_directory_is_opened_once_for_all_who_walk_through_it() {
         assert_ne!(new, stat.ino);
         for (found, seen) in [
             root.walk_through(name("d"), Some(&known)).unwrap(),
-            root.walk(name("d"), |quota| known.directory(quota))
-                .unwrap(),
+            root.walk(name("d")).unwrap(),
         ] {
             assert_eq!((found.stat().unwrap().ino, seen.ino), (new, new));
         }
@@ -261,16 +259,17 @@ fn a_directory_that_was_moved_is_found_where_it_is() {
         }
         settle(&served.path("two"));
         let (one, two) = (served.walk("one"), served.walk("two"));
-        let known = node(&[&one.walk(name("d"), |_| None).unwrap().0]);
-        let named = one.walk(name("d"), |_| None).unwrap().0;
-        known.add(&named);
+        let known = node(&[&one.walk(name("d")).unwrap().0]);
+        let mut named = one.walk(name("d")).unwrap().0;
+        known.add(&mut named);
         assert!(named.is_named());
         fs::rename(served.path("one/d"), served.path("two/d")).unwrap();
         let ino = fs::metadata(served.path("two/d")).unwrap().ino();
-        for (moved, _) in [
-            two.walk(name("d"), |quota| known.directory(quota)).unwrap(),
+        for (mut moved, _) in [
+            two.walk(name("d")).unwrap(),
             two.walk_through(name("d"), Some(&known)).unwrap(),
         ] {
+            known.add(&mut moved);
             assert_eq!(moved.with_fd(handle::stat).unwrap().ino, ino);
         }
     }
@@ -282,7 +281,7 @@ fn connections_do_not_share_descriptors() {
         fs::create_dir(served.path("d")).unwrap();
         settle(&served.path("d"));
         let theirs = served.walk("d");
-        theirs.hold().unwrap();
+        theirs.with_fd(handle::stat).unwrap();
         let known = node(&[&theirs]);
         let quota = Quota::new(8);
         assert!(served.host.count_descriptors(&quota));
@@ -344,8 +343,9 @@ fn a_file_that_an_outsider_moves_is_stale_until_it_is_back() {
 #[test]
 fn a_file_that_is_unlinked_here_keeps_working() {
     for served in grounds() {
-        let (first, second) = (served.file("file"), served.walk("file"));
-        let known = node(&[&first, &second]);
+        let (first, mut second) = (served.file("file"), served.walk("file"));
+        let known = node(&[&first]);
+        known.add(&mut second);
         let root = served.root();
         unlink(root, name("file"), false, Some(&known)).unwrap();
         fs::write(served.path("file"), "another").unwrap();
@@ -423,7 +423,7 @@ fn descriptors_that_can_be_done_without_do_not_use_the_quota_up() {
         let root = mounted.control.handle().clone();
         let files: Vec<_> = names
             .iter()
-            .map(|file| root.walk(name(file), |_| None).unwrap().0)
+            .map(|file| root.walk(name(file)).unwrap().0)
             .collect();
         assert_eq!(quota.used(), 1, "the root");
         for (file, name) in files.iter().zip(&names) {
@@ -450,7 +450,7 @@ fn descriptors_that_can_be_done_without_do_not_use_the_quota_up() {
 fn files_of_file_systems_without_births_are_opened_at_once() {
     let root = fs::File::open("/proc").unwrap();
     let host = crate::host::HostFs::new(root.into(), EVERYTHING).unwrap();
-    let (version, stat) = host.root.walk(name("version"), |_| None).unwrap();
+    let (version, stat) = host.root.walk(name("version")).unwrap();
     assert_eq!(stat.file_type(), FileType::Regular);
     assert!(!version.is_named());
 }

@@ -19,7 +19,7 @@ fn open(served: &Served, path: &str, how: i32) -> Result<OpenFd, Errno> {
 
 fn open_device(path: &str, options: HostOptions, how: i32) -> Result<OpenFd, Errno> {
     let devices = HostFs::open(Path::new("/dev"), options).unwrap();
-    let (device, _) = devices.root.walk(name(path), |_| None).unwrap();
+    let (device, _) = devices.root.walk(name(path)).unwrap();
     devices.open_file(&device, flags(how))
 }
 
@@ -227,10 +227,7 @@ fn an_opening_that_fails_leaves_no_descriptor() {
     for _ in 0..10 {
         assert_eq!(refuse(&fifo, libc::O_WRONLY), Some(Errno::ENXIO));
         assert_eq!(refuse(&directory, libc::O_RDWR), Some(Errno::EISDIR));
-        assert_eq!(
-            served.root().walk(name("none"), |_| None).err(),
-            Some(Errno::ENOENT)
-        );
+        assert_eq!(served.root().walk(name("none")).err(), Some(Errno::ENOENT));
     }
     assert_eq!(served.open_descriptors(), before);
 }

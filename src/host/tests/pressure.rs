@@ -28,7 +28,7 @@ impl Walked {
     }
 
     fn child(&self, child: &str) -> Result<Walked, Errno> {
-        let (handle, _) = self.handle.walk(name(child), |_| None)?;
+        let (handle, _) = self.handle.walk(name(child))?;
         Ok(Walked::at(handle))
     }
 }
@@ -253,6 +253,67 @@ fn what_is_unlinked_or_replaced_here_is_opened_first_and_not_closed_again() {
     }
 }
 
+/// However often a client has walked to a file: it is held once.
+#[test]
+fn what_is_known_many_times_takes_one_descriptor_when_its_name_goes() {
+    for mut served in grounds() {
+        served.directories(1);
+        let (root, quota) = served.limited(LIMIT);
+        let directory = root.child("d0").unwrap();
+        for by_rename in [false, true] {
+            fs::write(served.path("d0/file"), "old").unwrap();
+            settle(&served.path("d0/file"));
+            let node = NodeFiles::default();
+            let walk = |round| {
+                let (mut handle, _) = directory.handle.walk(name("file")).unwrap();
+                node.add(&mut handle);
+                // Some are closed, and then others are open.
+                assert!(round % 40 > 0 || handle.is_named() || handle.give_up());
+                handle
+            };
+            let known: Vec<_> = (0..100 * LIMIT).map(walk).collect();
+            let before = quota.used();
+            assert!(known[0].is_named() || known[0].give_up());
+            if by_rename {
+                fs::write(served.path("new"), "new").unwrap();
+                let (moved, replaced) = (None, Some(&node));
+                let known = Known { moved, replaced };
+                let (from, to, none) = (&root.handle, &directory.handle, RenameFlags::empty());
+                rename(from, name("new"), to, name("file"), none, known).unwrap();
+            } else {
+                unlink(&directory.handle, name("file"), false, Some(&node)).unwrap();
+            }
+            for handle in &known {
+                assert_eq!(handle.stat().unwrap().nlink, 0);
+                assert_eq!(served.content(handle), Ok("old".to_owned()));
+            }
+            assert!(quota.used() <= before + 1);
+        }
+    }
+}
+
+#[test]
+fn what_a_walk_has_opened_is_used_by_those_who_knew_the_file() {
+    for mut served in grounds() {
+        fs::write(served.path("file"), "file").unwrap();
+        settle(&served.path("file"));
+        let (root, quota) = served.limited(LIMIT);
+        let node = NodeFiles::default();
+        let (mut first, _) = root.handle.walk(name("file")).unwrap();
+        node.add(&mut first);
+        assert!(first.is_named());
+        let before = quota.used();
+        for _ in 0..3 {
+            let (mut again, _) = root.handle.walk_open(name("file")).unwrap();
+            node.add(&mut again);
+            assert!(!first.is_named());
+            assert_eq!(quota.used(), before + 1);
+        }
+        assert!(first.give_up());
+        assert_eq!(quota.used(), before);
+    }
+}
+
 /// What was opened lest it be lost with its name can be closed again where the name has not gone.
 #[test]
 fn what_could_not_be_unlinked_or_replaced_makes_room_as_before() {
@@ -332,7 +393,7 @@ fn what_an_outsider_takes_away_while_it_is_closed_is_stale() {
 
 /// A directory that is open where an outsider has put it is not looked for where it was.
 #[test]
-fn a_directory_is_shared_only_by_those_who_find_it_in_the_same_place() {
+fn a_directory_that_is_shared_is_found_where_it_was_walked_to_last() {
     for served in grounds() {
         served.directories(2);
         let root = Walked::at(served.root().clone());
@@ -343,8 +404,7 @@ fn a_directory_is_shared_only_by_those_who_find_it_in_the_same_place() {
         inner.handle.with_fd(crate::host::handle::stat).unwrap();
         fs::rename(served.path("d0/inner"), served.path("d1/inner")).unwrap();
         let new = root.child("d1").unwrap();
-        let known = |descriptors: &_| inner.node.directory(descriptors);
-        let (walked, _) = new.handle.walk(name("inner"), known).unwrap();
+        let walked = new.handle.walk(name("inner")).unwrap().0;
         let through = new
             .handle
             .walk_through(name("inner"), Some(&inner.node))
@@ -352,7 +412,8 @@ fn a_directory_is_shared_only_by_those_who_find_it_in_the_same_place() {
             .0;
         let ino = fs::metadata(served.path("d1/inner")).unwrap().ino();
         inner.handle.give_up();
-        for handle in [walked, through] {
+        for mut handle in [walked, through] {
+            inner.node.add(&mut handle);
             handle.give_up();
             assert_eq!(handle.stat().unwrap().ino, ino);
         }

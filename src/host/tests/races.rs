@@ -79,7 +79,7 @@ impl Served {
         let known: Vec<(Handle, u64, NodeFiles)> = names
             .iter()
             .map(|known| {
-                let (handle, stat) = directory.walk(name(known), |_| None).unwrap();
+                let (handle, stat) = directory.walk(name(known)).unwrap();
                 assert!(handle.is_named());
                 let node = node(&[&handle]);
                 (handle, stat.ino, node)

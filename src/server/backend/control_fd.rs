@@ -47,8 +47,9 @@ pub trait ControlFdImpl: Send + Sync + Sized + 'static {
     type Server: ServerImpl<ControlFd = Self>;
 
     /// The position has got its node, to which `data` belongs. No request that unlinks or renames
-    /// the file has run since this position was made.
-    fn placed(&self, data: &<Self::Server as ServerImpl>::NodeData) {}
+    /// the file has run since this position was made. It may become what another position on the node
+    /// is, so that a file that is walked to again and again is kept once.
+    fn placed(&mut self, data: &<Self::Server as ServerImpl>::NodeData) {}
 
     /// statx(2) of the file itself. Works on deleted files.
     ///

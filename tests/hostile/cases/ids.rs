@@ -9,6 +9,7 @@ use lisafs::client::Error;
 use lisafs::wire::FdId;
 use lisafs_conformance::{Caller, Stop, Verdict, ensure, same};
 
+use super::liveness::at_once;
 use crate::case::Case;
 use crate::stage::Stage;
 
@@ -23,6 +24,9 @@ pub(super) const CASES: &[Case] = &[
         closed_in_use,
     ),
     Case::new("many_ids", &["A7", "A2-15"], many),
+    Case::new("many_ids_of_one_file", &["A7", "A18"], of_one_file)
+        .options(&["--max-fds", "64"])
+        .ours_only("it opens each file that is walked to"),
 ];
 
 const O_RDWR: u32 = libc::O_RDWR.cast_unsigned();
@@ -244,6 +248,34 @@ fn many(stage: &mut Stage) -> Verdict {
             }
         }
         stage.count_tries(files);
+    }
+    Ok(())
+}
+
+/// As many ids as a client likes, all of one file, which loses its name in both ways: nobody waits for
+/// that any longer than for another, and no id is lost.
+fn of_one_file(stage: &mut Stage) -> Verdict {
+    let ids = stage.count(20_000, 900_000);
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    for by_rename in [false, true] {
+        client.file(root, b"file", b"content")?;
+        let known: Vec<_> = (0..ids)
+            .map(|_| Ok(client.find(root, b"file")?.control_fd))
+            .collect::<Result<_, Error>>()?;
+        if by_rename {
+            client.file(root, b"other", b"other")?;
+            at_once("RenameAt", || {
+                client.rename((root, b"other"), (root, b"file"))
+            })??;
+        } else {
+            at_once("UnlinkAt", || client.unlink(root, b"file"))??;
+        }
+        for id in &known {
+            same!(client.stat(*id)?.nlink, 0, "names of the file");
+        }
+        client.close(&known)?;
+        stage.count_tries(ids);
     }
     Ok(())
 }

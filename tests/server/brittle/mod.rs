@@ -173,7 +173,7 @@ impl ServerImpl for BrittleFs {
 impl ControlFdImpl for BrittleFile {
     type Server = BrittleFs;
 
-    fn placed(&self, _data: &()) {
+    fn placed(&mut self, _data: &()) {
         self.trap.pass("ControlFdImpl::placed");
     }
 
