@@ -1,7 +1,8 @@
 //! The tree of nodes: which positions the clients of a server hold something on.
 //!
 //! A node lives as long as something refers to it; the tree is no cache. A node holds its parent,
-//! and is known to it weakly. Nothing here recurses: clients decide how deep a tree is.
+//! and is known to it weakly. One whose name has gone holds none: who keeps it keeps nothing else.
+//! Nothing here recurses: clients decide how deep a tree is.
 
 use core::fmt;
 use std::collections::HashMap;
@@ -54,7 +55,7 @@ impl<S: ServerImpl> Tree<S> {
 /// A position in the tree.
 pub struct Node<S: ServerImpl> {
     this: Weak<Node<S>>,
-    /// Changed only with the rename lock held exclusively.
+    /// Changed only with the rename lock held exclusively, but for a parent that is released.
     place: RwLock<Place<S>>,
     children: Mutex<Children<S>>,
     deleted: AtomicBool,
@@ -68,6 +69,7 @@ pub struct Node<S: ServerImpl> {
 type Children<S> = HashMap<Arc<[u8]>, Weak<Node<S>>>;
 
 struct Place<S: ServerImpl> {
+    /// `None` in the root and in what is deleted.
     parent: Option<Arc<Node<S>>>,
     name: Arc<[u8]>,
 }
@@ -249,9 +251,21 @@ impl<S: ServerImpl> Node<S> {
         false
     }
 
-    /// Marks this node and those below it: the host has removed their names.
+    /// Marks this node, which is in no directory any more, and those below it: the host has removed their
+    /// names. Nobody asks them for their parents again, and a client could have as many of these as it
+    /// likes hang on one id: directories that are made in each other and removed from below.
     fn mark_deleted(self: &Arc<Self>) {
-        self.for_each(|node| node.deleted.store(true, Ordering::Release));
+        let mut pending: SmallVec<[_; 2]> = SmallVec::new();
+        pending.push(Arc::clone(self));
+        while let Some(node) = pending.pop() {
+            node.deleted.store(true, Ordering::Release);
+            // Released behind the locks. One that is deleted, too, has come before and has no parent
+            // itself; the one above all of these is in use.
+            let parent = node.place.write().parent.take();
+            let children = core::mem::take(&mut *node.children.lock());
+            pending.extend(children.values().filter_map(Weak::upgrade));
+            drop(parent);
+        }
     }
 
     /// Calls `visit` for this node and all below it.
@@ -264,26 +278,23 @@ impl<S: ServerImpl> Node<S> {
         }
     }
 
-    /// The path from the root of the tree. The caller holds the rename lock.
+    /// The path from the root of the tree. For what is deleted, and what is below that, it is what is left
+    /// of it, behind a NUL: nobody is to take that for another file. The caller holds the rename lock.
     pub(super) fn path(&self) -> Vec<u8> {
         let mut names: Vec<Arc<[u8]>> = Vec::new();
         let mut next = self.this.upgrade();
         while let Some(node) = next {
             let place = node.place.read();
-            if place.parent.is_some() {
-                names.push(place.name.clone());
-            }
+            names.push(Arc::clone(&place.name));
             next = place.parent.clone();
         }
-        if names.is_empty() {
-            return b"/".to_vec();
+        names.reverse();
+        match names.as_slice() {
+            // The root has no name.
+            [root] if root.is_empty() => b"/".to_vec(),
+            [root, ..] if root.is_empty() => names.join(&b'/'),
+            left => [&b"\0"[..], &left.join(&b'/')].concat(),
         }
-        let mut path = Vec::new();
-        for name in names.iter().rev() {
-            path.push(b'/');
-            path.extend_from_slice(name);
-        }
-        path
     }
 
     /// Has `observer` told when this node moves.
@@ -344,5 +355,29 @@ impl<S: ServerImpl> Drop for Node<S> {
             // in its own drop keeps a chain of any length off the stack.
             released = Arc::into_inner(parent).and_then(|mut parent| parent.leave());
         }
+    }
+}
+
+#[cfg(all(test, feature = "host"))]
+mod tests {
+    use super::*;
+    use crate::host::HostFs;
+
+    #[test]
+    fn what_is_deleted_has_no_path_that_leads_anywhere() {
+        let tree = Tree::<HostFs>::new();
+        let name = |name: &'static str| Name::new(name.as_bytes()).unwrap();
+        let top = tree.root().child(name("top"));
+        let middle = top.child(name("middle"));
+        let bottom = middle.child(name("bottom"));
+        assert_eq!(tree.root().path(), b"/");
+        assert_eq!(bottom.path(), b"/top/middle/bottom");
+        tree.root().unlinked(name("top"));
+        let gone = [&top, &middle, &bottom];
+        assert!(gone.iter().all(|node| node.is_deleted()));
+        let paths = gone.map(|node| node.path());
+        assert_eq!(paths, [&b"\0top"[..], b"\0middle", b"\0bottom"]);
+        // As if it had been walked to in the middle of that.
+        assert_eq!(middle.child(name("late")).path(), b"\0middle/late");
     }
 }

@@ -19,6 +19,7 @@ mod totals;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -253,6 +254,48 @@ fn a_tree_of_any_depth_is_renamed_deleted_and_dropped() {
     assert_eq!(walk(&mut socket, deepest, &["f"]).unwrap(), []);
     close(&mut socket, &[deepest]);
     assert_eq!(scene.server.count_nodes(), 1);
+}
+
+/// What is deleted is no part of the tree, and keeps nothing that is or was in it.
+#[test]
+fn a_deleted_node_keeps_no_other() {
+    const DEPTH: usize = 1000;
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    for by_rename in [false, true] {
+        let chain = walk(&mut socket, root, &["d"; DEPTH]).unwrap();
+        let (leaf, above) = chain.split_last().unwrap();
+        // Each is held from below alone, once it is deleted.
+        for (left, dir) in above.iter().enumerate().rev() {
+            if by_rename {
+                rename(&mut socket, (root, "new"), (*dir, "d")).unwrap();
+            } else {
+                unlink(&mut socket, *dir, "d").unwrap();
+            }
+            assert_eq!(scene.stage.nodes.load(SeqCst), 1 + left + 1 + 1);
+            close(&mut socket, &[*dir]);
+        }
+        assert_eq!(scene.server.count_nodes(), 1);
+        assert_eq!(scene.stage.nodes.load(SeqCst), 2);
+        close(&mut socket, &[*leaf]);
+        assert_eq!(scene.stage.nodes.load(SeqCst), 1);
+    }
+}
+
+/// A name that goes at the top takes with it what clients hold far below.
+#[test]
+fn what_is_deleted_with_what_is_above_keeps_no_other() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let chain = walk(&mut socket, root, &["d"; 1000]).unwrap();
+    let (leaf, above) = chain.split_last().unwrap();
+    close(&mut socket, above);
+    assert_eq!(scene.stage.nodes.load(SeqCst), 1001);
+    unlink(&mut socket, root, "d").unwrap();
+    assert_eq!(scene.stage.nodes.load(SeqCst), 2);
+    assert_eq!(errno(unlink(&mut socket, *leaf, "d")), Errno::EINVAL);
+    close(&mut socket, &[*leaf]);
+    assert_eq!(scene.stage.nodes.load(SeqCst), 1);
 }
 
 #[test]

@@ -51,6 +51,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
 /// A node, as somebody would write it who need not be quick: dead ones stay in the list.
 #[derive(Debug)]
 struct Node {
+    /// None of the root, and of what is deleted: it keeps nothing alive.
     parent: Option<usize>,
     name: String,
     /// The parent knows it by its name.
@@ -142,7 +143,8 @@ impl Model {
 
     fn delete(&mut self, node: usize) {
         for node in self.below(node) {
-            self.nodes[node].deleted = true;
+            let node = &mut self.nodes[node];
+            (node.deleted, node.entered, node.parent) = (true, false, None);
         }
     }
 

@@ -3,8 +3,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
 use flipcall::SharedBytes;
 use lisafs::Errno;
@@ -22,6 +22,8 @@ pub(crate) struct Stage {
     pub(crate) events: Mutex<Vec<String>>,
     /// Somebody else has put regular files where directories were.
     pub(crate) replaced: AtomicBool,
+    /// How many nodes there are in memory, in the tree or not.
+    pub(crate) nodes: AtomicUsize,
     stuck: Mutex<Stuck>,
     changed: Condvar,
 }
@@ -130,7 +132,7 @@ impl ServerImpl for PhantomFs {
     type ControlFd = PhantomFile;
     type OpenFd = PhantomFile;
     type BoundSocketFd = PhantomSocket;
-    type NodeData = ();
+    type NodeData = OnceLock<Alive>;
     type FdLocks = Guarded;
 
     const NOTIFY_RENAMED: bool = true;
@@ -165,8 +167,25 @@ impl ServerImpl for PhantomFs {
     }
 }
 
+/// A node on which something was held.
+#[derive(Debug)]
+pub(crate) struct Alive(Arc<Stage>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.nodes.fetch_sub(1, SeqCst);
+    }
+}
+
 impl ControlFdImpl for PhantomFile {
     type Server = PhantomFs;
+
+    fn placed(&mut self, node: &OnceLock<Alive>) {
+        node.get_or_init(|| {
+            self.stage.nodes.fetch_add(1, SeqCst);
+            Alive(Arc::clone(&self.stage))
+        });
+    }
 
     fn stat(&self, _at: FdShared<'_, PhantomFs>) -> Result<Statx, Errno> {
         if self.name == b"f-hangs" {
