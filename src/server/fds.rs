@@ -1,6 +1,5 @@
 //! The ids of a connection.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -12,6 +11,7 @@ use smallvec::SmallVec;
 use super::backend::ServerImpl;
 use super::fd::{BoundSocketFd, ControlFd, OpenFd};
 use super::quota::{Quota, Share};
+use super::slack::Shrinking;
 use super::unwind;
 use crate::Errno;
 use crate::observe::rarely;
@@ -54,7 +54,7 @@ pub(super) struct FdTable<S: ServerImpl> {
 }
 
 /// Hashed with a secret seed: a client picks which ids to keep, but not where they land.
-type Shard<S> = HashMap<u64, (Fd<S>, Share), RandomState>;
+type Shard<S> = Shrinking<u64, (Fd<S>, Share), RandomState>;
 
 impl<S: ServerImpl> FdTable<S> {
     /// A table for as many ids at a time as `ids` permits, and objects as `objects` does.
@@ -152,7 +152,7 @@ impl<S: ServerImpl> FdTable<S> {
             let closed = core::mem::take(&mut *shard.write());
             // One at a time: a map that is dropped keeps what is behind a panic, and the end of a
             // connection has more to do than this.
-            if unwind::for_each(closed, drop).is_err() {
+            if unwind::for_each(closed.into_map(), drop).is_err() {
                 rarely!(
                     error,
                     "a back end panicked while a file was closed, please report it"

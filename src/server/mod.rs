@@ -35,6 +35,7 @@ mod place;
 mod quota;
 mod refusal;
 mod rename_lock;
+mod slack;
 mod totals;
 mod tree;
 mod unwind;

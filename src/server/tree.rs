@@ -5,7 +5,6 @@
 //! Nothing here recurses: clients decide how deep a tree is.
 
 use core::fmt;
-use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -17,6 +16,7 @@ use smallvec::SmallVec;
 use super::backend::ServerImpl;
 use super::fd::{ControlFd, OpenFd};
 use super::guarantee::{Global, TreeLocks};
+use super::slack::Shrinking;
 use super::unwind;
 use crate::Errno;
 use crate::wire::Name;
@@ -66,7 +66,7 @@ pub struct Node<S: ServerImpl> {
 }
 
 /// A name is shared by the entry and by the place of the node.
-type Children<S> = HashMap<Arc<[u8]>, Weak<Node<S>>>;
+type Children<S> = Shrinking<Arc<[u8]>, Weak<Node<S>>>;
 
 struct Place<S: ServerImpl> {
     /// `None` in the root and in what is deleted.
@@ -379,5 +379,23 @@ mod tests {
         assert_eq!(paths, [&b"\0top"[..], b"\0middle", b"\0bottom"]);
         // As if it had been walked to in the middle of that.
         assert_eq!(middle.child(name("late")).path(), b"\0middle/late");
+    }
+
+    #[test]
+    fn a_directory_has_no_room_for_children_that_are_gone() {
+        const COUNT: usize = 10_000;
+        let tree = Tree::<HostFs>::new();
+        let root = tree.root();
+        let names: Vec<_> = (0..COUNT).map(|number| number.to_string()).collect();
+        let names = names.iter().map(|name| Name::new(name.as_bytes()).unwrap());
+        let children: Vec<_> = names.clone().map(|name| root.child(name)).collect();
+        let room = || root.children.lock().capacity();
+        assert!(room() >= COUNT);
+        // Some lose their names, the others those who hold them.
+        names.take(COUNT / 2).for_each(|name| root.unlinked(name));
+        assert_eq!(tree.count(), 1 + COUNT / 2);
+        drop(children);
+        assert_eq!(tree.count(), 1);
+        assert!(room() <= COUNT / 50);
     }
 }
