@@ -22,6 +22,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -280,25 +281,37 @@ fn a_name_that_changes_between_directory_and_symlink_never_leads_outside() {
     fs::write(served.path("directory/file"), "").unwrap();
     symlink(outside.path(), served.path("link")).unwrap();
     let done = AtomicBool::new(false);
+    let deadline = Instant::now() + Duration::from_secs(60);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (root, exchange) = (served.root(), RenameFlags::EXCHANGE);
-            for _ in 0..100_000 {
-                if done.load(Ordering::Relaxed) {
-                    break;
-                }
+            while !done.load(Ordering::Relaxed) {
                 let (directory, link) = (name("directory"), name("link"));
                 let known = host_names::Known::default();
                 host_names::rename(root, directory, root, link, exchange, known).unwrap();
+                // Where both share a CPU, the name is looked up only when this one lets go of it.
+                std::thread::yield_now();
             }
         });
-        for _ in 0..2000 {
+        let _ended = Ended(&done);
+        let (mut directories, mut links, mut rounds) = (0, 0, 0);
+        while rounds < 2000 || directories == 0 || links == 0 {
+            rounds += 1;
+            assert!(
+                Instant::now() < deadline,
+                "{directories} directories, {links} links"
+            );
             let mut found = Vec::new();
             let mut record = |stat: Statx| found.push(stat);
             let path = ["directory", "file"].map(name);
             let walked =
                 control::walk_stat(served.root(), None, &mut path.into_iter(), &mut record);
             assert_eq!(walked, Ok(()));
+            match found.first().map(Statx::file_type) {
+                Some(FileType::Directory) => directories += 1,
+                Some(FileType::Symlink) => links += 1,
+                other => panic!("{other:?}"),
+            }
             let reached = served
                 .root()
                 .walk(path[0])
@@ -306,7 +319,6 @@ fn a_name_that_changes_between_directory_and_symlink_never_leads_outside() {
             found.extend(reached.map(|(_, stat)| stat));
             assert!(found.iter().all(|stat| stat.ino != target.ino()));
         }
-        done.store(true, Ordering::Relaxed);
     });
 }
 

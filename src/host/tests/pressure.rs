@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::named::{grounds, node, settle};
+use super::races::rename_patiently;
 use super::{Ended, Served, flags, name};
 use crate::Errno;
 use crate::host::handle::Handle;
@@ -444,15 +445,6 @@ fn a_directory_of_another_connection_takes_no_descriptor_of_this_one() {
     }
 }
 
-/// A rename in one directory, however long the machine keeps somebody who has a file in use from going on.
-fn rename_patiently(at: &Handle, old: &str, new: &str, known: Known<'_>) {
-    let none = RenameFlags::empty();
-    let try_it = || rename(at, name(old), at, name(new), none, known);
-    let result =
-        std::iter::repeat_with(try_it).find(|result| result.as_ref().err() != Some(&Errno::EBUSY));
-    result.unwrap().unwrap();
-}
-
 /// Some look, some open, one renames, and all of them have each other's descriptors closed.
 #[test]
 fn under_pressure_and_renames_everybody_finds_their_files() {
@@ -472,6 +464,7 @@ fn under_pressure_and_renames_everybody_finds_their_files() {
         let (served, known, root, done) = (&served, &known, &root, &done);
         std::thread::scope(|scope| {
             scope.spawn(move || {
+                let none = RenameFlags::empty();
                 served.host.thread_started().unwrap();
                 while !done.load(Ordering::Relaxed) {
                     for (name_of, directory, file) in known {
@@ -479,12 +472,12 @@ fn under_pressure_and_renames_everybody_finds_their_files() {
                         for (old, new) in [(here, "x"), ("x", here)] {
                             let (moved, replaced) = (Some(&directory.node), None);
                             let known = Known { moved, replaced };
-                            rename_patiently(&root.handle, old, new, known);
+                            rename_patiently(&root.handle, old, new, none, known);
                         }
                         for (old, new) in [("file", "y"), ("y", "file")] {
                             let (moved, replaced) = (Some(&file.node), None);
                             let known = Known { moved, replaced };
-                            rename_patiently(&directory.handle, old, new, known);
+                            rename_patiently(&directory.handle, old, new, none, known);
                         }
                     }
                 }
