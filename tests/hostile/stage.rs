@@ -174,17 +174,20 @@ impl Stage {
                 "needs root: what a server in this sandbox holds is hidden, so no leak would be seen",
             ));
         }
-        stage.idle = stage.when_quiet();
+        stage.idle = stage.when_quiet()?;
         stage.memory = peak_memory(stage.pid());
         Ok(stage)
     }
 
     /// What the server holds when nobody is connected any more. Ours then has one thread, and the
     /// socket that it listens on; for Go there is no other sign than that nothing changes.
-    fn when_quiet(&self) -> Holdings {
+    ///
+    /// # Errors
+    /// If that does not come: what it holds for clients would be taken for what it holds without.
+    fn when_quiet(&self) -> Result<Holdings, Stop> {
         let mut last = Holdings::default();
         let mut since = Instant::now();
-        within(PATIENCE, || {
+        let is_quiet = within(PATIENCE, || {
             let now = holdings(self.pid());
             let is_socket = |target: &&String| target.starts_with("socket:");
             let sockets = now.descriptors.iter().filter(is_socket).count();
@@ -194,7 +197,9 @@ impl Stage {
             }
             alone && since.elapsed() > Duration::from_millis(30)
         });
-        last
+        is_quiet.then_some(last).ok_or_else(|| {
+            Stop::failed("the server goes on to hold more than an idle one, or to change")
+        })
     }
 
     /// What the server holds and did not when nobody was connected.
