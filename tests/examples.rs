@@ -12,16 +12,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lisafs::Errno;
 use lisafs::client::Client;
 use lisafs::host::{HostFs, HostOptions};
 use lisafs::server::{ConnectionOpts, Server};
 use lisafs_conformance::{Differences, Need, Outcome, Target};
+use lisafs_patience::{PATIENCE, eventually};
 use tempfile::TempDir;
-
-const PATIENCE: Duration = Duration::from_secs(120);
 
 fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
@@ -50,20 +49,13 @@ impl Drop for Running {
     }
 }
 
-/// Tries until there is something, for as long as a busy machine may need.
-fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(done) = attempt() {
-            return done;
-        }
-        assert!(Instant::now() < deadline, "nothing has come of it");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 fn connected(socket: &Path) -> Client {
-    eventually(|| Client::connect(socket).ok())
+    let mut client = None;
+    eventually("the server listens", || {
+        client = Client::connect(socket).ok();
+        client.is_some()
+    });
+    client.unwrap()
 }
 
 fn memfs(socket: &Path, arguments: &[&str]) -> Running {
@@ -213,7 +205,7 @@ fn memfs_takes_the_place_of_one_that_is_gone() {
     );
 
     drop(first);
-    eventually(|| client.ping().err());
+    eventually("the server has ended", || client.ping().is_err());
     let _third = memfs(&socket, &[]);
     assert!(!connected(&socket).exists("f").unwrap());
 }

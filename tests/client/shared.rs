@@ -2,18 +2,20 @@
 
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lisafs::Errno;
 use lisafs::client::{Client, ClientOptions, Create, Error};
 use lisafs::wire::{
     CloseReq, Decode, FdId, InodeResp, Mid, OpenAtResp, OpenCreateAtResp, Statx, WalkResp,
 };
+use lisafs_patience::within;
 
 use crate::fake::{all_mids, datagram, encode, inode, mount, serve};
 
-/// How long a call may take to notice that the server is gone.
-const SECOND: Duration = Duration::from_secs(1);
+/// How long a call may take to notice that the server is gone, on a machine that does ten other things: it
+/// must not wait for ever.
+const SOON: Duration = Duration::from_secs(20);
 
 fn socket_only() -> ClientOptions {
     ClientOptions::new().channels(0)
@@ -41,7 +43,7 @@ fn a_blocked_channel_call_fails_when_the_server_dies() {
         std::mem::forget(channel);
         server.next()
     });
-    let (died, stop) = (stream.try_clone().unwrap(), Instant::now());
+    let died = stream.try_clone().unwrap();
     let client = ClientOptions::new()
         .channels(1)
         .from_stream(stream)
@@ -53,8 +55,8 @@ fn a_blocked_channel_call_fails_when_the_server_dies() {
     is_blocked.recv().unwrap();
     // What the kernel does to the socket of a dead process.
     died.shutdown(std::net::Shutdown::Both).unwrap();
+    assert!(within(SOON, || call.is_finished()));
     assert_eq!(call.join().unwrap(), Err(Errno::EIO));
-    assert!(stop.elapsed() < SECOND);
     // And so does every later one.
     let root = client.root();
     assert_eq!(root.stat().unwrap_err().errno(), Errno::EIO);
@@ -69,14 +71,13 @@ fn a_handshake_that_is_never_answered_ends_with_the_server() {
         let channel = server.channel(std::mem::forget);
         channel.join().unwrap();
     });
-    let started = Instant::now();
-    let client = ClientOptions::new()
-        .channels(1)
-        .from_stream(stream)
-        .unwrap();
-    let stat = client.root().stat();
-    assert_eq!(stat.unwrap_err().errno(), Errno::EIO);
-    assert!(started.elapsed() < SECOND);
+    let options = ClientOptions::new().channels(1);
+    let call = thread::spawn(move || {
+        let client = options.from_stream(stream).unwrap();
+        client.root().stat().map(drop)
+    });
+    assert!(within(SOON, || call.is_finished()));
+    assert_eq!(call.join().unwrap().unwrap_err().errno(), Errno::EIO);
     server.join().unwrap();
 }
 

@@ -10,12 +10,13 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flipcall::{
     Active, ClientEndpoint, ErrorKind, PacketWindow, ServerEndpoint, Spinners, WaitPolicy,
     WaitStats, WindowDescriptor,
 };
+use lisafs_patience::eventually;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const CLIENT_ACTIVE: u32 = 0;
@@ -62,15 +63,7 @@ impl ByHand {
     }
 
     fn await_turn(&self, mine: u32) {
-        eventually(|| self.word(0) == mine);
-    }
-}
-
-fn eventually(condition: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < DEADLINE, "in vain");
-        thread::yield_now();
+        eventually("its turn comes", || self.word(0) == mine);
     }
 }
 
@@ -164,7 +157,7 @@ fn sides_that_sleep_say_so_and_are_woken() {
     let server = thread::spawn(move || echo(server));
     let mut active: Active = client.connect().unwrap();
     for _ in 0..100 {
-        eventually(|| hand.flags() == [false, true]);
+        eventually("the server sleeps", || hand.flags() == [false, true]);
         assert_eq!(active.send_recv(7).unwrap(), 7);
         assert_eq!(hand.word(8), 0, "the client is awake");
     }

@@ -25,8 +25,8 @@ const STREAM: u32 = 1;
 const DATAGRAM: u32 = 2;
 const SEQUENCED: u32 = 5;
 
-/// Nothing here waits, so whatever takes this long has.
-const AT_ONCE: Duration = Duration::from_millis(500);
+/// Nothing here waits, so whatever takes this long has, also on a machine that does ten other things.
+const AT_ONCE: Duration = Duration::from_secs(20);
 
 /// A directory below `served` whose path is longer than a socket address.
 fn deep(served: &Served) -> Handle {

@@ -1,5 +1,9 @@
 //! Open loops, idleness, load from elsewhere.
 
+use std::time::Instant;
+
+use lisafs_patience::PATIENCE;
+
 use crate::fixture::{Fixture, check_latency, results};
 
 #[test]
@@ -29,23 +33,30 @@ fn a_closed_loop_has_no_service_time() {
 #[test]
 fn parked_connections_that_are_idle_cost_nothing() {
     let at = Fixture::new();
-    let report = at.report(&[
-        "--ops",
-        "none",
-        "--idle",
-        "3",
-        "--channels",
-        "2",
-        "--seconds",
-        "0.5",
-    ]);
-    assert_eq!(report["measured"], serde_json::json!([]));
-    let idle = &report["servers"][0]["idle"];
-    assert_eq!(idle["connections"], 3);
-    assert_eq!(idle["channels"], 6);
-    assert_eq!(idle["used"]["voluntary_switches"], 0);
-    assert_eq!(idle["used"]["cpu_ns"], 0);
-    assert!(idle["memory"]["threads"].as_u64().unwrap() >= 6);
+    let deadline = Instant::now() + PATIENCE;
+    // On a machine that does other things, they may not all be parked when the first measurement begins.
+    loop {
+        let report = at.report(&[
+            "--ops",
+            "none",
+            "--idle",
+            "3",
+            "--channels",
+            "2",
+            "--seconds",
+            "0.5",
+        ]);
+        assert_eq!(report["measured"], serde_json::json!([]));
+        let idle = &report["servers"][0]["idle"];
+        assert_eq!(idle["connections"], 3);
+        assert_eq!(idle["channels"], 6);
+        assert!(idle["memory"]["threads"].as_u64().unwrap() >= 6);
+        let used = &idle["used"];
+        if used["voluntary_switches"] == 0 && used["cpu_ns"] == 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{used}");
+    }
 }
 
 #[test]

@@ -5,16 +5,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use lisafs::host::{HostFs, HostOptions};
 use lisafs::server::{ConnectionOpts, Server};
+pub(crate) use lisafs_patience::eventually;
 use serde_json::Value;
 use tempfile::TempDir;
-
-/// How long anything may take that should take no time. Generous, as it only shows in failures.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory that is served, beside others that are not.
 pub(crate) struct Fixture {
@@ -126,14 +122,5 @@ impl Done {
     /// Asserts that the answer was no, and why.
     pub(crate) fn says_no(&self, message: &str) {
         assert_eq!((self.code, &*self.err), (Some(1), message));
-    }
-}
-
-/// Waits for what happens in another process.
-pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !happened() {
-        assert!(start.elapsed() < PATIENCE, "it did not happen: {what}");
-        thread::sleep(Duration::from_millis(2));
     }
 }

@@ -1,6 +1,7 @@
 //! `top`.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Child;
 
@@ -20,7 +21,11 @@ impl Gofer {
         command.args(["internal-gofer", "serve", "--log", "error", "--listen"]);
         command.arg(&socket).arg("--metrics").arg(&metrics);
         let process = command.arg(at.root()).spawn().unwrap();
-        eventually("the gofer listens", || socket.exists() && metrics.exists());
+        eventually("the gofer listens", || {
+            [&socket, &metrics]
+                .iter()
+                .all(|path| UnixStream::connect(path).is_ok())
+        });
         Gofer {
             process,
             socket,

@@ -6,16 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
+pub(crate) use lisafs_patience::eventually;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
-
-/// How long anything may take that should take no time. Generous, as it only shows in failures.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why nothing can be mounted here, if so.
 pub(crate) fn obstacle() -> Option<&'static str> {
@@ -198,13 +195,4 @@ pub(crate) fn is_mounted(path: &Path) -> bool {
     mounts
         .lines()
         .any(|line| line.split(' ').nth(4) == Some(path))
-}
-
-/// Waits for what happens in another process.
-pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !happened() {
-        assert!(start.elapsed() < PATIENCE, "it did not happen: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
 }

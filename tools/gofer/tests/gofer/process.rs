@@ -3,17 +3,14 @@
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use caps::{CapSet, Capability};
 use lisafs::client::{Client, ClientOptions};
+#[allow(unused_imports)] // what other tests use
+pub(crate) use lisafs_patience::{PATIENCE, eventually, within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-
-/// How long anything may take that should take no time. Generous, as it only shows in failures.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A gofer that listens. Killed when dropped.
 pub(crate) struct Gofer {
@@ -154,25 +151,4 @@ impl Status {
         let (_, value) = lines.find(|(line, _)| *line == name).unwrap();
         value.trim()
     }
-}
-
-/// Waits for what happens in another process.
-pub(crate) fn eventually(what: &str, happened: impl FnMut() -> bool) {
-    assert!(within(PATIENCE, happened), "it did not happen: {what}");
-}
-
-/// Waits so long at the most, and says whether it has happened. A process that is stopped meanwhile
-/// has not waited.
-pub(crate) fn within(limit: Duration, mut happened: impl FnMut() -> bool) -> bool {
-    const TURN: Duration = Duration::from_millis(50);
-    let mut left = limit;
-    while !happened() {
-        if left.is_zero() {
-            return false;
-        }
-        let since = Instant::now();
-        thread::sleep(Duration::from_millis(2));
-        left = left.saturating_sub(since.elapsed().min(TURN));
-    }
-    true
 }
