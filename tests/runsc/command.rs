@@ -1,9 +1,10 @@
 //! Running a program to its end, which comes in any case.
 
-use std::io::Read;
+use std::convert::Infallible;
+use std::io::{ErrorKind, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -42,12 +43,7 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<Finished, St
     let stdout = child.stdout.take().map(read);
     let stderr = child.stderr.take().map(read);
     let (status, in_time) = wait(&mut child, limit)?;
-    let text = |reader: Option<mpsc::Receiver<String>>| {
-        // A daemon that it has left may hold the pipe open: what came until then has to do.
-        let text = reader.and_then(|reader| reader.recv_timeout(Duration::from_secs(5)).ok());
-        text.unwrap_or_default()
-    };
-    let (stdout, stderr) = (text(stdout), text(stderr));
+    let [stdout, stderr] = [stdout, stderr].map(|said| said.map_or_else(String::new, Said::text));
     if in_time {
         Ok(Finished {
             status,
@@ -61,14 +57,45 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<Finished, St
     }
 }
 
-fn read(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
+/// What a program says on a pipe.
+struct Said {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    /// Disconnected at the end of it.
+    end: mpsc::Receiver<Infallible>,
+}
+
+impl Said {
+    /// All of it; but a daemon that the program has left may hold the pipe open: what came until then
+    /// has to do.
+    fn text(self) -> String {
+        let _ = self.end.recv_timeout(Duration::from_secs(5));
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+fn read(mut stream: impl Read + Send + 'static) -> Said {
+    let bytes = Arc::<Mutex<Vec<u8>>>::default();
+    let (reads, end) = mpsc::channel();
+    let said = Said {
+        bytes: Arc::clone(&bytes),
+        end,
+    };
     thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = stream.read_to_end(&mut bytes);
-        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+        let _reads = reads;
+        let mut piece = [0; 8192];
+        loop {
+            match stream.read(&mut piece) {
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => break,
+                Ok(len) => {
+                    let mut bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
+                    bytes.extend(piece.iter().take(len));
+                }
+            }
+        }
     });
-    receiver
+    said
 }
 
 /// Waits for a process that leads a group; after `limit`, kills the group. Says how it ended and

@@ -10,8 +10,8 @@ use crate::command::{self, Finished};
 use crate::processes;
 use crate::scratch::Place;
 
-/// Ten times what a command takes that does little in its sandbox, while the machine does other things.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+/// Far more than a command takes that does little in its sandbox. Generous, as it only shows in failures.
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// A `runsc` with its flags and a state directory of its own.
 pub(crate) struct Runsc {

@@ -134,7 +134,7 @@ fn leave() -> Result<(), String> {
         processes::descendants(std::process::id())
     };
     // Those of a sandbox that was killed may be about to end.
-    let grace = Instant::now() + Duration::from_secs(2);
+    let grace = Instant::now() + Duration::from_secs(20);
     while Instant::now() < grace && !living().is_empty() {
         thread::sleep(Duration::from_millis(10));
     }
