@@ -63,18 +63,29 @@ impl Drop for Round {
     }
 }
 
-/// Runs `round` a thousand times, or as often as there is time for, or as the environment asks for.
-fn rounds(mut round: impl FnMut(&mut Rng)) {
+/// Runs `round`, which says whether it has met somebody at work: as often as the environment asks for, or
+/// a thousand times, or as often as there is time for and until some have and some have not.
+fn rounds(mut round: impl FnMut(&mut Rng) -> bool) {
     let asked = asked("LISAFS_SHUTDOWN_ROUNDS");
     let mut chance = Rng::with_seed(*SEED);
     let started = Instant::now();
-    for number in 0..asked.unwrap_or(1000) {
-        if asked.is_none() && number >= FEWEST && started.elapsed() > SHORT {
-            break;
+    let (mut number, mut at_work) = (0, 0);
+    let is_enough = |number, at_work| match asked {
+        Some(asked) => number >= asked,
+        None => {
+            let is_late = number >= FEWEST && started.elapsed() > SHORT;
+            let both = (1..number).contains(&at_work);
+            let has_time = started.elapsed() < SHORT + DEADLINE;
+            assert!(both || has_time, "{at_work} of {number} were at work");
+            both && (number >= 1000 || is_late)
         }
+    };
+    while !is_enough(number, at_work) {
         let _telling = Round(number);
-        round(&mut chance);
+        at_work += u64::from(round(&mut chance));
+        number += 1;
     }
+    eprintln!("{at_work} of {number} were at work");
 }
 
 /// Waits for any time up to a fraction of a millisecond, and mostly for less: threads are starting,
@@ -82,8 +93,17 @@ fn rounds(mut round: impl FnMut(&mut Rng)) {
 fn any_moment(chance: &mut Rng) {
     let bound = 1 << chance.u64(..19);
     let (started, delay) = (Instant::now(), Duration::from_nanos(chance.u64(..bound)));
+    // Where all share a CPU, others get on only when this one lets go of it.
+    if delay > Duration::from_micros(50) {
+        return thread::sleep(delay);
+    }
+    let lets_go = chance.bool();
     while started.elapsed() < delay {
-        std::hint::spin_loop();
+        if lets_go {
+            thread::yield_now();
+        } else {
+            std::hint::spin_loop();
+        }
     }
 }
 
@@ -139,10 +159,12 @@ fn a_shutdown_at_any_moment_ends_both_sides() {
         let window = PacketWindow::from_peer(memory, place).unwrap();
         let client = ClientEndpoint::new(window, wait, &Spinners::with_limit(1));
         let closers = [server.closer(), client.closer()];
+        let talks = AtomicBool::new(false);
         let talk = |mut active: Active| {
             loop {
-                if let Err(error) = active.send_recv(4) {
-                    return error.kind();
+                match active.send_recv(4) {
+                    Ok(_) => talks.store(true, Relaxed),
+                    Err(error) => return error.kind(),
                 }
             }
         };
@@ -159,6 +181,7 @@ fn a_shutdown_at_any_moment_ends_both_sides() {
             assert_eq!(whys, (ErrorKind::Shutdown, ErrorKind::Shutdown));
             assert!(acknowledged);
         });
+        talks.into_inner()
     });
 }
 
@@ -176,22 +199,25 @@ fn shutdown_frees_threads_in_either_direction() {
                 });
                 let sender = scope.spawn(|| {
                     let mut bytes = vec![0; 64 << 10];
+                    let mut count = 0;
                     loop {
                         // Nobody reads, so this blocks sooner or later.
-                        if let Err(error) = socket.send(1, SharedBytes::from(&mut bytes[..]), &[]) {
-                            return error;
+                        match socket.send(1, SharedBytes::from(&mut bytes[..]), &[]) {
+                            Ok(()) => count += 1,
+                            Err(error) => return (count, error),
                         }
                     }
                 });
                 any_moment(chance);
                 socket.shutdown();
-                let sent = ended(sender, "the sender");
+                let (count, unsent) = ended(sender, "the sender");
                 assert_eq!(ended(receiver, "the receiver"), Received::Closed);
-                match sent {
+                match unsent {
                     SendError::Broken(why) => assert_eq!(why.errno(), Some(Errno::EPIPE)),
                     unsent @ SendError::Unsent(_) => panic!("{unsent:?}"),
                 }
-            });
+                count > 0
+            })
         });
     });
 }
@@ -239,7 +265,8 @@ fn descriptors_arrive_or_are_kept_when_their_channel_is_shut_down() {
                 let (sent, errno) = ended(sending, "the sender");
                 assert_eq!(ended(receiving, "the receiver"), sent);
                 assert_eq!(errno, Errno::EPIPE);
-            });
+                sent > 0
+            })
         });
     });
 }
