@@ -77,8 +77,9 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
             None
         }
     };
-    let mut sockets = Sockets::open(options, passed)?;
+    // Before there is a name to remove, and before a client can take this for a gofer that heeds them.
     let signals = Signals::block().map_err(cannot("cannot take over the signals"))?;
+    let mut sockets = Sockets::open(options, passed)?;
     // Counts the CPUs, while there are files that tell of a quota.
     let spinners = Spinners::new();
     let backend = match &mut jail {
