@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use libc::c_long;
+use libc::{c_int, c_long};
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
 use seccompiler::{BackendError, SeccompCondition, SeccompRule};
@@ -275,9 +275,15 @@ fn names(rules: &mut Rules, procfd: u64) -> Built<()> {
 }
 
 fn sockets(rules: &mut Rules, policy: &Policy<'_>) -> Built<()> {
-    let unix = || rule([is(0, bits(libc::AF_UNIX))]);
-    // The descriptor channel.
-    rules.insert(libc::SYS_socketpair, vec![unix()?]);
+    let unix = || is(0, bits(libc::AF_UNIX));
+    // The descriptor channel, and what wakes a thread. Not datagrams: over a socket for those,
+    // sendmsg, whose arguments no filter can see, reaches any other by its path.
+    let pair = |sort: c_int| rule([unix(), is(1, bits(sort | libc::SOCK_CLOEXEC)), is(2, 0)]);
+    let pairs = [libc::SOCK_SEQPACKET, libc::SOCK_STREAM];
+    rules.insert(
+        libc::SYS_socketpair,
+        pairs.into_iter().map(pair).collect::<Built<_>>()?,
+    );
     // To whoever is connected only.
     rules.insert(libc::SYS_sendto, vec![rule([wide(4, Eq, 0)])?]);
     let of_sockets = |option: u64| rule([is(1, bits(libc::SOL_SOCKET)), is(2, option)]);
@@ -299,7 +305,7 @@ fn sockets(rules: &mut Rules, policy: &Policy<'_>) -> Built<()> {
     );
     let (opens, creates) = (policy.host_uds.opens(), policy.host_uds.creates());
     if opens || creates {
-        rules.insert(libc::SYS_socket, vec![unix()?]);
+        rules.insert(libc::SYS_socket, vec![rule([unix()])?]);
     }
     if opens {
         rules.insert(libc::SYS_connect, Vec::new());

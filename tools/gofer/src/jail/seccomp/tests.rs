@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::io::{ErrorKind, IoSlice};
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, abort};
 use std::thread;
@@ -21,6 +22,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::ptrace;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socketpair,
+};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, mknodat};
 use nix::unistd::{
     Uid, chdir, chroot, dup2_stderr, execv, fchdir, getppid, linkat, pivot_root, setuid,
@@ -125,6 +129,7 @@ const FORBIDDEN: &[(&str, Deed)] = &[
     ("unix-connection", |_| {
         tried(UnixStream::connect("/none/socket"))
     }),
+    ("pair-for-datagrams", |_| tried(UnixDatagram::pair())),
     ("mount", |_| {
         let none = None::<&Path>;
         let _ = mount(none, "/", none, MsFlags::MS_PRIVATE, none);
@@ -217,6 +222,10 @@ const PERMITTED: &[(&str, Deed)] = &[
         let mended = std::panic::catch_unwind(|| panic!("as if there were a bug"));
         mended.unwrap_err();
     }),
+    ("pairs", |_| {
+        flipcall::fd_channel(1).unwrap();
+        UnixStream::pair().unwrap();
+    }),
     ("own-directory", |scene| {
         unshare(CloneFlags::CLONE_FS).unwrap();
         fchdir(scene.host.procfd()).unwrap();
@@ -265,6 +274,36 @@ fn what_is_permitted_is_done() {
     }
     for (case, _) in PERMITTED {
         assert_passed(case, &run(NAME, case));
+    }
+}
+
+/// The filter does not see to whom a message is: the sockets that can be made send to nobody but
+/// their peers.
+#[test]
+fn messages_go_to_peers_alone() {
+    const NAME: &str = "jail::seccomp::tests::messages_go_to_peers_alone";
+    if case().is_none() {
+        return assert_passed("message", &run(NAME, "message"));
+    }
+    let path = std::env::temp_dir().join("outsider");
+    let outsider = UnixDatagram::bind(&path).unwrap();
+    outsider.set_nonblocking(true).unwrap();
+    let address = UnixAddr::new(&path).unwrap();
+    // One of a pair for datagrams would be heard.
+    let (datagrams, _peer) = UnixDatagram::pair().unwrap();
+    datagrams.send_to(b"psst", &path).unwrap();
+    assert_eq!(outsider.recv(&mut [0; 4]).unwrap(), 4);
+    let _scene = Scene::new(HostUds::None);
+    let (stream, _peer) = UnixStream::pair().unwrap();
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let packets = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+    for socket in [stream.as_fd(), packets.0.as_fd()] {
+        let part = [IoSlice::new(b"psst")];
+        let flags = MsgFlags::MSG_DONTWAIT;
+        // Refused, or given to the peer.
+        let _ = sendmsg(socket.as_raw_fd(), &part, &[], flags, Some(&address));
+        let heard = outsider.recv(&mut [0; 4]).map_err(|why| why.kind());
+        assert_eq!(heard, Err(ErrorKind::WouldBlock));
     }
 }
 

@@ -161,6 +161,10 @@ fn arguments_are_judged() {
         filter.judge(number, all)
     };
     let bits = |constant: i32| u64::from(constant.cast_unsigned());
+    let pair = |sort| {
+        let unix = bits(libc::AF_UNIX);
+        [unix, bits(sort | libc::SOCK_CLOEXEC), 0]
+    };
     let proc = number(procfd());
     let nofollow = bits(libc::O_NOFOLLOW);
     let (empty, symlink) = (bits(libc::AT_EMPTY_PATH), bits(libc::AT_SYMLINK_NOFOLLOW));
@@ -344,8 +348,21 @@ fn arguments_are_judged() {
         (libc::SYS_memfd_create, &[ANY, 3 | 8], Passes),
         (libc::SYS_memfd_create, &[ANY, 3 | 0x10], Kills),
         (libc::SYS_memfd_create, &[ANY, 1], Kills),
-        (libc::SYS_socketpair, &[bits(libc::AF_UNIX)], Passes),
-        (libc::SYS_socketpair, &[bits(libc::AF_TIPC)], Kills),
+        (libc::SYS_socketpair, &pair(libc::SOCK_SEQPACKET), Passes),
+        (libc::SYS_socketpair, &pair(libc::SOCK_STREAM), Passes),
+        (libc::SYS_socketpair, &pair(libc::SOCK_DGRAM), Kills),
+        // Which AF_UNIX takes for SOCK_DGRAM.
+        (libc::SYS_socketpair, &pair(libc::SOCK_RAW), Kills),
+        (
+            libc::SYS_socketpair,
+            &[bits(libc::AF_UNIX), bits(libc::SOCK_STREAM)],
+            Kills,
+        ),
+        (
+            libc::SYS_socketpair,
+            &[bits(libc::AF_TIPC), pair(libc::SOCK_STREAM)[1]],
+            Kills,
+        ),
         (libc::SYS_sendto, &[FD, ANY, ANY, ANY, 0], Passes),
         (libc::SYS_sendto, &[FD, ANY, ANY, ANY, 1 << 40], Kills),
         (
