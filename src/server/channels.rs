@@ -24,6 +24,17 @@ pub(super) struct Channels {
     ended: Condvar,
 }
 
+/// What becomes of what channels have answered last when their connection ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LastAnswers {
+    /// It can be read, also by who has not looked yet.
+    Promised,
+    /// It can be read by who has begun to.
+    Kept,
+    /// The client has hung up: nobody reads it, and the windows keep no memory.
+    Discarded,
+}
+
 #[derive(Default)]
 struct State {
     next: u64,
@@ -55,7 +66,7 @@ impl Channels {
         }
         let (channel, client) = Channel::new(connection)?;
         let (number, closer) = (state.next, client.closer.clone());
-        let counted = closer.clone();
+        let (counted, ending) = (closer.clone(), closer.clone());
         let id = connection.id();
         let connection = Arc::clone(connection);
         thread::Builder::new()
@@ -65,8 +76,9 @@ impl Channels {
                 // Made here and not outside, where it would have to go if there is no thread: its
                 // drop takes the lock that is held there.
                 let _end = ChannelEnd {
-                    channels: connection.channels(),
+                    connection: &connection,
                     number,
+                    closer: ending,
                 };
                 let _counted = connection.waits().count(counted);
                 if let Err(errno) = connection.backend().thread_started() {
@@ -86,9 +98,8 @@ impl Channels {
     /// Ends all channels, each when it has answered the request that it is at, and makes no more.
     /// Returns how many are still at it at the deadline; they end with their request.
     ///
-    /// With `answers_promised` what a channel has answered last stays readable. Otherwise whoever
-    /// still asks is told at once.
-    pub(super) fn end(&self, deadline: Instant, answers_promised: bool) -> usize {
+    /// Whoever still asks is told at once, unless answers are promised.
+    pub(super) fn end(&self, deadline: Instant, answers: LastAnswers) -> usize {
         let mut state = self.state.lock();
         state.closed = true;
         let all = state.running.clone();
@@ -98,28 +109,43 @@ impl Channels {
             }
             self.ended.wait_for(&mut state, END_TURN);
         }
-        let late = if answers_promised {
-            &state.running
-        } else {
-            &all
+        let told = match answers {
+            LastAnswers::Promised => &state.running,
+            LastAnswers::Kept | LastAnswers::Discarded => &all,
         };
-        for (_, closer) in late {
-            closer.shutdown(Duration::ZERO);
+        for (_, closer) in told {
+            match answers {
+                LastAnswers::Promised | LastAnswers::Kept => {
+                    closer.shutdown(Duration::ZERO);
+                }
+                LastAnswers::Discarded => closer.discard(),
+            }
         }
-        state.running.len()
+        let stuck = state.running.len();
+        // Giving memory back takes a while, and others wait for the lock.
+        drop(state);
+        stuck
     }
 }
 
 /// Tells that a channel has ended, however it did.
-struct ChannelEnd<'c> {
-    channels: &'c Channels,
+struct ChannelEnd<'c, S: ServerImpl> {
+    connection: &'c Connection<S>,
     number: u64,
+    closer: Closer,
 }
 
-impl Drop for ChannelEnd<'_> {
+impl<S: ServerImpl> Drop for ChannelEnd<'_, S> {
     fn drop(&mut self) {
-        let mut state = self.channels.state.lock();
+        // The client has ended its channel, or waits for a reply that does not come. Once we are the
+        // ones who hang up, it may be reading its last one: gVisor's then ends the channel at once,
+        // whatever its threads are at.
+        if !self.connection.is_ended_by_us() {
+            self.closer.discard();
+        }
+        let channels = self.connection.channels();
+        let mut state = channels.state.lock();
         state.running.retain(|(number, _)| *number != self.number);
-        self.channels.ended.notify_all();
+        channels.ended.notify_all();
     }
 }

@@ -12,7 +12,7 @@ use flipcall::{FrameBuffer, FrameSocket, Received, SendError, SharedBytes, Spinn
 
 use super::backend::ServerImpl;
 use super::call::{Payload, Scratch};
-use super::channels::Channels;
+use super::channels::{Channels, LastAnswers};
 use super::dispatch::{
     Incoming, Outgoing, RpcHandler, RpcHandlers, Told, dispatch, parsed_len, refuse,
 };
@@ -67,6 +67,8 @@ pub(super) struct Connection<S: ServerImpl> {
     closing: AtomicBool,
     /// Channels end with the reply they are at.
     draining: AtomicBool,
+    /// It is the server that hangs up.
+    cut: AtomicBool,
 }
 
 impl<S: ServerImpl> fmt::Debug for Connection<S> {
@@ -133,6 +135,7 @@ impl<S: ServerImpl> Connection<S> {
             channels: Channels::default(),
             closing: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
         })
     }
 
@@ -197,6 +200,15 @@ impl<S: ServerImpl> Connection<S> {
         self.closing.load(Ordering::Acquire)
     }
 
+    fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    /// Whether the server is about to hang up, or has. Who is still connected may be reading an answer.
+    pub(super) fn is_ended_by_us(&self) -> bool {
+        self.is_closing() || self.is_cut()
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
@@ -238,6 +250,8 @@ impl<S: ServerImpl> Connection<S> {
 
     /// Gives a client up that does not even take its last answer.
     pub(super) fn cut(&self) {
+        // First: what follows must not look as if the client had hung up.
+        self.cut.store(true, Ordering::Release);
         self.socket.shutdown();
     }
 
@@ -349,7 +363,13 @@ impl<S: ServerImpl> Connection<S> {
         if !stopped {
             self.socket.shutdown();
         }
-        let stuck = self.channels.end(Instant::now() + CLOSE_DEADLINE, stopped);
+        let answers = match stopped {
+            true => LastAnswers::Promised,
+            // After a panic it is not the client that has hung up.
+            false if self.is_cut() || thread::panicking() => LastAnswers::Kept,
+            false => LastAnswers::Discarded,
+        };
+        let stuck = self.channels.end(Instant::now() + CLOSE_DEADLINE, answers);
         self.socket.shutdown();
         if stuck > 0 {
             rarely!(

@@ -51,7 +51,15 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
         "the file behind a window",
         &[Cases, Test("transport/tests/hostile_peer.rs")],
     ),
-    ("A5", "channels that are never used or have died", &[Cases]),
+    (
+        "A5",
+        "channels that are never used or have died",
+        &[
+            Cases,
+            Test("transport/tests/discard.rs"),
+            Test("tests/server/windows.rs"),
+        ],
+    ),
     (
         "A6",
         "descriptors that are not taken",

@@ -16,6 +16,7 @@ mod outsiders;
 mod panics;
 mod phantom;
 mod totals;
+mod windows;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::handshake;
 use crate::mapping::{HEADER_LEN, Mapping};
 use crate::shared::{CACHE_LINE, SharedBytes};
 use crate::wait::{Counters, Spinners, WaitPolicy, WaitStats, Waiter};
-use crate::window::PacketWindow;
+use crate::window::{PacketWindow, page_size};
 
 /// Between waking a thread and waking it again, because it did not notice: at first, and at most.
 const REWAKE: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(1));
@@ -308,6 +308,23 @@ impl Closer {
         self.shared.control(false).close_if_asleep();
     }
 
+    /// Ends the channel as [`shutdown`](Self::shutdown) does, without waiting for anybody, and gives
+    /// the window's memory back when this end and all its closers are gone.
+    ///
+    /// A file lives as long as anybody has it, and its memory is charged to whoever touched it first:
+    /// a client that keeps the windows of its dead channels would have ours grow without bound. The
+    /// bytes behind the first page become zeros; the first stays, and with it the state that says
+    /// that the channel has ended.
+    ///
+    /// For a server that knows that nobody reads its last reply any more, because the client has
+    /// ended the channel or hung up, or waits for another one. A client that still did would take
+    /// zeros for data.
+    pub fn discard(&self) {
+        // Relaxed: the drop of the last `Arc` is ordered after all uses of the others.
+        self.shared.discarded.store(true, Relaxed);
+        self.shared.control(false).close();
+    }
+
     /// How the waits of this end went so far.
     pub fn wait_stats(&self) -> WaitStats {
         self.shared.counters.snapshot()
@@ -318,6 +335,8 @@ impl Closer {
 #[derive(Debug)]
 struct Shared {
     mapping: Mapping,
+    /// Whether nobody needs what is in the window when this goes.
+    discarded: AtomicBool,
     gate: AtomicU32,
     role: Role,
     counters: Counters,
@@ -337,6 +356,19 @@ impl Shared {
             gate: &self.gate,
             role: self.role,
             flags: parking.then_some(Flags { mine, theirs }),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Here and not earlier: a thread of ours could be writing a reply, and fill the pages again.
+        if self.role == Role::Server
+            && *self.discarded.get_mut()
+            && let Ok(Ok(page)) = page_size().map(usize::try_from)
+        {
+            // A failure leaves the memory with the file, as if nobody had asked.
+            let _ = self.mapping.remove_data(page);
         }
     }
 }
@@ -366,6 +398,7 @@ impl Link {
     fn new(window: PacketWindow, role: Role, policy: WaitPolicy, spinners: &Spinners) -> Link {
         let shared = Shared {
             mapping: window.into_mapping(),
+            discarded: AtomicBool::new(false),
             gate: AtomicU32::new(0),
             role,
             counters: Counters::default(),

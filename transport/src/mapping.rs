@@ -1,11 +1,11 @@
-#![expect(unsafe_code, reason = "mmap, and the header words in it")]
+#![expect(unsafe_code, reason = "mmap, madvise, and the header words in it")]
 //! [`Mapping`]: a packet window in this process's address space.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 
 use crate::error::{Error, ErrorKind};
 use crate::shared::SharedBytes;
@@ -78,6 +78,26 @@ impl Mapping {
         // - no access by this process that is not atomic, and no slice of it: `MmapRaw` makes none,
         //   and of the ways this type offers, one leads to atomics and one to `SharedBytes`.
         unsafe { SharedBytes::from_raw(self.at(HEADER_LEN), self.memory.len() - HEADER_LEN) }
+    }
+
+    /// madvise(MADV_REMOVE) of all pages but the first, whose words others may still look at: gives
+    /// their memory back, also if the peer keeps its mapping or the file. They hold zeros then.
+    ///
+    /// # Errors
+    ///
+    /// As madvise(2), for instance EINVAL if this process locks its memory.
+    pub(crate) fn remove_data(&self, page: usize) -> std::io::Result<()> {
+        let rest = self.memory.len().saturating_sub(page);
+        if rest == 0 {
+            return Ok(());
+        }
+        // SAFETY: `unchecked_advise_range` wants that nobody here relies on the bytes, for they
+        // change: no reference leads to them (see `datagram`), and the peer may change them at any
+        // time. The mapping stays as it is, and the header words, which are in the first page.
+        unsafe {
+            self.memory
+                .unchecked_advise_range(UncheckedAdvice::Remove, page, rest)
+        }
     }
 
     fn word(&self, word: HeaderWord) -> &AtomicU32 {

@@ -64,7 +64,10 @@ impl PacketWindow {
     /// of its own.
     ///
     /// The file is sealed at its size. It cannot shrink, which would turn our next access into
-    /// SIGBUS, nor grow, which would let the client allocate memory in our name.
+    /// SIGBUS, nor grow, which would let the client allocate memory in our name. It is not sealed
+    /// against writing, and cannot be: its memory can be given back, see [`Closer::discard`].
+    ///
+    /// [`Closer::discard`]: crate::Closer::discard
     ///
     /// # Errors
     ///
@@ -202,7 +205,7 @@ fn window_length(data_capacity: usize, page: u32) -> Result<u32, Error> {
         })
 }
 
-fn page_size() -> Result<u32, Error> {
+pub(crate) fn page_size() -> Result<u32, Error> {
     let size = sysconf(SysconfVar::PAGE_SIZE).map_err(Error::os("cannot ask for the page size"))?;
     size.and_then(|size| u32::try_from(size).ok())
         .ok_or_else(|| Error::os("no usable page size")(Errno::ENOSYS))

@@ -1,10 +1,12 @@
 //! Shared memory that changes under the server, and words that make no sense.
 
+use std::net::Shutdown;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lisafs::wire::{FdId, Mid, StatReq};
+use lisafs::wire::{FdId, Mid, PReadReq, StatReq};
 use lisafs_conformance::{Caller, RawChannel, Stop, Verdict, ensure, same};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
@@ -22,6 +24,9 @@ use crate::window::{
 pub(super) const GO_KEEPS: &str =
     "channels that have died are never given back, so there are only two";
 
+/// Why the memory of gVisor's windows is not looked for.
+const ONE_FILE: &str = "all windows of a client are in one file, which is kept until it has gone";
+
 pub(super) const CASES: &[Case] = &[
     Case::new("state_words_that_make_no_sense", &["A3", "A5"], state_words).ours_only(GO_KEEPS),
     Case::new(
@@ -34,6 +39,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("a_crowd_on_the_futex_word", &["A3"], crowd),
     Case::new("holes_in_the_window", &["A4"], holes),
     Case::new("channels_that_nobody_connects", &["A5"], unconnected),
+    Case::new("windows_of_dead_channels_are_kept", &["A5"], kept).ours_only(ONE_FILE),
     Case::new(
         "buying_cpu_time_with_well_timed_requests",
         &["A18"],
@@ -301,6 +307,60 @@ fn unconnected(stage: &mut Stage) -> Verdict {
     same!(errno, lisafs::Errno::ENOMEM, "the errno");
     client.stat(root)?;
     stage.count_tries(held.len() as u64);
+    Ok(())
+}
+
+/// How a client has its channel end.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    ShutDown,
+    NoState,
+    NoLength,
+    HangUp,
+}
+
+/// Who keeps the file of a dead channel's window keeps little of its memory, which is the server's by
+/// who has touched it first.
+fn kept(stage: &mut Stage) -> Verdict {
+    /// All of it but the words that say that the channel has ended.
+    const LITTLE: u64 = 64 << 10;
+    let content = vec![7; 1 << 20];
+    for round in 0..stage.count(2, 50) {
+        for end in [End::ShutDown, End::NoState, End::NoLength, End::HangUp] {
+            let stream = stage.stream()?;
+            let mut client = Caller::new(stream.try_clone()?)?;
+            let root = client.mount()?.root.control_fd;
+            let name = format!("{end:?} {round}");
+            let file = client.file(root, name.as_bytes(), &content)?;
+            let fd = client.open(file, 0)?.id;
+            let (window, mut channel) = connected(&mut client)?;
+            let count = u64::try_from(content.len()).unwrap();
+            let read = request(&PReadReq {
+                offset: 0,
+                fd,
+                count: count.try_into().unwrap(),
+            })?;
+            exchange(&mut channel, &read)?;
+            let memory = || window.memory().metadata().map(|it| it.blocks() * 512);
+            let filled = memory()?;
+            ensure!(filled >= count, "{filled} bytes after a reply of {count}");
+            match end {
+                End::ShutDown => window.set_state(SHUT_DOWN)?,
+                End::NoState => window.set_state(7)?,
+                End::NoLength => window.hand_over(&read, u32::MAX)?,
+                // The client's end is still there, and says nothing of it.
+                End::HangUp => stream.shutdown(Shutdown::Both)?,
+            }
+            let gone = within(NOTICE, || {
+                stage.jolt();
+                memory().is_ok_and(|bytes| bytes <= LITTLE)
+            });
+            ensure!(gone, "{end:?}: {} bytes are kept", memory()?);
+            same!(window.state()?, SHUT_DOWN, "the state after that");
+            ensure!(channel.send_recv(0).is_err(), "a reply from a dead channel");
+            stage.count_tries(1);
+        }
+    }
     Ok(())
 }
 
