@@ -112,7 +112,11 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
     (
         "A18",
         "the lock of renames",
-        &[Cases, Test("src/server/rename_lock.rs")],
+        &[
+            Cases,
+            Test("src/server/rename_lock.rs"),
+            Test("transport/src/wait/tests/bought.rs"),
+        ],
     ),
     (
         "A19",

@@ -1,3 +1,5 @@
+mod bought;
+
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
