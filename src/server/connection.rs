@@ -264,6 +264,12 @@ impl<S: ServerImpl> Connection<S> {
                 Ok(()) => tracing::debug!(connection = self.id, "client closed the connection"),
                 Err(error) => {
                     tracing::debug!(connection = self.id, %error, "connection ended");
+                    let gone = [Errno::EPIPE, Errno::ECONNRESET];
+                    let errno = error.errno().map(Errno::from);
+                    if errno.is_some_and(|errno| !gone.contains(&errno)) {
+                        // It is not the client's doing: it may be reading an answer.
+                        self.cut.store(true, Ordering::Release);
+                    }
                 }
             },
             Err(errno) => {
@@ -383,17 +389,22 @@ impl<S: ServerImpl> Connection<S> {
         stuck == 0
     }
 
+    /// Gives to others what the connection has, but for what its threads have open in the host.
+    fn leave_stuck(&self) {
+        if !self.place.leave_stuck(|| self.allowance.give_up()) {
+            rarely!(
+                warn,
+                connection = self.id,
+                "too many clients have hung up while the host does not answer: this one keeps its place"
+            );
+        }
+    }
+
     /// Ends the connection of a client that has hung up without waiting for the thread that serves
     /// its socket, which is in the host. What that thread holds goes when the host answers.
     pub(super) fn leave_behind(self: Arc<Self>) {
         let id = self.id;
-        if !self.allowance.give_up() || !self.place.leave_stuck() {
-            rarely!(
-                warn,
-                connection = id,
-                "too many clients have hung up while the host does not answer: this one keeps its place"
-            );
-        }
+        self.leave_stuck();
         if self.is_draining() {
             tracing::debug!(connection = id, "the end of the connection takes long");
             return;
@@ -435,8 +446,8 @@ impl<S: ServerImpl> Drop for SocketEnd<'_, S> {
     fn drop(&mut self) {
         if self.connection.close() {
             self.connection.place.leave();
-        } else if self.connection.place.leave_stuck() {
-            self.connection.allowance.give_up();
+        } else {
+            self.connection.leave_stuck();
         }
     }
 }

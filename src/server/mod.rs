@@ -262,7 +262,8 @@ impl<S: ServerImpl> Server<S> {
     /// Serves the client at the other end of `stream`, on threads of its own, until it hangs up.
     ///
     /// A client that hangs up while the host does not answer leaves threads behind. It takes no
-    /// place then, until as many connections as there may be have left some.
+    /// place then, until as many connections as there may be have left some, or what they have
+    /// open is a quarter of all descriptors that there may be.
     ///
     /// # Errors
     /// EMFILE when there are as many connections as there may be, or the [totals](Totals) permit no

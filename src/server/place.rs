@@ -62,11 +62,12 @@ impl Place {
     }
 
     /// Gives it to others although threads are stuck in the host, if not too many connections have left
-    /// some there. Returns whether it did; otherwise they keep it.
-    pub(super) fn leave_stuck(&self) -> bool {
+    /// some there, and if `give_up` gives up the rest. Returns whether it did; otherwise they keep it.
+    pub(super) fn leave_stuck(&self, give_up: impl FnOnce() -> bool) -> bool {
         let mut held = self.held.lock();
         if !held.stuck
             && let Ok(share) = self.stuck.take()
+            && give_up()
         {
             *held = Held {
                 stuck: true,

@@ -96,6 +96,10 @@ impl Quota {
         self.used.load(Ordering::Relaxed)
     }
 
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Takes one.
     ///
     /// # Errors

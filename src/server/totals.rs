@@ -83,13 +83,13 @@ impl Allowance {
     /// Lets other connections have what is set aside, since the client has gone. Returns whether it
     /// does: there is an end to what may be open beside.
     pub(super) fn give_up(&self) -> bool {
-        if self.left.get().is_none() {
-            let Ok(left) = Quota::within(&self.of_stuck, self.sure_fds, self.sure_fds) else {
-                return false;
-            };
-            // Only one thread, which watches for hang-ups, ever comes here.
-            let _ = self.left.set(left);
-        }
+        // There is room for one, however little there is.
+        let sure = self.sure_fds.min(self.of_stuck.limit());
+        let Ok(left) = Quota::within(&self.of_stuck, sure, sure) else {
+            return false;
+        };
+        // If another was first, that one stays.
+        let _ = self.left.set(left);
         for quota in [&self.descriptors, &self.ids, &self.own] {
             quota.give_up();
         }
@@ -102,7 +102,7 @@ impl Pools {
         Pools {
             descriptors: Quota::new(totals.max_fds),
             ids: Quota::new(totals.max_ids),
-            stuck: Quota::new(totals.max_fds / 4),
+            stuck: Quota::new((totals.max_fds / 4).max(1)),
         }
     }
 

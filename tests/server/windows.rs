@@ -1,6 +1,7 @@
 //! What is in the window of a channel when its connection has ended.
 
 use std::fs::File;
+use std::io::Write;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
@@ -107,14 +108,21 @@ fn an_answer_stays_whole_when_the_server_ends() {
 }
 
 #[test]
-fn the_answer_of_a_client_that_has_hung_up_goes() {
-    let scene = Scene::new();
-    let client = Answered::new(&scene);
-    assert!(client.is_whole());
-    client.stream().shutdown(Shutdown::Both).unwrap();
-    let deadline = Instant::now() + DEADLINE;
-    while !client.is_empty() {
-        assert!(Instant::now() < deadline, "it is still there");
-        thread::yield_now();
+fn the_answer_of_a_client_that_hangs_up_or_breaks_the_protocol_goes() {
+    let ends: [fn(&Answered); 2] = [
+        |client| client.stream().shutdown(Shutdown::Both).unwrap(),
+        // The header of a frame that is far too long.
+        |client| client.stream().write_all(&[0xff; 8]).unwrap(),
+    ];
+    for (number, end) in ends.iter().enumerate() {
+        let scene = Scene::new();
+        let client = Answered::new(&scene);
+        assert!(client.is_whole());
+        end(&client);
+        let deadline = Instant::now() + DEADLINE;
+        while !client.is_empty() {
+            assert!(Instant::now() < deadline, "after end {number}");
+            thread::yield_now();
+        }
     }
 }

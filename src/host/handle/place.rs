@@ -284,9 +284,10 @@ impl Handle {
         };
         let found = file.place.get_mut().take();
         let found = found.filter(|place| !self.is_in(place.directory()));
-        // Not waited for: whoever looks for it in the old place at the moment finds it there, or not.
+        // Whoever looks for it in the old place at the moment finds it there, or not. Not waited for any
+        // longer than by a rename: who takes so long is stuck, and so would the next be.
         let left = found.and_then(|place| {
-            let mut known = self.0.place.try_write()?;
+            let mut known = self.0.place.try_write_for(PATIENCE)?;
             known.as_mut().map(|known| core::mem::replace(known, place))
         });
         drop(left);

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::Duration;
 
 use parking_lot::{MappedRwLockReadGuard, RwLockReadGuard};
 use smallvec::SmallVec;
@@ -20,6 +21,9 @@ use crate::wire::Statx;
 /// After how many looks at a file by its name it is opened: a look at an open file is so much cheaper
 /// that the next few make up for the opening.
 const OFTEN: u8 = 4;
+
+/// Longer than a look at a file takes.
+const MOMENT: Duration = Duration::from_millis(5);
 
 /// A descriptor of a file: the handle's own, which stays open meanwhile, or one for this time.
 pub(in crate::host) enum Reached<'h> {
@@ -83,8 +87,10 @@ impl Handle {
     /// lost.
     pub(super) fn pin(&self) {
         self.0.stays.store(PINNED, Ordering::Relaxed);
-        // So that the directory is not kept for nothing, and with it all those above.
-        let left = self.0.place.try_write().and_then(|mut place| place.take());
+        // So that the directory is not kept for nothing, and with it all those above. Who looks there has
+        // the lock for a moment, unless it hangs in the host.
+        let place = self.0.place.try_write_for(MOMENT);
+        let left = place.and_then(|mut place| place.take());
         drop(left);
     }
 
@@ -143,8 +149,7 @@ impl Handle {
         }
         let mut above = above.iter().rev();
         let Some(mut directory) = above.next() else {
-            let opened = self.0.opened().map(Reached::Kept);
-            return opened.map(Some).ok_or(Errno::ESTALE);
+            return Ok(self.0.opened().map(Reached::Kept));
         };
         let Some(opened) = directory.0.opened() else {
             return Ok(None);

@@ -35,6 +35,9 @@ pub enum Unfit {
     /// There are others, and nothing says which one to serve.
     #[error("{0} sockets are passed on: have it be a single one")]
     Several(usize),
+    /// Nothing tells what this process was started with.
+    #[error("cannot read /proc/self/fd, which has to be there: {0}")]
+    Unknown(#[source] Errno),
     /// It cannot be looked at.
     #[error(transparent)]
     System(#[from] Errno),
@@ -77,7 +80,7 @@ fn variable<T: FromStr>(name: &str) -> Option<T> {
 fn own(number: RawFd) -> Result<OwnedFd, Unfit> {
     sys::take_inherited(number).map_err(|errno| match errno {
         Errno::EBADF => Unfit::NotOpen,
-        other => Unfit::System(other),
+        other => Unfit::Unknown(other),
     })
 }
 

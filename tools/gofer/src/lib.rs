@@ -126,6 +126,8 @@ fn serve(options: &ServeOptions) -> ExitCode {
     let _ = tracing_subscriber::fmt()
         .with_max_level(options.log)
         .with_writer(io::stderr)
+        // Whoever builds this along with others may have colours, which are for no file and no journal.
+        .with_ansi(false)
         .log_internal_errors(false)
         .try_init();
     panics::log();

@@ -19,8 +19,9 @@ use parking_lot::Mutex;
 
 use crate::process::open_descriptors;
 
-/// The descriptors that this process was started with, but for those that have been taken over.
-static INHERITED: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
+/// The descriptors that this process was started with, but for those that have been taken over, or why
+/// they are not known.
+static INHERITED: Mutex<Result<BTreeSet<RawFd>, Errno>> = Mutex::new(Ok(BTreeSet::new()));
 
 /// What the loader calls before `main`, and so before any code that could own a descriptor.
 // SAFETY: `.init_array` holds addresses of functions that can be called with the C convention, and this
@@ -33,22 +34,27 @@ static AT_START: extern "C" fn() = note_inherited;
 
 /// Where there is no procfs, nothing can be taken over.
 extern "C" fn note_inherited() {
-    let open = open_descriptors().unwrap_or_default();
     // One that was opened since execve(2), as by this listing, is another's.
     let inherited = |number: &RawFd| {
         // SAFETY: fcntl(F_GETFD) takes any number, passes no memory and changes nothing.
         unsafe { libc::fcntl(*number, libc::F_GETFD) == 0 }
     };
-    INHERITED.lock().extend(open.into_iter().filter(inherited));
+    let open = open_descriptors().map(|open| open.into_iter().filter(inherited).collect());
+    *INHERITED.lock() = open.map_err(|why| Errno::from_raw(why.raw_os_error().unwrap_or(0)));
 }
 
 /// Takes over a descriptor that this process was started with, and has it closed when another program
 /// is executed.
 ///
 /// # Errors
-/// EBADF if there was no such descriptor, or it has been taken over already.
+/// EBADF if there was no such descriptor, or it has been taken over already; as open(2), mostly ENOENT, if
+/// `/proc/self/fd` could not be read.
 pub(crate) fn take_inherited(number: RawFd) -> Result<OwnedFd, Errno> {
-    if !INHERITED.lock().remove(&number) {
+    let is_inherited = match &mut *INHERITED.lock() {
+        Ok(inherited) => inherited.remove(&number),
+        Err(why) => return Err(*why),
+    };
+    if !is_inherited {
         return Err(Errno::EBADF);
     }
     // SAFETY: fcntl(F_SETFD) takes any number, passes no memory, and changes nothing but whether the
