@@ -151,7 +151,7 @@ impl<'c, S: ServerImpl> Call<'c, S> {
         node: &Node<S>,
         operation: impl FnOnce(Shared<'_, S>) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
-        let stable = self.connection.locks().stable();
+        let mut stable = self.connection.locks().stable();
         stable.read(self.connection.backend(), node, operation)
     }
 
@@ -161,7 +161,7 @@ impl<'c, S: ServerImpl> Call<'c, S> {
         node: &Node<S>,
         operation: impl FnOnce(Exclusive<'_, S>) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
-        let stable = self.connection.locks().stable();
+        let mut stable = self.connection.locks().stable();
         stable.write(self.connection.backend(), node, operation)
     }
 

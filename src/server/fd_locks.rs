@@ -94,8 +94,8 @@ mod sealed {
             locks: &TreeLocks,
             server: &S,
             node: &Node<S>,
-            operation: impl FnOnce(<Self as FdLocks>::Shared<'_, S>) -> R,
-        ) -> R
+            operation: impl FnOnce(<Self as FdLocks>::Shared<'_, S>) -> Result<R, Errno>,
+        ) -> Result<R, Errno>
         where
             Self: FdLocks;
 
@@ -122,8 +122,8 @@ impl TakeFdLocks for Guarded {
         locks: &TreeLocks,
         server: &S,
         node: &Node<S>,
-        operation: impl FnOnce(Shared<'_, S>) -> R,
-    ) -> R {
+        operation: impl FnOnce(Shared<'_, S>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
         locks.stable().read(server, node, operation)
     }
 
@@ -147,8 +147,8 @@ impl TakeFdLocks for Unguarded {
         _locks: &TreeLocks,
         server: &S,
         _node: &Node<S>,
-        operation: impl FnOnce(Unheld<'_, S>) -> R,
-    ) -> R {
+        operation: impl FnOnce(Unheld<'_, S>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
         operation(Unheld::new(server))
     }
 

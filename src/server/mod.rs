@@ -12,7 +12,7 @@
 //!    messages share.
 //! 3. The body, copied once into private memory, is decoded there.
 //! 4. The handler in `handle/` looks ids up in the table (`fds.rs`).
-//! 5. It takes the locks that the message needs (`guarantee.rs`), which yields a proof.
+//! 5. It takes the locks that the message needs (`guarantee/locks.rs`), which yields a proof.
 //! 6. It calls the back end with that proof; the reply is written in place. Descriptors are queued,
 //!    new ids published, and control goes back.
 #![forbid(unsafe_code)]

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use super::backend::ServerImpl;
 use super::fd::{ControlFd, OpenFd};
-use super::guarantee::{Global, TreeLocks};
+use super::guarantee::{Global, Rest, TreeLocks};
 use super::slack::Shrinking;
 use super::unwind;
 use crate::Errno;
@@ -59,7 +59,10 @@ pub struct Node<S: ServerImpl> {
     place: RwLock<Place<S>>,
     children: Mutex<Children<S>>,
     deleted: AtomicBool,
+    /// A rename that concerns it is in the host; `guarantee/locks.rs` says more.
+    in_motion: AtomicBool,
     operation: RwLock<()>,
+    rest: Rest,
     /// Who wants to hear of renames; empty unless `S::NOTIFY_RENAMED`.
     observers: Mutex<Vec<Observer<S>>>,
     data: S::NodeData,
@@ -104,7 +107,9 @@ impl<S: ServerImpl> Node<S> {
             place: RwLock::new(Place { parent, name }),
             children: Mutex::default(),
             deleted: AtomicBool::new(false),
+            in_motion: AtomicBool::new(false),
             operation: RwLock::new(()),
+            rest: Rest::default(),
             observers: Mutex::default(),
             data: S::NodeData::default(),
         })
@@ -112,6 +117,21 @@ impl<S: ServerImpl> Node<S> {
 
     pub(super) fn operation_lock(&self) -> &RwLock<()> {
         &self.operation
+    }
+
+    /// Whether a rename is changing its name, or one in it. It does not come to be so while somebody
+    /// holds the rename lock shared.
+    pub(super) fn is_in_motion(&self) -> bool {
+        self.in_motion.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_in_motion(&self, in_motion: bool) {
+        self.in_motion.store(in_motion, Ordering::Release);
+    }
+
+    /// Of the operation lock.
+    pub(super) fn rest(&self) -> &Rest {
+        &self.rest
     }
 
     /// What the back end keeps here.
@@ -199,17 +219,25 @@ impl<S: ServerImpl> Node<S> {
         let replaced = new_dir.detach(new_name);
         let renamed = self.detach(old_name);
         let mut moved: SmallVec<[_; 2]> = SmallVec::new();
+        let mut arrive = |node: Arc<Self>, directory: &Arc<Self>, name| {
+            // What is above may have been unlinked while the host renamed, and took along what it had
+            // then: the place is for another node.
+            if node.is_deleted() || directory.is_deleted() {
+                node.mark_deleted();
+            } else {
+                directory.attach(&node, name);
+                moved.push(node);
+            }
+        };
         if let Some(replaced) = replaced {
             if exchange {
-                self.attach(&replaced, old_name);
-                moved.push(replaced);
+                arrive(replaced, self, old_name);
             } else {
                 replaced.mark_deleted();
             }
         }
         if let Some(renamed) = renamed {
-            new_dir.attach(&renamed, new_name);
-            moved.push(renamed);
+            arrive(renamed, new_dir, new_name);
         }
         // All is as on the host before anybody is told, who may panic.
         let mut result = Ok(());
@@ -223,6 +251,10 @@ impl<S: ServerImpl> Node<S> {
     /// Whether that rename would put a directory below itself. The host refuses it as well, but goes
     /// by where directories are by now: one that somebody else has moved meanwhile still stands at
     /// its old place here, and a ring of nodes would be walked, and held, for ever.
+    ///
+    /// Takes time with the depth of the tree, so others may hold the rename lock shared, but no other
+    /// rename runs. If it is false it stays so for as long as both directories are live: only renames
+    /// give a node another parent, and what loses its parent is deleted with all that is below.
     pub(super) fn would_close_ring(
         self: &Arc<Self>,
         old_name: Name<'_>,
@@ -239,7 +271,7 @@ impl<S: ServerImpl> Node<S> {
                 || (exchange && moves_above(new_dir, new_name, self)))
     }
 
-    /// Whether this node is `top` or below it. The caller holds the rename lock.
+    /// Whether this node is `top` or below it. The caller keeps renames out.
     fn is_within(self: &Arc<Self>, top: &Arc<Node<S>>) -> bool {
         let mut next = Some(Arc::clone(self));
         while let Some(node) = next {

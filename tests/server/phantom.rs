@@ -259,6 +259,10 @@ impl ControlFdImpl for PhantomFile {
     ) -> Result<RenameOutcome, Errno> {
         match new_name.as_bytes() {
             b"f-other-link" => Ok(RenameOutcome::SameFile),
+            b"f-hangs-on-its-way" => {
+                self.stage.hang(|stuck| stuck.released);
+                Ok(RenameOutcome::Renamed)
+            }
             _ => Ok(RenameOutcome::Renamed),
         }
     }

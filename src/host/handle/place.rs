@@ -1,7 +1,7 @@
 //! Names instead of descriptors: where a file is found again, and who has to know when that changes.
 //!
-//! The server's locks keep walks from a directory while one of its names is unlinked, and from the
-//! whole tree during a rename. They do not keep away what runs without them, the back end's unguarded
+//! The server's locks keep walks from a directory while one of its names is unlinked, and from both
+//! directories during a rename. They do not keep away what runs without them, the back end's unguarded
 //! operations. So:
 //!
 //! - Before a name is unlinked or replaced, the handles of its node are opened and stay so

@@ -256,7 +256,8 @@ pub trait ControlFdImpl: Send + Sync + Sized + 'static {
 
     /// renameat(2) from `old_name` in this directory to `new_name` in `new_dir`. Positions that
     /// clients hold at the names keep working: [`at.moved()`](Global::moved) and
-    /// [`at.replaced()`](Global::replaced) are their nodes' data.
+    /// [`at.replaced()`](Global::replaced) are their nodes' data. If it takes long, it is not alone any
+    /// more, see [`Global`].
     ///
     /// # Errors
     /// As the system call.
@@ -291,7 +292,8 @@ pub trait ControlFdImpl: Send + Sync + Sized + 'static {
     }
 
     /// The file, or a directory above it, has been renamed: [`at.path()`](Shared::path) is another.
-    /// Called only if [`NOTIFY_RENAMED`](ServerImpl::NOTIFY_RENAMED).
+    /// Called only if [`NOTIFY_RENAMED`](ServerImpl::NOTIFY_RENAMED). Nothing else runs on the tree until
+    /// it returns, so it must not wait.
     fn renamed(&self, at: Shared<'_, Self::Server>) {}
 
     /// lgetxattr(2), the whole value into `value` from its current end, which is empty. `limit`

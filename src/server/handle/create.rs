@@ -1,10 +1,13 @@
 //! MkdirAt, MknodAt, SymlinkAt and LinkAt: new names.
 
+use std::sync::Arc;
+
 use crate::Errno;
 use crate::server::backend::{ControlFdImpl, Creation, NodeKind, ServerImpl};
 use crate::server::call::{Answer, Call};
 use crate::server::dispatch::Serve;
-use crate::server::fds::Fd;
+use crate::server::fd::ControlFd;
+use crate::server::fds::{Fd, Pending};
 use crate::server::guarantee::Exclusive;
 use crate::wire::{
     CreateCommon, FdId, Inode, InodeResp, LinkAtReq, MkdirAtReq, MknodAtReq, Name, Request, Statx,
@@ -40,6 +43,20 @@ where
         let (file, stat) = make(directory.file(), at, name)?;
         Ok((directory.child(name, file, &stat, share), stat))
     })?;
+    answer::<R, S>(call, pending, id, child, stat)
+}
+
+/// The answer with a new file, `id`.
+fn answer<'c, R, S: ServerImpl>(
+    call: &mut Call<'c, S>,
+    mut pending: Pending<'c, S>,
+    id: FdId,
+    child: Arc<ControlFd<S>>,
+    stat: Statx,
+) -> Result<Answer<'c, S>, Errno>
+where
+    R: for<'r> Request<Reply<'r> = InodeResp>,
+{
     pending.fill(id, Fd::Control(child));
     let answer = call.reply::<R>(&InodeResp {
         child: Inode {
@@ -88,17 +105,25 @@ impl Serve for SymlinkAtReq<'_> {
 impl Serve for LinkAtReq<'_> {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
         // The name and the directory are judged before the target is looked up.
-        Name::new(self.name)?;
-        call.control(self.dir_fd)?.directory()?;
+        let name = Name::new(self.name)?;
+        let directory = call.control(self.dir_fd)?;
+        directory.directory()?;
         let target = call.control(self.target_fd)?;
         if target.is_directory() {
             return Err(Errno::EPERM);
         }
-        create::<Self, S>(call, self.dir_fd, self.name, |directory, at, name| {
-            at.with_target(target.node(), |target_at| {
-                target.node().live()?;
-                directory.link(at, name, target.file(), target_at)
-            })
-        })
+        let connection = call.connection;
+        let mut pending = connection.fds().pending();
+        let (id, share) = pending.reserve()?;
+        let (server, mut stable) = (connection.backend(), connection.locks().stable());
+        let nodes = (directory.node(), target.node());
+        let (child, stat) = stable.write_link(server, nodes.0, nodes.1, |at, target_at| {
+            directory.node().live()?;
+            target.node().live()?;
+            let (file, stat) = directory.file().link(at, name, target.file(), target_at)?;
+            Ok((directory.child(name, file, &stat, share), stat))
+        })?;
+        drop(stable);
+        answer::<Self, S>(call, pending, id, child, stat)
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::Errno;
-use crate::server::backend::{ControlFdImpl, RenameFlags, RenameOutcome, ServerImpl};
+use crate::server::backend::{ControlFdImpl, RenameFlags, ServerImpl};
 use crate::server::call::{Answer, Call};
 use crate::server::dispatch::Serve;
 use crate::server::fd::ControlFd;
-use crate::server::guarantee::Global;
+use crate::server::guarantee::{Names, Stable};
 use crate::wire::{Name, RenameAt2Req, RenameAtReq, UnlinkAtReq};
 
 const REMOVE_DIRECTORY: u32 = libc::AT_REMOVEDIR.cast_unsigned();
@@ -17,7 +17,7 @@ impl Serve for UnlinkAtReq<'_> {
         let name = Name::new(self.name)?;
         let directory = call.control(self.dir_fd)?;
         directory.directory()?;
-        let (server, stable) = (call.connection.backend(), call.connection.locks().stable());
+        let (server, mut stable) = (call.connection.backend(), call.connection.locks().stable());
         stable.write_entry(server, directory.node(), name, |at| {
             directory.node().live()?;
             let remove_directory = match self.flags {
@@ -43,39 +43,51 @@ fn rename<S: ServerImpl>(request: &RenameAt2Req<'_>, call: &Call<'_, S>) -> Resu
     old_dir.directory()?;
     new_dir.directory()?;
     let (server, locks) = (call.connection.backend(), call.connection.locks());
-    locks.global(server, |at| {
-        let (old_node, new_node) = (old_dir.node(), new_dir.node());
-        old_node.live()?;
-        new_node.live()?;
-        if Arc::ptr_eq(old_node, new_node) && old_name == new_name {
-            return Ok(());
-        }
-        let flags = rename_flags(request.flags)?;
-        let exchange = flags.contains(RenameFlags::EXCHANGE);
-        if old_node.would_close_ring(old_name, new_node, new_name, exchange) {
-            let old = exists(&old_dir, at, old_name);
-            return Err(refusal(old, exists(&new_dir, at, new_name), flags));
-        }
-        let moved = old_node.existing_child(old_name);
-        let replaced = new_node.existing_child(new_name);
-        let at = at.of(moved.as_deref(), replaced.as_deref());
+    let renaming = locks.renaming()?;
+    // What takes time is judged before everybody else has to wait.
+    let (old_node, new_node) = (old_dir.node(), new_dir.node());
+    let mut stable = locks.stable();
+    old_node.live()?;
+    new_node.live()?;
+    if Arc::ptr_eq(old_node, new_node) && old_name == new_name {
+        return Ok(());
+    }
+    let flags = rename_flags(request.flags)?;
+    let exchange = flags.contains(RenameFlags::EXCHANGE);
+    if old_node.would_close_ring(old_name, new_node, new_name, exchange) {
+        let old = exists(&mut stable, server, &old_dir, old_name)?;
+        let new = exists(&mut stable, server, &new_dir, new_name)?;
+        return Err(refusal(old, new, flags));
+    }
+    drop(stable);
+    let names = Names {
+        old_dir: old_node,
+        old_name,
+        new_dir: new_node,
+        new_name,
+        exchange,
+    };
+    renaming.run(server, &names, |at| {
         let (from, to) = (old_dir.file(), new_dir.file());
-        let outcome = if flags.is_empty() {
-            from.rename_at(at, old_name, to, new_name)?
+        if flags.is_empty() {
+            from.rename_at(at, old_name, to, new_name)
         } else {
-            from.rename_at2(at, old_name, to, new_name, flags)?
-        };
-        if outcome == RenameOutcome::Renamed {
-            old_node.renamed(old_name, new_node, new_name, exchange, at);
+            from.rename_at2(at, old_name, to, new_name, flags)
         }
-        Ok(())
     })
 }
 
 /// Whether the host has something called `name` in `directory`.
-fn exists<S: ServerImpl>(directory: &ControlFd<S>, at: Global<'_, S>, name: Name<'_>) -> bool {
-    let found = directory.file().walk(at.on(directory.node()), name);
-    !matches!(found, Err(Errno::ENOENT))
+fn exists<S: ServerImpl>(
+    stable: &mut Stable<'_>,
+    server: &S,
+    directory: &ControlFd<S>,
+    name: Name<'_>,
+) -> Result<bool, Errno> {
+    stable.read(server, directory.node(), |at| {
+        let found = directory.file().walk(at, name);
+        Ok(!matches!(found, Err(Errno::ENOENT)))
+    })
 }
 
 /// What renameat2(2) says to a directory that would come to be below itself: names are judged

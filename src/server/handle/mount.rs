@@ -17,7 +17,7 @@ impl Serve for MountReq {
         let server = connection.backend();
         let mut pending = connection.fds().pending();
         let (id, share) = pending.reserve()?;
-        let stable = connection.locks().stable();
+        let mut stable = connection.locks().stable();
         let mut node = Arc::clone(connection.tree().root());
         for name in connection.opts().mount_names()? {
             node = stable.read(server, &node, |at| {

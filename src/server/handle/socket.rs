@@ -94,7 +94,7 @@ fn unbind<S: ServerImpl>(
     name: &[u8],
 ) {
     let Ok(name) = Name::new(name) else { return };
-    let (server, stable) = (connection.backend(), connection.locks().stable());
+    let (server, mut stable) = (connection.backend(), connection.locks().stable());
     let unbound = stable.write_entry(server, directory.node(), name, |at| {
         // The locks were released in between: another request may have moved the socket.
         let still_there = directory.node().existing_child(name);

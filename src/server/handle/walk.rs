@@ -23,7 +23,7 @@ type Walked<S> = (Arc<ControlFd<S>>, Statx);
 /// The node is found or made under the directory's lock, so a file that is unlinked through this
 /// server meanwhile cannot get a live node.
 fn step<S: ServerImpl>(
-    stable: &Stable<'_>,
+    stable: &mut Stable<'_>,
     server: &S,
     directory: &ControlFd<S>,
     name: Name<'_>,
@@ -75,7 +75,7 @@ impl Serve for WalkReq<'_> {
         let mut inodes = core::mem::take(&mut call.scratch.inodes);
         inodes.clear();
         let mut pending = connection.fds().pending();
-        let stable = connection.locks().stable();
+        let mut stable = connection.locks().stable();
         let mut status = WalkResp::SUCCESS;
         let mut names = self.path.iter().peekable();
         while let Some(name) = names.next() {
@@ -86,7 +86,7 @@ impl Serve for WalkReq<'_> {
             }
             let (id, share) = pending.reserve()?;
             let (server, goes_on) = (connection.backend(), names.peek().is_some());
-            let step = step(&stable, server, &current, name, share, goes_on)?;
+            let step = step(&mut stable, server, &current, name, share, goes_on)?;
             let Some((fd, stat)) = step else {
                 status = WalkResp::COMPONENT_DOES_NOT_EXIST;
                 break;
@@ -150,7 +150,7 @@ fn walk_stat<'n, S: ServerImpl>(
     }
     // All names have been judged, so none is lost here.
     let mut names = names.filter_map(|name| Name::new(name).ok());
-    let (server, stable) = (call.connection.backend(), call.connection.locks().stable());
+    let (server, mut stable) = (call.connection.backend(), call.connection.locks().stable());
     if server.opts().walk_stat_supported {
         return stable.read(server, start.node(), |at| {
             start
@@ -161,7 +161,7 @@ fn walk_stat<'n, S: ServerImpl>(
     let mut current = Arc::clone(start);
     for name in names {
         let share = call.connection.fds().share()?;
-        let Some((fd, stat)) = step(&stable, server, &current, name, share, true)? else {
+        let Some((fd, stat)) = step(&mut stable, server, &current, name, share, true)? else {
             break;
         };
         stats.push(stat);

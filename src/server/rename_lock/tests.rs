@@ -1,0 +1,349 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc;
+use std::thread::Scope;
+
+use super::*;
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+fn exclusive(lock: &RenameLock, deadline: Instant) -> Option<ExclusiveGuard<'_>> {
+    lock.writer_until(deadline)?.exclusive_until(deadline)
+}
+
+/// Holds the lock shared on a thread of its own until what is returned is dropped.
+fn reader<'s>(scope: &'s Scope<'s, '_>, lock: &'s RenameLock) -> mpsc::Sender<()> {
+    let (release, released) = mpsc::channel();
+    let (inside, entered) = mpsc::channel();
+    scope.spawn(move || {
+        let _guard = lock.shared();
+        inside.send(()).unwrap();
+        let _ = released.recv();
+    });
+    entered.recv().unwrap();
+    release
+}
+
+fn wait_for_waiting(lock: &RenameLock, count: usize) {
+    while lock.gate.lock().waiting < count {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_writer_is_alone() {
+    let lock = RenameLock::default();
+    let (readers, writers) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..5_000 {
+                    let _guard = lock.shared();
+                    readers.fetch_add(1, SeqCst);
+                    assert_eq!(writers.load(SeqCst), 0);
+                    readers.fetch_sub(1, SeqCst);
+                }
+            });
+        }
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for round in 0..1_000 {
+                    let mut guard = exclusive(&lock, soon()).unwrap();
+                    assert_eq!(writers.fetch_add(1, SeqCst), 0);
+                    assert_eq!(readers.load(SeqCst), 0);
+                    if round % 2 == 0 {
+                        guard.enter_host();
+                        guard.leave_host();
+                    }
+                    assert_eq!(readers.load(SeqCst), 0);
+                    writers.fetch_sub(1, SeqCst);
+                }
+            });
+        }
+    });
+}
+
+/// Each rename is overtaken, as if the host had taken too long, by whoever comes.
+#[test]
+fn a_writer_that_was_overtaken_is_alone_again() {
+    let lock = RenameLock::default();
+    let (readers, writers, stop) = (
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+        AtomicBool::new(false),
+    );
+    let overtaken = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(SeqCst) {
+                    let guard = lock.shared();
+                    readers.fetch_add(1, SeqCst);
+                    assert_eq!(writers.load(SeqCst), 0);
+                    readers.fetch_sub(1, SeqCst);
+                    drop(guard);
+                    // Rather here than inside, where the writer would have to wait for it.
+                    thread::yield_now();
+                }
+            });
+        }
+        for _ in 0..300 {
+            let mut guard = exclusive(&lock, soon()).unwrap();
+            guard.enter_host();
+            lock.gate.lock().state = State::InHost(Instant::now());
+            // Who waits is to look, and who comes is to come.
+            lock.opened.notify_all();
+            thread::sleep(Duration::from_micros(100));
+            if lock.gate.lock().state == State::Overtaken {
+                overtaken.fetch_add(1, SeqCst);
+            }
+            guard.leave_host();
+            assert_eq!(writers.fetch_add(1, SeqCst), 0);
+            assert_eq!(readers.load(SeqCst), 0);
+            thread::yield_now();
+            assert_eq!(readers.load(SeqCst), 0);
+            writers.fetch_sub(1, SeqCst);
+        }
+        stop.store(true, SeqCst);
+    });
+    assert_ne!(overtaken.load(SeqCst), 0);
+}
+
+#[test]
+fn readers_that_come_and_go_do_not_starve_a_writer() {
+    let lock = RenameLock::default();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(SeqCst) {
+                    let _guard = lock.shared();
+                    thread::sleep(Duration::from_micros(200));
+                }
+            });
+        }
+        let taken = exclusive(&lock, soon()).is_some();
+        stop.store(true, SeqCst);
+        assert!(taken);
+    });
+}
+
+#[test]
+fn who_has_waited_passes_before_the_next_writer() {
+    let lock = RenameLock::default();
+    for _ in 0..100 {
+        let passed = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let first = exclusive(&lock, soon());
+            scope.spawn(|| {
+                let _guard = lock.shared();
+                passed.store(true, SeqCst);
+            });
+            wait_for_waiting(&lock, 1);
+            drop(first);
+            let _second = exclusive(&lock, soon()).unwrap();
+            assert!(passed.load(SeqCst));
+        });
+    }
+}
+
+#[test]
+fn slow_readers_are_outwaited() {
+    let lock = RenameLock::default();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (inside, entered) = mpsc::channel();
+        // Never all outside at a time, and each inside for longer than any window but the last.
+        for _ in 0..4 {
+            let (lock, stop, inside) = (&lock, &stop, inside.clone());
+            scope.spawn(move || {
+                while !stop.load(SeqCst) {
+                    let _guard = lock.shared();
+                    let _ = inside.send(());
+                    thread::sleep(2 * LONGEST_WINDOW);
+                }
+            });
+            entered.recv().unwrap();
+            thread::sleep(LONGEST_WINDOW / 2);
+        }
+        let taken = exclusive(&lock, Instant::now() + Duration::from_secs(2));
+        stop.store(true, SeqCst);
+        assert!(taken.is_some());
+    });
+}
+
+#[test]
+fn a_stuck_reader_costs_a_writer_its_deadline_and_nobody_else_more() {
+    let lock = RenameLock::default();
+    thread::scope(|scope| {
+        let stuck = reader(scope, &lock);
+        assert!(exclusive(&lock, Instant::now() + Duration::from_millis(50)).is_none());
+        drop(lock.shared());
+        drop(stuck);
+    });
+    assert!(exclusive(&lock, soon()).is_some());
+}
+
+/// The next one has no more time than the first had to leave to the others.
+#[test]
+fn a_window_in_vain_is_followed_by_a_rest_whoever_comes_next() {
+    let lock = RenameLock::default();
+    thread::scope(|scope| {
+        let stuck = reader(scope, &lock);
+        let since = Instant::now();
+        assert!(exclusive(&lock, since + LAST_WINDOW).is_none());
+        let rest = lock.gate.lock().rest.unwrap();
+        assert!(rest > since + 2 * LAST_WINDOW);
+        assert!(exclusive(&lock, rest - LONGEST_WINDOW).is_none());
+        // It has not closed the gate at all.
+        assert_eq!(lock.gate.lock().rest, Some(rest));
+        assert!(exclusive(&lock, rest + LONGEST_WINDOW).is_none());
+        assert!(Instant::now() >= rest);
+        assert_ne!(lock.gate.lock().rest, Some(rest));
+        drop(stuck);
+    });
+}
+
+#[test]
+fn a_writer_that_others_wait_for_long_is_followed_by_a_rest() {
+    let lock = RenameLock::default();
+    let alone = exclusive(&lock, soon());
+    thread::sleep(2 * LONG);
+    drop(alone);
+    assert_eq!(lock.gate.lock().rest, None, "nobody has waited");
+    thread::scope(|scope| {
+        let waited_for = exclusive(&lock, soon());
+        scope.spawn(|| drop(lock.shared()));
+        wait_for_waiting(&lock, 1);
+        thread::sleep(2 * LONG);
+        let rest = Instant::now() + 3 * LONG;
+        drop(waited_for);
+        assert!(lock.gate.lock().rest.unwrap() >= rest);
+    });
+}
+
+#[test]
+fn staggered_writers_leave_readers_most_of_the_time() {
+    const END: Duration = Duration::from_secs(4);
+    let lock = RenameLock::default();
+    let (mut open, mut closed) = (0_u32, 0_u32);
+    thread::scope(|scope| {
+        let stuck = reader(scope, &lock);
+        let since = Instant::now();
+        let lock = &lock;
+        for writer in 0..4 {
+            scope.spawn(move || {
+                thread::sleep(LAST_WINDOW * writer);
+                while since.elapsed() < END {
+                    drop(exclusive(lock, Instant::now() + 4 * LAST_WINDOW));
+                }
+            });
+        }
+        while since.elapsed() < END {
+            let is_open = lock.gate.lock().state.is_open();
+            *(if is_open { &mut open } else { &mut closed }) += 1;
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(stuck);
+    });
+    assert!(closed > 0, "nobody has tried");
+    // A third, as there are three parts for one; the rest is for how badly that is measured.
+    assert!(
+        closed < open / 2,
+        "open {open} times, closed {closed} times"
+    );
+}
+
+#[test]
+fn who_waits_for_a_writer_that_hangs_overtakes_it() {
+    let lock = RenameLock::default();
+    let alone = AtomicBool::new(false);
+    let (inside, entered) = mpsc::channel();
+    thread::scope(|scope| {
+        let mut writer = exclusive(&lock, soon()).unwrap();
+        for _ in 0..3 {
+            let (lock, inside) = (&lock, inside.clone());
+            scope.spawn(move || {
+                let _guard = lock.shared();
+                inside.send(Instant::now()).unwrap();
+            });
+        }
+        wait_for_waiting(&lock, 3);
+        // They are not to be let in before it says that it may hang, and not at once then.
+        thread::sleep(2 * LONGEST_WINDOW);
+        entered.try_recv().unwrap_err();
+        let since = Instant::now();
+        writer.enter_host();
+        for _ in 0..3 {
+            assert!(entered.recv().unwrap() >= since + HOST_LIMIT);
+        }
+        drop(lock.shared());
+        // There is no other writer meanwhile.
+        assert!(exclusive(&lock, Instant::now() + FIRST_WINDOW).is_none());
+
+        // It is alone again when all have left.
+        let last = reader(scope, &lock);
+        let (alone, waiting) = (&alone, &lock);
+        scope.spawn(move || {
+            thread::sleep(3 * LONGEST_WINDOW);
+            assert!(!alone.load(SeqCst));
+            // Others still come and go.
+            drop(waiting.shared());
+            assert!(!alone.load(SeqCst));
+            drop(last);
+        });
+        writer.leave_host();
+        alone.store(true, SeqCst);
+        assert_eq!(lock.gate.lock().state, State::Closed);
+        drop(writer);
+    });
+    // It had kept others waiting for long.
+    assert!(lock.gate.lock().rest.is_some());
+    drop(lock.shared());
+    assert!(exclusive(&lock, soon()).is_some());
+}
+
+#[test]
+fn nobody_overtakes_a_writer_that_is_alone_again() {
+    let lock = RenameLock::default();
+    let (inside, entered) = mpsc::channel();
+    thread::scope(|scope| {
+        let mut writer = exclusive(&lock, soon()).unwrap();
+        writer.enter_host();
+        scope.spawn(|| {
+            let _guard = lock.shared();
+            inside.send(()).unwrap();
+        });
+        wait_for_waiting(&lock, 1);
+        writer.leave_host();
+        let late = entered.recv_timeout(HOST_LIMIT + 2 * LONGEST_WINDOW);
+        drop(writer);
+        late.unwrap_err();
+    });
+}
+
+#[test]
+fn a_panic_opens_the_gate_wherever_it_comes() {
+    let lock = RenameLock::default();
+    for steps in 0..4 {
+        let panics = catch_unwind(AssertUnwindSafe(|| {
+            let mut writer = exclusive(&lock, soon()).unwrap();
+            if steps > 0 {
+                writer.enter_host();
+            }
+            if steps > 1 {
+                lock.gate.lock().state = State::InHost(Instant::now());
+                drop(lock.shared());
+            }
+            if steps > 2 {
+                writer.leave_host();
+            }
+            panic!("injected");
+        }));
+        panics.unwrap_err();
+        assert_eq!(lock.gate.lock().state, State::Open);
+        drop(lock.shared());
+    }
+}
