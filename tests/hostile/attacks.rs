@@ -114,7 +114,7 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
         "the lock of renames",
         &[
             Cases,
-            Test("src/server/rename_lock.rs"),
+            Test("src/server/rename_lock/tests.rs"),
             Test("transport/src/wait/tests/bought.rs"),
         ],
     ),

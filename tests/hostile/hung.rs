@@ -10,17 +10,34 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    Config, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
-    OpenFlags, ReplyAttr, ReplyData, ReplyEntry, ReplyOpen, Request, Session, SessionACL,
+    BsdFileFlags, Config, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry,
+    ReplyOpen, Request, Session, SessionACL, TimeOrNow,
 };
 use lisafs_conformance::Stop;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{getegid, geteuid};
 
-/// Its only entry, a regular file.
+/// A regular file, in its root and in each of its directories.
 pub(crate) const NAME: &str = "file";
 
-const FILE: INodeNo = INodeNo(2);
+/// Its directories, besides. What changes something in a directory keeps others from it in the kernel.
+pub(crate) const DIRECTORIES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// The inode of what is `name` in `parent`. Directories are even, and the file in one is next to it.
+fn find(parent: INodeNo, name: &OsStr) -> Option<INodeNo> {
+    let directory = if parent == INodeNo::ROOT { 0 } else { parent.0 };
+    if name == NAME {
+        return Some(INodeNo(directory + 3));
+    }
+    let number = DIRECTORIES.iter().position(|known| name == *known)?;
+    let is_root = parent == INodeNo::ROOT;
+    is_root.then_some(INodeNo(10 + 2 * number as u64))
+}
+
+fn is_directory(inode: INodeNo) -> bool {
+    inode == INodeNo::ROOT || inode.0.is_multiple_of(2)
+}
 
 /// Nothing is remembered by the kernel.
 const NEVER: Duration = Duration::ZERO;
@@ -31,6 +48,7 @@ enum Asked {
     Attr(ReplyAttr),
     Open(ReplyOpen),
     Data(ReplyData),
+    Empty(ReplyEmpty),
 }
 
 #[derive(Default)]
@@ -66,9 +84,10 @@ struct Served(Arc<Shared>);
 
 fn attributes(inode: INodeNo) -> FileAttr {
     let time = SystemTime::UNIX_EPOCH;
-    let (kind, perm) = match inode {
-        FILE => (FileType::RegularFile, 0o644),
-        _ => (FileType::Directory, 0o755),
+    let (kind, perm) = if is_directory(inode) {
+        (FileType::Directory, 0o755)
+    } else {
+        (FileType::RegularFile, 0o644)
     };
     FileAttr {
         ino: inode,
@@ -89,15 +108,63 @@ fn attributes(inode: INodeNo) -> FileAttr {
     }
 }
 
+impl Served {
+    /// Nothing changes here.
+    fn refuse(&self, reply: ReplyEmpty) {
+        if let Some(Asked::Empty(reply)) = self.0.hang(Asked::Empty(reply)) {
+            reply.error(fuser::Errno::EPERM);
+        }
+    }
+}
+
 impl Filesystem for Served {
-    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         if let Some(Asked::Entry(reply)) = self.0.hang(Asked::Entry(reply)) {
-            if name == NAME {
-                reply.entry(&NEVER, &attributes(FILE), Generation(0));
-            } else {
-                reply.error(fuser::Errno::ENOENT);
+            match find(parent, name) {
+                Some(inode) => reply.entry(&NEVER, &attributes(inode), Generation(0)),
+                None => reply.error(fuser::Errno::ENOENT),
             }
         }
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: Option<u32>,
+        _: Option<u32>,
+        _: Option<u32>,
+        _: Option<u64>,
+        _: Option<TimeOrNow>,
+        _: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        if let Some(Asked::Attr(reply)) = self.0.hang(Asked::Attr(reply)) {
+            reply.attr(&NEVER, &attributes(inode));
+        }
+    }
+
+    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        self.refuse(reply);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: INodeNo,
+        _: &OsStr,
+        _: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.refuse(reply);
     }
 
     fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
