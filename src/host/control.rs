@@ -58,9 +58,10 @@ pub(super) fn walk_stat<'n>(
     let mut node = at.map(Shared::below);
     while let Some(name) = path.next() {
         let directory = below.as_ref().unwrap_or(start);
+        let known = node.as_ref().map(|node| node.child(name)).transpose()?;
+        node = known.flatten();
         // What nothing is looked up in need not be opened.
         let looked_at = if path.peek().is_some() {
-            node = node.and_then(|node| node.child(name));
             let walked = directory.walk_through(name, node.as_ref().map(Below::data));
             walked.map(|(child, stat)| (Some(child), stat))
         } else {
@@ -106,7 +107,7 @@ impl ControlFdImpl for ControlFd {
     }
 
     fn walk_through(&self, at: Shared<'_, HostFs>, name: Name<'_>) -> Result<(Self, Statx), Errno> {
-        let node = at.below().child(name);
+        let node = at.below().child(name)?;
         let (child, stat) = self
             .handle
             .walk_through(name, node.as_ref().map(Below::data))?;

@@ -237,7 +237,7 @@ fn who_asks_for_it_again_and_again_does_not_keep_it_from_its_end() {
 /// A link waits for its target, and its directory is for others meanwhile.
 #[test]
 fn links_to_it_leave_their_directory_to_others() {
-    const HELD_UP: Duration = Duration::from_millis(25);
+    const HELD_UP: Duration = Duration::from_millis(60);
     let mut motion = Motion::begin(&[]);
     let (mut other, theirs) = motion.scene.client();
     let done = Arc::new(AtomicBool::new(false));

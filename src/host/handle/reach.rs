@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::descriptors::Closing;
 use super::look::{for_the_wire, stat_again};
+use super::place::Place;
 use super::{FREE, File, Handle, LEAVING, Opened, PINNED};
 use crate::Errno;
 use crate::host::identity::Tick;
@@ -21,6 +22,9 @@ use crate::wire::Statx;
 /// After how many looks at a file by its name it is opened: a look at an open file is so much cheaper
 /// that the next few make up for the opening.
 const OFTEN: u8 = 4;
+
+/// How long a rename of a file is waited for, as the server does.
+const RENAME_LIMIT: Duration = Duration::from_secs(2);
 
 /// Longer than a look at a file takes.
 const MOMENT: Duration = Duration::from_millis(5);
@@ -138,7 +142,7 @@ impl Handle {
             if lowest.0.opened().is_some() {
                 break;
             }
-            let Some(directory) = lowest.directory() else {
+            let Some(directory) = lowest.directory()? else {
                 // It has no place since it is open by now, or since it is lost.
                 if lowest.0.opened().is_none() {
                     return Err(Errno::ESTALE);
@@ -167,9 +171,11 @@ impl Handle {
         self.open_in(directory, reached.as_fd(), share)
     }
 
-    pub(super) fn directory(&self) -> Option<Handle> {
-        let place = self.0.place.read();
-        place.as_ref().map(|place| place.directory().clone())
+    /// # Errors
+    /// As [`place`](File::place).
+    pub(super) fn directory(&self) -> Result<Option<Handle>, Errno> {
+        let place = self.0.place()?;
+        Ok(place.as_ref().map(|place| place.directory().clone()))
     }
 
     /// Opens the file in `directory`, whose descriptor is `fd`; `None` if it is in another one by now.
@@ -180,7 +186,7 @@ impl Handle {
         share: &mut Option<Share>,
     ) -> Result<Option<Reached<'_>>, Errno> {
         let file = &self.0;
-        let place = file.place.read();
+        let place = file.place()?;
         let Some(place) = &*place else {
             return Ok(file.opened().map(Reached::Kept));
         };
@@ -245,7 +251,7 @@ impl Handle {
         } else {
             file.looks.fetch_add(1, Ordering::Relaxed);
         }
-        let place = file.place.read();
+        let place = file.place()?;
         if let Some(place) = &*place {
             let looked = place.look(file).map(for_the_wire);
             let Err(errno) = looked else { return looked };
@@ -259,6 +265,16 @@ impl Handle {
 }
 
 impl File {
+    /// Where it is found, which stays so meanwhile.
+    ///
+    /// # Errors
+    /// EBUSY if a rename of the file hangs in the host.
+    fn place(&self) -> Result<RwLockReadGuard<'_, Option<Place>>, Errno> {
+        let place = self.place.try_read();
+        let in_time = || self.place.try_read_for(RENAME_LIMIT);
+        place.or_else(in_time).ok_or(Errno::EBUSY)
+    }
+
     /// The descriptor, if it is open. It stays open as long as it is in use.
     fn opened(&self) -> Option<MappedRwLockReadGuard<'_, Opened>> {
         // Recursive: a rename within a directory has that in use twice.

@@ -121,6 +121,28 @@ impl Stable<'_> {
         Ok(lock.read())
     }
 
+    /// Runs `walk`, which comes by nodes that it does not lock, again while one of them is in motion.
+    ///
+    /// # Errors
+    /// EBUSY if it is so for too long: a rename hangs in the host. What `walk` says.
+    pub(in crate::server) fn pass_through<R>(
+        &mut self,
+        mut walk: impl FnMut(&mut Self) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let mut deadline = None;
+        loop {
+            let result = walk(self);
+            if !matches!(result, Err(Errno::EBUSY)) {
+                return result;
+            }
+            let deadline = deadline.get_or_insert_with(|| Instant::now() + LOCK_DEADLINE);
+            if Instant::now() >= *deadline {
+                return result;
+            }
+            self.give_way(IN_THE_WAY);
+        }
+    }
+
     /// Runs `operation` with the write guarantee on `node`.
     ///
     /// # Errors
@@ -154,7 +176,7 @@ impl Stable<'_> {
             if let Some(guard) = node.operation_lock().try_write_until(end) {
                 return Ok(guard);
             }
-            end = patience.next(self, node.rest())?;
+            end = patience.next(self, node, None)?;
         }
     }
 
@@ -174,7 +196,9 @@ impl Stable<'_> {
         let mut patience = Patience::begin();
         let mut end = patience.first();
         loop {
+            let mut has_directory = false;
             if let Some(_directory) = directory.operation_lock().try_write_until(end) {
+                has_directory = true;
                 let child = directory.existing_child(name);
                 let lock = child.as_deref().map(Node::operation_lock);
                 let locked = lock.map(|lock| lock.try_write_until(end));
@@ -187,7 +211,11 @@ impl Stable<'_> {
                 }
             }
             // Others may have the directory meanwhile.
-            end = patience.next(self, directory.rest())?;
+            let child = directory.existing_child(name);
+            end = match child.as_deref() {
+                Some(child) if has_directory => patience.next(self, child, Some(directory))?,
+                child => patience.next(self, directory, child)?,
+            };
         }
     }
 
@@ -209,18 +237,20 @@ impl Stable<'_> {
         let mut patience = Patience::begin();
         let mut end = patience.first();
         loop {
-            if let Some(_directory) = directory.operation_lock().try_write_until(end)
-                && let Some(_target) = target.operation_lock().try_read_until(end)
-            {
-                let at = Exclusive {
-                    server,
-                    node: directory,
-                    child: None,
-                };
-                let node = target;
-                return operation(at, Shared { server, node });
+            let (mut in_the_way, mut other) = (directory, target);
+            if let Some(_directory) = directory.operation_lock().try_write_until(end) {
+                (in_the_way, other) = (other, in_the_way);
+                if let Some(_target) = target.operation_lock().try_read_until(end) {
+                    let at = Exclusive {
+                        server,
+                        node: directory,
+                        child: None,
+                    };
+                    let node = target;
+                    return operation(at, Shared { server, node });
+                }
             }
-            end = patience.next(self, directory.rest())?;
+            end = patience.next(self, in_the_way, Some(other))?;
         }
     }
 }

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use super::backend::ServerImpl;
 use super::tree::Node;
+use crate::Errno;
 use crate::wire::Name;
 
 pub(super) use locks::{Names, Stable, TreeLocks};
@@ -151,17 +152,21 @@ impl<'g, S: ServerImpl> Shared<'g, S> {
 /// operation lock is not held: the file may be unlinked meanwhile.
 ///
 /// ```
+/// use lisafs::Errno;
 /// use lisafs::server::{ServerImpl, Shared};
 /// use lisafs::wire::Name;
 ///
 /// /// How many of `names`, one below the other, are nodes.
-/// fn known<'n, S: ServerImpl>(at: Shared<'_, S>, names: impl Iterator<Item = Name<'n>>) -> usize {
-///     let mut below = Some(at.below());
-///     let step = |name| {
-///         below = below.as_ref()?.child(name);
-///         below.as_ref().map(|_| ())
-///     };
-///     names.map_while(step).count()
+/// fn known<'n, S: ServerImpl>(
+///     at: Shared<'_, S>,
+///     names: impl Iterator<Item = Name<'n>>,
+/// ) -> Result<usize, Errno> {
+///     let (mut below, mut count) = (at.below(), 0);
+///     for name in names {
+///         let Some(child) = below.child(name)? else { break };
+///         (below, count) = (child, count + 1);
+///     }
+///     Ok(count)
 /// }
 /// ```
 pub struct Below<'g, S: ServerImpl> {
@@ -181,16 +186,18 @@ impl<'g, S: ServerImpl> Below<'g, S> {
         }
     }
 
-    /// The node called `name` in this directory; `None` if no client holds anything on it, and while a
-    /// rename that takes long may be changing the name.
-    #[must_use]
-    pub fn child(&self, name: Name<'_>) -> Option<Below<'g, S>> {
+    /// The node called `name` in this directory; `None` if no client holds anything on it.
+    ///
+    /// # Errors
+    /// EBUSY while a rename that takes long may be changing the name: whoever looked for it in the host
+    /// would wait there as well.
+    pub fn child(&self, name: Name<'_>) -> Result<Option<Below<'g, S>>, Errno> {
         let directory = self.node();
         if directory.is_in_motion() {
-            return None;
+            return Err(Errno::EBUSY);
         }
-        let node = At::Further(directory.existing_child(name)?);
-        Some(Below { node })
+        let node = directory.existing_child(name).map(At::Further);
+        Ok(node.map(|node| Below { node }))
     }
 
     /// The data of the node.

@@ -139,7 +139,7 @@ fn walk_stat<'n, S: ServerImpl>(
     call: &Call<'_, S>,
     start: &Arc<ControlFd<S>>,
     wants_start: bool,
-    names: impl Iterator<Item = &'n [u8]>,
+    names: impl Iterator<Item = &'n [u8]> + Clone,
     stats: &mut Vec<Statx>,
 ) -> Result<(), Errno> {
     if wants_start {
@@ -149,13 +149,16 @@ fn walk_stat<'n, S: ServerImpl>(
         return Ok(());
     }
     // All names have been judged, so none is lost here.
-    let mut names = names.filter_map(|name| Name::new(name).ok());
+    let names = names.filter_map(|name| Name::new(name).ok());
     let (server, mut stable) = (call.connection.backend(), call.connection.locks().stable());
     if server.opts().walk_stat_supported {
-        return stable.read(server, start.node(), |at| {
-            start
-                .file()
-                .walk_stat(at, &mut names, &mut |stat| stats.push(stat))
+        let before = stats.len();
+        return stable.pass_through(|stable| {
+            stats.truncate(before);
+            stable.read(server, start.node(), |at| {
+                let mut record = |stat| stats.push(stat);
+                start.file().walk_stat(at, &mut names.clone(), &mut record)
+            })
         });
     }
     let mut current = Arc::clone(start);

@@ -24,10 +24,12 @@
 //!
 //! - A writer that finds readers keeps new ones out for a *window* only, and tries longer windows, with
 //!   a last one of half a second: readers that are merely slow are outwaited.
-//! - After a window in vain, and after a rename that kept others waiting for [`LONG`], no writer
-//!   closes the gate for three times as long. So writers, however many there are and whenever
-//!   they begin, leave the others three quarters of the time.
-//! - Who has waited at the gate passes before it is closed again, also between renames in a row.
+//! - After a window in vain no writer closes the gate for three times as long. So writers that cannot
+//!   get in, however many there are and whenever they begin, leave the others three quarters of the
+//!   time. After one that was overtaken nobody closes it for half a second.
+//! - Who has waited at the gate passes before it is closed again, also between renames in a row. These
+//!   have no rest in between: a host on which each takes long would be slower by as much, and others
+//!   in the queue would give up. So one request of each of the others is served between two of them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, TryLockError};
@@ -44,11 +46,11 @@ pub(super) const LONGEST_WINDOW: Duration = Duration::from_millis(128);
 /// The window before the writer gives up: longer than a request takes on a slow host.
 const LAST_WINDOW: Duration = Duration::from_millis(500);
 
+/// How long a rename that was overtaken leaves the others alone before it tries again to be alone.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
 /// How long others wait for a rename that is in the host.
 const HOST_LIMIT: Duration = Duration::from_millis(500);
-
-/// What others do not notice much, and renames on most hosts do not take.
-const LONG: Duration = Duration::from_millis(16);
 
 /// Between two looks at whether the readers have left. They usually take microseconds.
 const POLL: Duration = Duration::from_micros(20);
@@ -73,10 +75,6 @@ struct Gate {
     state: State,
     /// Readers at the gate, which pass before it is closed again.
     waiting: usize,
-    /// Since when somebody has been waiting at the gate.
-    since: Option<Instant>,
-    /// How long the writer had kept others waiting when it was overtaken.
-    kept: Duration,
     /// When it may be closed again.
     rest: Option<Instant>,
 }
@@ -114,6 +112,7 @@ pub(super) struct Writer<'l> {
 /// The lock held exclusively, or the right to have it again.
 pub(super) struct ExclusiveGuard<'l> {
     writer: Writer<'l>,
+    overtaken: bool,
 }
 
 impl RenameLock {
@@ -146,12 +145,11 @@ impl RenameLock {
                 // It may get into the host without waking anybody.
                 State::Closed => Instant::now() + LONGEST_WINDOW,
                 State::InHost(limit) if limit <= Instant::now() => {
-                    gate.kept = self.open(&mut gate, State::Overtaken);
+                    self.open(&mut gate, State::Overtaken);
                     break;
                 }
                 State::InHost(limit) => limit,
             };
-            gate.since.get_or_insert_with(Instant::now);
             self.opened.wait_until(&mut gate, until);
         }
         // At once: the sharded lock is taken exclusively only while the gate is closed.
@@ -168,12 +166,9 @@ impl RenameLock {
         self.closed.store(!state.is_open(), Ordering::Release);
     }
 
-    /// Returns how long anybody has been waiting for that.
-    fn open(&self, gate: &mut Gate, state: State) -> Duration {
+    fn open(&self, gate: &mut Gate, state: State) {
         self.set(gate, state);
         self.opened.notify_all();
-        let since = gate.since.take();
-        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Whether all readers have left that did not see the gate closed.
@@ -203,7 +198,10 @@ impl<'l> Writer<'l> {
             let left = deadline.saturating_duration_since(Instant::now());
             let is_last = left <= LAST_WINDOW;
             if self.close_for(if is_last { left } else { window }, gate) {
-                return Some(ExclusiveGuard { writer: self });
+                return Some(ExclusiveGuard {
+                    writer: self,
+                    overtaken: false,
+                });
             }
             if is_last {
                 return None;
@@ -280,14 +278,18 @@ impl ExclusiveGuard<'_> {
             return;
         }
         drop(gate);
-        let mut window = FIRST_WINDOW;
+        self.overtaken = true;
+        let (mut window, mut pause) = (FIRST_WINDOW, Duration::ZERO);
         loop {
             // It is `Some`, as there is no deadline.
             let gate = self.writer.wait_for_turn(None);
             if gate.is_some_and(|gate| self.writer.close_for(window, gate)) {
                 return;
             }
-            window = LAST_WINDOW.min(2 * window);
+            // A reader that is stuck may be so for days, and all others would notice each time.
+            thread::sleep(pause);
+            pause = LONGEST_PAUSE.min(2 * pause + window);
+            window = LONGEST_WINDOW.min(2 * window);
         }
     }
 }
@@ -296,9 +298,9 @@ impl Drop for ExclusiveGuard<'_> {
     fn drop(&mut self) {
         let lock = self.writer.lock;
         let mut gate = lock.gate.lock();
-        let kept = lock.open(&mut gate, State::Open) + core::mem::take(&mut gate.kept);
-        if kept >= LONG {
-            gate.rest = Some(Instant::now() + 3 * kept);
+        lock.open(&mut gate, State::Open);
+        if self.overtaken {
+            gate.rest = Some(Instant::now() + HOST_LIMIT);
         }
         // Behind this the turn ends: the next writer finds the gate open.
     }
