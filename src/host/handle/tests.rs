@@ -75,6 +75,21 @@ fn a_rename_waits_so_long_for_who_is_stuck_and_no_longer() {
     assert_eq!(lock(&handles).unwrap().len(), 2);
 }
 
+/// And what is below it, if that has to be opened again.
+#[test]
+fn what_is_being_renamed_is_waited_for_and_not_for_ever() {
+    let (_directory, root, attributes) = directory();
+    let moved = root.below(&attributes);
+    let below = moved.below(&attributes);
+    let renaming = moved.0.place.write();
+    assert_eq!(moved.stat().err(), Some(Errno::EBUSY));
+    assert_eq!(below.with_fd(look).err(), Some(Errno::EBUSY));
+    drop(renaming);
+    for handle in [moved, below] {
+        assert_eq!(handle.with_fd(look).err(), Some(Errno::ESTALE));
+    }
+}
+
 /// A link that cannot be kept is removed, and what others have put in its place meanwhile is not.
 #[test]
 fn what_was_linked_is_identified_before_there_may_be_no_room_for_it() {
