@@ -15,7 +15,7 @@
 //! | `process` | what the process is set to before it serves |
 //! | `listener`, `inherited` | the socket: one to listen on, or one that is connected |
 //! | `panics` | what is said of a bug |
-//! | `keeper` | the process that removes the name of a socket |
+//! | `socket_name`, `keeper` | the name of a socket, and the process that removes it |
 //! | `check` | what of the sandbox can be had |
 //! | `signals` | SIGTERM, SIGINT and SIGUSR2 as events |
 //! | `serve` | accepting, serving, draining |
@@ -53,6 +53,7 @@ mod serve;
 mod signals;
 #[cfg(test)]
 mod skipped;
+mod socket_name;
 mod sys;
 mod trace;
 

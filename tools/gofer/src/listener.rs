@@ -4,20 +4,19 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use nix::sys::stat::{Mode, fchmod};
-use tracing::warn;
 
 use crate::failure::{Failure, cannot};
 use crate::keeper::Keeper;
+use crate::socket_name::SocketName;
 
 /// A listening socket. One that was made here takes its name along when it goes.
 #[derive(Debug)]
@@ -26,18 +25,10 @@ pub(crate) struct Listener {
     name: Option<OwnName>,
 }
 
-/// The name of a socket.
-#[derive(Debug)]
-pub(crate) struct Name {
-    path: PathBuf,
-    /// It may be somebody else's by the end.
-    identity: Option<Identity>,
-}
-
 /// The name of a socket that was made here. Removed when this is dropped.
 #[derive(Debug)]
 struct OwnName {
-    name: Name,
+    name: SocketName,
     /// Who removes it instead, if this process is not going to reach it.
     keeper: Option<Keeper>,
 }
@@ -63,17 +54,11 @@ impl Listener {
             }
             other => other.map_err(failed)?,
         }
-        let identity = fs::symlink_metadata(path).ok().map(identity);
+        let name = SocketName::of(path);
         // From here on an error has to remove the name again, which the drop does.
         let listener = Listener {
             socket: UnixListener::from(socket),
-            name: Some(OwnName {
-                name: Name {
-                    path: path.to_owned(),
-                    identity,
-                },
-                keeper: None,
-            }),
+            name: Some(OwnName { name, keeper: None }),
         };
         listen(&listener.socket, Backlog::MAXCONN).map_err(failed)?;
         Ok(listener)
@@ -125,19 +110,6 @@ impl AsFd for Listener {
     }
 }
 
-impl Name {
-    /// Removes it, unless it is somebody else's by now.
-    pub(crate) fn remove(&self) {
-        let now = fs::symlink_metadata(&self.path).ok().map(identity);
-        if now.is_some()
-            && now == self.identity
-            && let Err(why) = fs::remove_file(&self.path)
-        {
-            warn!(%why, path = %self.path.display(), "the socket cannot be removed");
-        }
-    }
-}
-
 impl Drop for OwnName {
     fn drop(&mut self) {
         match self.keeper.take() {
@@ -145,13 +117,6 @@ impl Drop for OwnName {
             None => self.name.remove(),
         }
     }
-}
-
-/// Device, inode, and when it was made: the number of an inode that is gone is soon another one's.
-type Identity = (u64, u64, Option<SystemTime>);
-
-fn identity(metadata: fs::Metadata) -> Identity {
-    (metadata.dev(), metadata.ino(), metadata.created().ok())
 }
 
 /// A socket whose name will have mode 0600 from the moment it exists: bind(2) takes the mode of

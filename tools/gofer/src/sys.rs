@@ -6,9 +6,11 @@
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;
-use std::io::IoSliceMut;
+use std::fs::File;
+use std::io::{IoSliceMut, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::process;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -18,6 +20,7 @@ use nix::unistd::{ForkResult, Pid};
 use parking_lot::Mutex;
 
 use crate::process::open_descriptors;
+use crate::socket_name::SocketName;
 
 /// The descriptors that this process was started with, but for those that have been taken over, or why
 /// they are not known.
@@ -73,19 +76,29 @@ pub(crate) enum Forked {
     Child(InChild),
 }
 
-/// Had by a process that was made by [`fork`] and by no other: what it may do to what it has a copy of.
+/// Had by a process that was made by [`fork`] and by no other.
 pub(crate) struct InChild(());
 
 impl InChild {
-    /// close(2) of a descriptor that this process was made with.
-    ///
-    /// # Safety
-    /// Nothing that this process does from here on uses or drops a value that owns or borrows it.
-    pub(crate) unsafe fn close(&self, number: RawFd) {
-        // SAFETY: close takes a number. It may belong to a value that the other process had when this
-        // one was made. That one keeps its own, and this one uses its copy no more, as the caller
-        // warrants.
-        unsafe { libc::close(number) };
+    /// Waits until nobody has the other end of the pipe `held` any more, removes `name`, and ends. All
+    /// that this process was made with is closed, but for stderr and the ends of the two pipes.
+    pub(crate) fn wait_and_remove(self, held: OwnedFd, end: &OwnedFd, name: &SocketName) -> ! {
+        // Sockets would be held open by it, and clients would wait for their end.
+        let kept = [held.as_raw_fd(), end.as_raw_fd(), 2];
+        for number in open_descriptors().unwrap_or_default() {
+            if !kept.contains(&number) {
+                // SAFETY: close takes a number. It may belong to a value that the other process had when
+                // this one was made. That one keeps its own, and this one uses its copy no more: from
+                // here on it uses what is kept, and `name`, which owns no descriptor, as no static of
+                // this program does; what it opens meanwhile it opens afterwards. It does not return,
+                // and exit(3) drops nothing.
+                unsafe { libc::close(number) };
+            }
+        }
+        // Nobody writes, so this is the end, or an error that is none to wait after.
+        let _ = File::from(held).read(&mut [0]);
+        name.remove();
+        process::exit(0)
     }
 }
 
