@@ -66,6 +66,20 @@ fn ends(stage: &Stage, window: &Window) -> bool {
     })
 }
 
+/// As [`Window::open_again`], where it is this client that has ended the earlier ones and nobody has told
+/// the server: it may be asleep, and keeps their places until it looks.
+fn window_after(stage: &Stage, caller: &mut Caller) -> Result<Window, Stop> {
+    let mut last = Window::open(caller);
+    within(NOTICE, || {
+        if last.is_err() {
+            stage.jolt();
+            last = Window::open(caller);
+        }
+        last.is_ok()
+    });
+    last
+}
+
 /// The socket, and channels yet to come, are as they were.
 fn others_live(caller: &mut Caller, root: FdId) -> Verdict {
     caller.stat(root)?;
@@ -183,7 +197,7 @@ fn handshakes(stage: &mut Stage) -> Verdict {
         "null",
         "[1]",
     ] {
-        let window = Window::open_again(&mut client)?;
+        let window = window_after(stage, &mut client)?;
         let bytes = format!("{{\"parking\":{offer}}}");
         window.hand_over(bytes.as_bytes(), u32::try_from(bytes.len()).unwrap())?;
         let answered = within(NOTICE, || {
