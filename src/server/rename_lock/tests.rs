@@ -105,6 +105,9 @@ fn a_writer_that_was_overtaken_is_alone_again() {
             thread::yield_now();
             assert_eq!(readers.load(SeqCst), 0);
             writers.fetch_sub(1, SeqCst);
+            drop(guard);
+            // It would be longer than all of this.
+            lock.gate.lock().rest = None;
         }
         stop.store(true, SeqCst);
     });
