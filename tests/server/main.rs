@@ -111,6 +111,19 @@ fn errno<T: std::fmt::Debug>(result: Result<T, Error>) -> Errno {
     result.expect_err("the server refuses").errno()
 }
 
+fn mkdir(on: &mut impl Communicator, dir_fd: FdId, name: &str) -> Result<FdId, Errno> {
+    let create = CreateCommon {
+        dir_fd,
+        uid: Uid::NONE,
+        gid: Gid::NONE,
+        mode: 0o755,
+    };
+    let name = name.as_bytes();
+    let made = on.call(&MkdirAtReq { create, name }, &mut Reply::new());
+    let made = made.map_err(|error| error.errno())?;
+    Ok(made.child.control_fd)
+}
+
 fn unlink(on: &mut impl Communicator, dir_fd: FdId, name: &str) -> Result<(), Error> {
     on.call(
         &UnlinkAtReq {

@@ -297,23 +297,10 @@ impl Play {
             }
             Step::Mkdir(dir, name) => {
                 let (dir_fd, position) = control(dir);
-                let create = CreateCommon {
-                    dir_fd,
-                    uid: Uid::NONE,
-                    gid: Gid::NONE,
-                    mode: 0o755,
-                };
-                let name_bytes = name.as_bytes();
-                let request = MkdirAtReq {
-                    create,
-                    name: name_bytes,
-                };
-                let mut reply = Reply::new();
-                let made = caller.socket.call(&request, &mut reply);
-                let made = made.map(|made| made.child.control_fd);
+                let made = mkdir(&mut caller.socket, dir_fd, name);
                 let dir = model.positions[position].node;
                 if model.nodes[dir].deleted {
-                    assert_eq!(errno(made), Errno::EINVAL);
+                    assert_eq!(made, Err(Errno::EINVAL));
                 } else {
                     let node = model.child(dir, name);
                     caller.controls.push((made.unwrap(), model.hold(node)));

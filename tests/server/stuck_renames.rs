@@ -31,19 +31,6 @@ fn link(on: &mut impl Communicator, dir_fd: FdId, target_fd: FdId) -> Result<(),
     link.map(drop).map_err(|error| error.errno())
 }
 
-fn mkdir(on: &mut impl Communicator, dir_fd: FdId, name: &str) -> Result<FdId, Errno> {
-    let create = CreateCommon {
-        dir_fd,
-        uid: Uid::NONE,
-        gid: Gid::NONE,
-        mode: 0o755,
-    };
-    let name = name.as_bytes();
-    let made = on.call(&MkdirAtReq { create, name }, &mut Reply::new());
-    let made = made.map_err(|error| error.errno())?;
-    Ok(made.child.control_fd)
-}
-
 /// Two directories, something in one of them, which is on its way to the other, and what it replaces.
 struct Motion {
     scene: Scene,
