@@ -25,13 +25,14 @@ pub(super) struct Channels {
 }
 
 /// What becomes of what channels have answered last when their connection ends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LastAnswers {
     /// It can be read, also by who has not looked yet.
     Promised,
     /// It can be read by who has begun to.
     Kept,
-    /// The client has hung up: nobody reads it, and the windows keep no memory.
+    /// The client has hung up, or has ended its own direction of the socket: nobody is to read it, and
+    /// the windows keep no memory.
     Discarded,
 }
 
@@ -137,10 +138,10 @@ struct ChannelEnd<'c, S: ServerImpl> {
 
 impl<S: ServerImpl> Drop for ChannelEnd<'_, S> {
     fn drop(&mut self) {
-        // The client has ended its channel, or waits for a reply that does not come. Once we are the
-        // ones who hang up, it may be reading its last one: gVisor's then ends the channel at once,
-        // whatever its threads are at.
-        if !self.connection.is_ended_by_us() {
+        // The client has ended its channel or hung up, or waits for a reply that does not come. Once we
+        // are the ones who hang up, it may be reading its last one: gVisor's then ends the channel at
+        // once, whatever its threads are at. Who ends the connection does not see this channel any more.
+        if self.connection.last_answers() == LastAnswers::Discarded {
             self.closer.discard();
         }
         let channels = self.connection.channels();

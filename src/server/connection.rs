@@ -67,7 +67,9 @@ pub(super) struct Connection<S: ServerImpl> {
     closing: AtomicBool,
     /// Channels end with the reply they are at.
     draining: AtomicBool,
-    /// It is the server that hangs up.
+    /// The server hangs up, and has promised the answers of what runs.
+    stopped: AtomicBool,
+    /// The server hangs up without having promised anything.
     cut: AtomicBool,
 }
 
@@ -135,6 +137,7 @@ impl<S: ServerImpl> Connection<S> {
             channels: Channels::default(),
             closing: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             cut: AtomicBool::new(false),
         })
     }
@@ -200,13 +203,15 @@ impl<S: ServerImpl> Connection<S> {
         self.closing.load(Ordering::Acquire)
     }
 
-    fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Acquire)
-    }
-
-    /// Whether the server is about to hang up, or has. Who is still connected may be reading an answer.
-    pub(super) fn is_ended_by_us(&self) -> bool {
-        self.is_closing() || self.is_cut()
+    /// What becomes of the answers that channels have given last.
+    pub(super) fn last_answers(&self) -> LastAnswers {
+        if self.stopped.load(Ordering::Acquire) {
+            LastAnswers::Promised
+        } else if self.cut.load(Ordering::Acquire) {
+            LastAnswers::Kept
+        } else {
+            LastAnswers::Discarded
+        }
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -244,6 +249,8 @@ impl<S: ServerImpl> Connection<S> {
     /// Has the connection end once the request that runs on its socket is answered, and has no
     /// other start, on its channels either.
     pub(super) fn stop(&self) {
+        // First, as in `cut`.
+        self.stopped.store(true, Ordering::Release);
         self.closing.store(true, Ordering::Release);
         self.socket.shutdown_recv();
     }
@@ -264,9 +271,7 @@ impl<S: ServerImpl> Connection<S> {
                 Ok(()) => tracing::debug!(connection = self.id, "client closed the connection"),
                 Err(error) => {
                     tracing::debug!(connection = self.id, %error, "connection ended");
-                    let gone = [Errno::EPIPE, Errno::ECONNRESET];
-                    let errno = error.errno().map(Errno::from);
-                    if errno.is_some_and(|errno| !gone.contains(&errno)) {
+                    if error.errno().is_some() && !error.is_peer_gone() {
                         // It is not the client's doing: it may be reading an answer.
                         self.cut.store(true, Ordering::Release);
                     }
@@ -364,17 +369,12 @@ impl<S: ServerImpl> Connection<S> {
         if self.draining.swap(true, Ordering::AcqRel) {
             return false;
         }
+        self.closing.store(true, Ordering::Release);
+        let answers = self.last_answers();
         // A client that is to get the last answers has to believe that somebody is there.
-        let stopped = self.closing.swap(true, Ordering::AcqRel);
-        if !stopped {
+        if answers != LastAnswers::Promised {
             self.socket.shutdown();
         }
-        let answers = match stopped {
-            true => LastAnswers::Promised,
-            // After a panic it is not the client that has hung up.
-            false if self.is_cut() || thread::panicking() => LastAnswers::Kept,
-            false => LastAnswers::Discarded,
-        };
         let stuck = self.channels.end(Instant::now() + CLOSE_DEADLINE, answers);
         self.socket.shutdown();
         if stuck > 0 {
@@ -412,7 +412,7 @@ impl<S: ServerImpl> Connection<S> {
         rarely!(
             warn,
             connection = id,
-            "client closed the connection, and its request is stuck in the host: ending without it"
+            "the connection is closed, and its request is stuck in the host: ending without it"
         );
         // On a thread of its own, since closing files can hang as well.
         let ended = thread::Builder::new()
@@ -444,6 +444,10 @@ struct SocketEnd<'c, S: ServerImpl> {
 
 impl<S: ServerImpl> Drop for SocketEnd<'_, S> {
     fn drop(&mut self) {
+        if thread::panicking() {
+            // It is not the client that has hung up.
+            self.connection.cut.store(true, Ordering::Release);
+        }
         if self.connection.close() {
             self.connection.place.leave();
         } else {

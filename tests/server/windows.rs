@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use flipcall::{Active, ClientEndpoint, PacketWindow, WindowDescriptor};
 
@@ -122,6 +122,30 @@ fn the_answer_of_a_client_that_hangs_up_or_breaks_the_protocol_goes() {
         let deadline = Instant::now() + DEADLINE;
         while !client.is_empty() {
             assert!(Instant::now() < deadline, "after end {number}");
+            thread::yield_now();
+        }
+    }
+}
+
+/// Whoever of the channel and the connection ends first, and in the middle of the other's end.
+#[test]
+fn the_answer_goes_also_when_the_channel_ends_with_its_connection() {
+    for round in 0..200 {
+        let scene = Scene::new();
+        let client = Answered::new(&scene);
+        let stream = client.stream();
+        let Answered { active, window, .. } = client;
+        let ending = thread::spawn(move || {
+            for _ in 0..round * 50 {
+                std::hint::spin_loop();
+            }
+            drop(active);
+        });
+        stream.shutdown(Shutdown::Both).unwrap();
+        ending.join().unwrap();
+        let deadline = Instant::now() + DEADLINE;
+        while window.metadata().unwrap().blocks() > 8 {
+            assert!(Instant::now() < deadline, "in round {round}");
             thread::yield_now();
         }
     }

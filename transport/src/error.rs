@@ -64,6 +64,11 @@ pub enum ErrorKind {
     Io,
 }
 
+/// Whether a failed send means that no other will succeed.
+pub(crate) fn says_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN)
+}
+
 #[derive(Debug)]
 enum What {
     Fixed(&'static str),
@@ -93,6 +98,11 @@ impl Error {
             Source::Io(error) => error.raw_os_error().map(Errno::from_raw),
             Source::Json(_) => None,
         }
+    }
+
+    /// Whether the peer's end of the socket is closed, so that nothing that is sent arrives.
+    pub fn is_peer_gone(&self) -> bool {
+        self.errno().is_some_and(says_gone)
     }
 
     pub(crate) fn new(kind: ErrorKind, what: &'static str) -> Error {

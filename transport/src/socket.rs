@@ -9,7 +9,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, Shutdown, SockType, getsockopt, setsockopt, shutdown, sockopt};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, says_gone};
 use crate::inflight::InFlight;
 use crate::shared::SharedBytes;
 use crate::sys;
@@ -326,7 +326,7 @@ impl FrameSocket {
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => self.until(PollFlags::POLLOUT).map_err(SendError::Broken)?,
-                Err(errno) if head.len() == HEADER_LEN && !is_gone(errno) => {
+                Err(errno) if head.len() == HEADER_LEN && !says_gone(errno) => {
                     return Err(SendError::Unsent(errno));
                 }
                 Err(errno) => return Err(SendError::Broken(Error::os("cannot send")(errno))),
@@ -439,11 +439,6 @@ impl AsFd for FrameSocket {
 
 fn cut_short() -> Error {
     Error::new(ErrorKind::Protocol, "socket was closed inside a frame")
-}
-
-/// Whether a failed send means that no other will succeed.
-fn is_gone(errno: Errno) -> bool {
-    matches!(errno, Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN)
 }
 
 #[cfg(test)]
