@@ -22,11 +22,11 @@
 //!
 //! # Who gets how much
 //!
-//! - A writer that finds readers keeps new ones out for a *window* only, and tries longer windows, with
-//!   a last one of half a second: readers that are merely slow are outwaited.
-//! - After a window in vain no writer closes the gate for three times as long. So writers that cannot
-//!   get in, however many there are and whenever they begin, leave the others three quarters of the
-//!   time. After one that was overtaken nobody closes it for half a second.
+//! - A writer that finds readers keeps new ones out for a *window* only, and tries longer windows. The
+//!   last half a second before its deadline is its last one: readers that are merely slow are outwaited.
+//! - After a window in vain no writer closes the gate for three times as long, unless the readers have
+//!   all left. So writers that cannot get in, however many there are and whenever they begin, leave the
+//!   others three quarters of the time. After one that was overtaken nobody closes it for half a second.
 //! - Who has waited at the gate passes before it is closed again, also between renames in a row. These
 //!   have no rest in between: a host on which each takes long would be slower by as much, and others
 //!   in the queue would give up. So one request of each of the others is served between two of them.
@@ -43,7 +43,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 pub(super) const FIRST_WINDOW: Duration = Duration::from_millis(1);
 pub(super) const LONGEST_WINDOW: Duration = Duration::from_millis(128);
 
-/// The window before the writer gives up: longer than a request takes on a slow host.
+/// The window before a writer gives up: longer than a request takes on a slow host.
 const LAST_WINDOW: Duration = Duration::from_millis(500);
 
 /// How long a rename that was overtaken leaves the others alone before it tries again to be alone.
@@ -52,8 +52,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long others wait for a rename that is in the host.
 const HOST_LIMIT: Duration = Duration::from_millis(500);
 
+/// How long nobody is alone after that.
+const AFTER_HOST_LIMIT: Duration = Duration::from_millis(500);
+
 /// Between two looks at whether the readers have left. They usually take microseconds.
 const POLL: Duration = Duration::from_micros(20);
+
+/// The same while nobody is kept out.
+const REST_POLL: Duration = Duration::from_millis(2);
 
 /// A reader-writer lock whose writers give up at a deadline, and can be outrun when they are stuck.
 #[derive(Debug, Default)]
@@ -75,8 +81,16 @@ struct Gate {
     state: State,
     /// Readers at the gate, which pass before it is closed again.
     waiting: usize,
-    /// When it may be closed again.
-    rest: Option<Instant>,
+    rest: Option<Rest>,
+}
+
+/// Why the gate is not closed again, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// There was no waiting for the readers inside. It ends with the first moment in which there are none.
+    Readers(Instant),
+    /// Everybody was kept out for long.
+    Overtaken(Instant),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -152,7 +166,7 @@ impl RenameLock {
             };
             self.opened.wait_until(&mut gate, until);
         }
-        // At once: the sharded lock is taken exclusively only while the gate is closed.
+        // At once: while the gate is open, the sharded lock is taken exclusively for moments only.
         let guard = self.read();
         gate.waiting -= 1;
         if gate.waiting == 0 {
@@ -171,7 +185,7 @@ impl RenameLock {
         self.opened.notify_all();
     }
 
-    /// Whether all readers have left that did not see the gate closed.
+    /// Whether there is no reader inside. While the gate is closed there is none from then on.
     fn have_left(&self) -> bool {
         match self.lock.try_write() {
             Ok(_) | Err(TryLockError::Poisoned(_)) => true,
@@ -192,12 +206,22 @@ impl RenameLock {
 impl<'l> Writer<'l> {
     /// Waits until nobody holds the lock shared and keeps everybody out, or gives up at `deadline`.
     pub(super) fn exclusive_until(self, deadline: Instant) -> Option<ExclusiveGuard<'l>> {
-        let mut window = FIRST_WINDOW;
+        let (mut window, mut is_last) = (FIRST_WINDOW, false);
         loop {
-            let gate = self.wait_for_turn(Some(deadline))?;
+            let mut gate = self.wait_for_turn(Some(deadline))?;
             let left = deadline.saturating_duration_since(Instant::now());
-            let is_last = left <= LAST_WINDOW;
-            if self.close_for(if is_last { left } else { window }, gate) {
+            // Too little would be left after another one and its rest.
+            if !is_last && left < LAST_WINDOW + 4 * window {
+                is_last = true;
+                if let Some(pause) = left.checked_sub(LAST_WINDOW) {
+                    gate.rest = Some(Rest::Readers(Instant::now() + pause));
+                    continue;
+                }
+            }
+            if is_last {
+                window = LAST_WINDOW.min(left);
+            }
+            if self.close_for(window, gate, Duration::ZERO) {
                 return Some(ExclusiveGuard {
                     writer: self,
                     overtaken: false,
@@ -214,14 +238,10 @@ impl<'l> Writer<'l> {
     fn wait_for_turn(&self, deadline: Option<Instant>) -> Option<MutexGuard<'l, Gate>> {
         let mut gate = self.lock.gate.lock();
         // Nobody else changes it.
-        if let Some(rest) = gate.rest {
-            let until = deadline.map_or(rest, |deadline| rest.min(deadline));
-            MutexGuard::unlocked(&mut gate, || {
-                thread::sleep(until.saturating_duration_since(Instant::now()));
-            });
-            if until < rest {
-                return None;
-            }
+        if let Some(rest) = gate.rest
+            && !MutexGuard::unlocked(&mut gate, || self.is_over(rest, deadline))
+        {
+            return None;
         }
         // They have been woken. The gate is open, so nobody new comes.
         while gate.waiting > 0 {
@@ -237,8 +257,28 @@ impl<'l> Writer<'l> {
         Some(gate)
     }
 
-    /// Closes the gate, and opens it again if there are readers inside for longer than `window`.
-    fn close_for(&self, window: Duration, mut gate: MutexGuard<'l, Gate>) -> bool {
+    /// Whether `rest` has ended when it is time to close the gate, or at `deadline`.
+    fn is_over(&self, rest: Rest, deadline: Option<Instant>) -> bool {
+        let (until, poll) = match rest {
+            Rest::Readers(until) => (until, REST_POLL),
+            Rest::Overtaken(until) => (until, Duration::MAX),
+        };
+        let end = deadline.map_or(until, |deadline| until.min(deadline));
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return end == until;
+            }
+            thread::sleep(left.min(poll));
+            if matches!(rest, Rest::Readers(_)) && self.lock.have_left() {
+                return true;
+            }
+        }
+    }
+
+    /// Closes the gate. If there are readers inside for longer than `window`, opens it again, for `rest`
+    /// at least.
+    fn close_for(&self, window: Duration, mut gate: MutexGuard<'l, Gate>, rest: Duration) -> bool {
         let lock = self.lock;
         let before = gate.state;
         gate.rest = None;
@@ -256,7 +296,8 @@ impl<'l> Writer<'l> {
         }
         let mut gate = lock.gate.lock();
         lock.open(&mut gate, before);
-        gate.rest = Some(Instant::now() + 3 * since.elapsed());
+        let rest = rest.max(3 * since.elapsed());
+        gate.rest = Some(Rest::Readers(Instant::now() + rest));
         false
     }
 }
@@ -283,11 +324,10 @@ impl ExclusiveGuard<'_> {
         loop {
             // It is `Some`, as there is no deadline.
             let gate = self.writer.wait_for_turn(None);
-            if gate.is_some_and(|gate| self.writer.close_for(window, gate)) {
+            // A reader that is stuck may be so for days, and all others would notice each time.
+            if gate.is_some_and(|gate| self.writer.close_for(window, gate, pause)) {
                 return;
             }
-            // A reader that is stuck may be so for days, and all others would notice each time.
-            thread::sleep(pause);
             pause = LONGEST_PAUSE.min(2 * pause + window);
             window = LONGEST_WINDOW.min(2 * window);
         }
@@ -298,10 +338,11 @@ impl Drop for ExclusiveGuard<'_> {
     fn drop(&mut self) {
         let lock = self.writer.lock;
         let mut gate = lock.gate.lock();
-        lock.open(&mut gate, State::Open);
-        if self.overtaken {
-            gate.rest = Some(Instant::now() + HOST_LIMIT);
+        // Also one that has not left the host properly, since it was refused there.
+        if self.overtaken || gate.state == State::Overtaken {
+            gate.rest = Some(Rest::Overtaken(Instant::now() + AFTER_HOST_LIMIT));
         }
+        lock.open(&mut gate, State::Open);
         // Behind this the turn ends: the next writer finds the gate open.
     }
 }

@@ -197,16 +197,56 @@ fn a_window_in_vain_is_followed_by_a_rest_whoever_comes_next() {
         let stuck = reader(scope, &lock);
         let since = Instant::now();
         assert!(exclusive(&lock, since + LAST_WINDOW).is_none());
-        let rest = lock.gate.lock().rest.unwrap();
-        assert!(rest > since + 2 * LAST_WINDOW);
-        assert!(exclusive(&lock, rest - LONGEST_WINDOW).is_none());
+        let rest = lock.gate.lock().rest;
+        let until = match rest {
+            Some(Rest::Readers(until)) => until,
+            other => panic!("{other:?}"),
+        };
+        assert!(until > since + 2 * LAST_WINDOW);
+        assert!(exclusive(&lock, until - LONGEST_WINDOW).is_none());
         // It has not closed the gate at all.
-        assert_eq!(lock.gate.lock().rest, Some(rest));
-        assert!(exclusive(&lock, rest + LONGEST_WINDOW).is_none());
-        assert!(Instant::now() >= rest);
-        assert_ne!(lock.gate.lock().rest, Some(rest));
+        assert_eq!(lock.gate.lock().rest, rest);
+        assert!(exclusive(&lock, until + LONGEST_WINDOW).is_none());
+        assert!(Instant::now() >= until);
+        assert_ne!(lock.gate.lock().rest, rest);
         drop(stuck);
     });
+}
+
+/// Nobody is in the way any more, so nobody is kept out for long.
+#[test]
+fn the_rest_after_a_window_in_vain_ends_with_the_readers() {
+    let lock = RenameLock::default();
+    thread::scope(|scope| {
+        let stuck = reader(scope, &lock);
+        assert!(exclusive(&lock, Instant::now() + LAST_WINDOW).is_none());
+        lock.gate.lock().rest = Some(Rest::Readers(soon() + LONGEST_PAUSE));
+        let since = Instant::now();
+        scope.spawn(move || {
+            thread::sleep(LONGEST_WINDOW);
+            drop(stuck);
+        });
+        assert!(exclusive(&lock, soon()).is_some());
+        assert!(since.elapsed() >= LONGEST_WINDOW);
+    });
+}
+
+/// Others were kept out as long as by one that succeeds.
+#[test]
+fn a_writer_that_was_overtaken_and_refused_is_followed_by_a_rest() {
+    let lock = RenameLock::default();
+    let mut writer = exclusive(&lock, soon()).unwrap();
+    writer.enter_host();
+    lock.gate.lock().state = State::InHost(Instant::now());
+    drop(lock.shared());
+    drop(writer);
+    let until = match lock.gate.lock().rest {
+        Some(Rest::Overtaken(until)) => until,
+        other => panic!("{other:?}"),
+    };
+    // Although there is nobody inside.
+    assert!(exclusive(&lock, soon()).is_some());
+    assert!(Instant::now() >= until);
 }
 
 /// However long they are: the rest would come out of the time that the next has.
