@@ -15,9 +15,9 @@ use flipcall::FrameSocket;
 use nix::errno::Errno as OsErrno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::Inner;
 use super::backend::ServerImpl;
 use super::connection::{Connection, STACK_SIZE};
-use super::{Entry, Inner};
 use crate::Errno;
 
 /// How long the thread of a client that has hung up gets to see it by itself.
@@ -84,6 +84,8 @@ fn watch<S: ServerImpl>(inner: &Inner<S>, woken: &UnixStream) {
 
 /// `None` when there is nothing to watch; the next connection starts another thread then.
 fn next_turn<S: ServerImpl>(inner: &Inner<S>) -> Option<Turn<S>> {
+    // Dropped behind the lock: one of them may be the last of a connection, and the end of its back end.
+    let mut looked_at = Vec::new();
     let mut connections = inner.connections.lock();
     let mut turn = Turn {
         watched: Vec::new(),
@@ -101,7 +103,9 @@ fn next_turn<S: ServerImpl>(inner: &Inner<S>) -> Option<Turn<S>> {
         match entry.hung_up {
             None => turn.watched.push((*id, Arc::clone(socket))),
             Some(since) => {
-                let due = since + patience(entry);
+                let connection = entry.connection.upgrade();
+                let due = since + patience(connection.as_deref());
+                looked_at.extend(connection);
                 if due <= now {
                     overdue.push(*id);
                 } else {
@@ -125,8 +129,7 @@ fn next_turn<S: ServerImpl>(inner: &Inner<S>) -> Option<Turn<S>> {
     Some(turn)
 }
 
-fn patience<S: ServerImpl>(entry: &Entry<S>) -> Duration {
-    let connection = entry.connection.upgrade();
+fn patience<S: ServerImpl>(connection: Option<&Connection<S>>) -> Duration {
     if connection.is_some_and(|connection| connection.is_draining()) {
         END_PATIENCE
     } else {

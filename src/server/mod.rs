@@ -262,8 +262,8 @@ impl<S: ServerImpl> Server<S> {
     /// Serves the client at the other end of `stream`, on threads of its own, until it hangs up.
     ///
     /// A client that hangs up while the host does not answer leaves threads behind. It takes no
-    /// place then, until as many connections as there may be have left some, or what they have
-    /// open is a quarter of all descriptors that there may be.
+    /// place then, until as many connections as there may be have left some, or what was set aside
+    /// for those is a quarter of all descriptors that there may be. One can always.
     ///
     /// # Errors
     /// EMFILE when there are as many connections as there may be, or the [totals](Totals) permit no
@@ -357,11 +357,8 @@ impl<S: ServerImpl> Server<S> {
     /// ended; those that have not go on ending, unless somebody [`abort`](Self::abort)s them.
     #[must_use]
     pub fn shutdown(&self, deadline: Duration) -> bool {
+        self.close().iter().for_each(|connection| connection.stop());
         let mut connections = self.inner.connections.lock();
-        connections.closed = true;
-        connections
-            .connected()
-            .for_each(|connection| connection.stop());
         let busy = |connections: &mut Connections<S>| {
             connections.is_busy() || !connections.stuck.is_empty()
         };
@@ -373,11 +370,14 @@ impl<S: ServerImpl> Server<S> {
     /// Cuts all connections off, whatever they are at, and accepts no more. What is left of them is
     /// what hangs in the host. For clients that do not even take their last answer.
     pub fn abort(&self) {
+        self.close().iter().for_each(|connection| connection.cut());
+    }
+
+    /// Accepts no more connections, and returns those that there are.
+    fn close(&self) -> Vec<Arc<Connection<S>>> {
         let mut connections = self.inner.connections.lock();
         connections.closed = true;
-        connections
-            .connected()
-            .for_each(|connection| connection.cut());
+        connections.connected().collect()
     }
 
     /// Counts the nodes of the tree, the root included. Walks the tree, so it is not for a busy loop.
@@ -404,7 +404,10 @@ impl<S: ServerImpl> Server<S> {
             descriptors: 0,
         };
         let stuck = connections.stuck.values().filter_map(Weak::upgrade);
-        for connection in connections.connected().chain(stuck) {
+        let all: Vec<_> = connections.connected().chain(stuck).collect();
+        // What ends with the last of a connection is the back end's, which may ask the server.
+        drop(connections);
+        for connection in all {
             census.channels += connection.channels().len();
             census.ids += connection.fds().len();
             census.objects += connection.fds().object_count();

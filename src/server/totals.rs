@@ -27,7 +27,8 @@ use super::refusal::Refusal;
 pub struct Totals {
     /// How many descriptors can be open for all clients, those of sockets and channels included; EMFILE
     /// above, and a connection for which not enough can be set aside is refused. As long as the host
-    /// does not answer, clients that have hung up can have a quarter as many open beside these.
+    /// does not answer, clients that have hung up can have a quarter as many open beside these, and one
+    /// of them all that was set aside for it.
     pub max_fds: usize,
     /// How many ids all clients can have; EMFILE above, and a connection for which not enough can be set
     /// aside is refused: 1,024 for each, or [`ConnectionOpts::max_ids`] where that is less.

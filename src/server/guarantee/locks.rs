@@ -15,8 +15,9 @@
 //! - A node does not get in motion while somebody holds the rename lock shared.
 //! - To be alone again, the rename waits for all who hold the lock shared, and some of those wait for
 //!   the operation lock of a node that it has. These must neither wait for ever nor, one after the
-//!   other, always be there: all waits for such a node are short, and the rename lock is given up in
-//!   between ([`Stable::give_way`]).
+//!   other, always be there: waits for the lock of such a node are short, and the rename lock is given
+//!   up in between ([`Stable::give_way`]). A back end that waits for a rename on its own has to come to
+//!   an end as well.
 //! - An operation lock says nothing about what is above the node. A directory above may be unlinked
 //!   meanwhile, where somebody else has moved away what the server believes to be in it. `Node::renamed`
 //!   looks at that.
@@ -55,6 +56,7 @@ impl TreeLocks {
         Stable {
             locks: self,
             rename: Some(self.rename.shared()),
+            deadline: None,
         }
     }
 
@@ -74,6 +76,8 @@ pub(in crate::server) struct Stable<'t> {
     locks: &'t TreeLocks,
     /// `None` only while it gives way.
     rename: Option<SharedGuard<'t>>,
+    /// For all waits of the request for nodes in motion, from the first one on.
+    deadline: Option<Instant>,
 }
 
 impl Stable<'_> {
@@ -83,6 +87,11 @@ impl Stable<'_> {
         self.rename = None;
         thread::sleep(pause);
         self.rename = Some(self.locks.rename.shared());
+    }
+
+    fn deadline(&mut self) -> Instant {
+        let deadline = || Instant::now() + LOCK_DEADLINE;
+        *self.deadline.get_or_insert_with(deadline)
     }
 
     /// Runs `operation` with the read guarantee on `node`.
@@ -107,13 +116,12 @@ impl Stable<'_> {
         &mut self,
         node: &'n Node<S>,
     ) -> Result<RwLockReadGuard<'n, ()>, Errno> {
-        let deadline = Instant::now() + LOCK_DEADLINE;
         let lock = node.operation_lock();
         while node.is_in_motion() {
             if let Some(guard) = lock.try_read_for(IN_THE_WAY) {
                 return Ok(guard);
             }
-            if Instant::now() >= deadline {
+            if Instant::now() >= self.deadline() {
                 return Err(Errno::EBUSY);
             }
             self.give_way(Duration::ZERO);
@@ -121,7 +129,8 @@ impl Stable<'_> {
         Ok(lock.read())
     }
 
-    /// Runs `walk`, which comes by nodes that it does not lock, again while one of them is in motion.
+    /// Runs `walk`, which comes by nodes that it does not lock, again while it is told EBUSY, as it is
+    /// where one of them is in motion.
     ///
     /// # Errors
     /// EBUSY if it is so for too long: a rename hangs in the host. What `walk` says.
@@ -129,14 +138,9 @@ impl Stable<'_> {
         &mut self,
         mut walk: impl FnMut(&mut Self) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
-        let mut deadline = None;
         loop {
             let result = walk(self);
-            if !matches!(result, Err(Errno::EBUSY)) {
-                return result;
-            }
-            let deadline = deadline.get_or_insert_with(|| Instant::now() + LOCK_DEADLINE);
-            if Instant::now() >= *deadline {
+            if !matches!(result, Err(Errno::EBUSY)) || Instant::now() >= self.deadline() {
                 return result;
             }
             self.give_way(IN_THE_WAY);

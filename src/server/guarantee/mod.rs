@@ -128,8 +128,10 @@ macro_rules! guarantees {
 guarantees! { Shared Exclusive Global Unheld }
 
 impl<'g, S: ServerImpl> Shared<'g, S> {
-    /// The path of the node from the root of the tree, `/` for the root. It cannot change while
-    /// the guarantee lasts. Costs an allocation.
+    /// The path of the node from the root of the tree, `/` for the root. For what is deleted, or in
+    /// something deleted, what is left of it, behind a NUL. While the guarantee lasts it changes in no
+    /// other way, and in that one where somebody else has moved the file away from below a directory
+    /// that a client then removes. Costs an allocation.
     #[must_use]
     pub fn path(self) -> Vec<u8> {
         self.node.path()
