@@ -144,7 +144,7 @@ fn wait(
     until: Option<Instant>,
 ) -> Vec<u64> {
     // Told without being asked for. It says that both directions are closed: a client that has ended
-    // only its own may be waiting for answers.
+    // only its own may be waiting for the answer on its socket.
     let hang_up = PollFlags::empty();
     let mut fds = vec![PollFd::new(woken.as_fd(), PollFlags::POLLIN)];
     let sockets = watched.iter().map(|(_, socket)| socket.as_fd());
