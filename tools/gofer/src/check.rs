@@ -16,7 +16,7 @@ use crate::args::CheckOptions;
 use crate::failure::{Failure, cannot};
 use crate::jail::entry::Jail;
 use crate::jail::export::Served;
-use crate::jail::layers::{Layer, Report};
+use crate::jail::layers::{Report, line};
 use crate::jail::seccomp::{Policy, Violation};
 use crate::sys::{self, Forked};
 
@@ -160,12 +160,7 @@ impl Findings {
             ..
         } in &self.layers
         {
-            let width = Layer::ALL.map(|layer| layer.name().len()).into_iter().max();
-            let width = width.unwrap_or_default();
-            match advice {
-                None => writeln!(out, "{layer:width$}  in force: {what}")?,
-                Some(advice) => writeln!(out, "{layer:width$}  missing: {what}: {advice}")?,
-            }
+            writeln!(out, "{}", line(layer, what, advice.as_deref()))?;
         }
         Ok(())
     }

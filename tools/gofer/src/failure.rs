@@ -28,6 +28,14 @@ pub(crate) enum Failure {
     #[error("{}: another server listens here: end it, or choose another path", path.display())]
     Live { path: PathBuf },
     #[error(
+        "{}: somebody keeps this directory locked, in which servers make sockets one after the other: \
+         lslocks(8) says who; end that, or choose another directory",
+        directory.display()
+    )]
+    Locked { directory: PathBuf },
+    #[error("{}: --listen and --metrics name the same socket: choose another for one", path.display())]
+    SameSocket { path: PathBuf },
+    #[error(
         "{}: this is not a socket, and will not be replaced: remove it, or choose another path",
         path.display()
     )]

@@ -16,6 +16,7 @@
 //! | `listener`, `inherited` | the socket: one to listen on, or one that is connected |
 //! | `panics` | what is said of a bug |
 //! | `socket_name`, `keeper` | the name of a socket, and the process that removes it |
+//! | `turn` | who makes or removes such names in a directory |
 //! | `check` | what of the sandbox can be had |
 //! | `signals` | SIGTERM, SIGINT and SIGUSR2 as events |
 //! | `serve` | accepting, serving, draining |
@@ -56,6 +57,7 @@ mod skipped;
 mod socket_name;
 mod sys;
 mod trace;
+mod turn;
 
 use std::ffi::OsString;
 use std::fmt::Display;

@@ -10,13 +10,14 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
 };
 use nix::sys::stat::{Mode, fchmod};
 
 use crate::failure::{Failure, cannot};
 use crate::keeper::Keeper;
 use crate::socket_name::SocketName;
+use crate::turn::Turn;
 
 /// A listening socket. One that was made here takes its name along when it goes.
 #[derive(Debug)]
@@ -47,9 +48,13 @@ impl Listener {
             path: path.to_owned(),
         })?;
         let socket = new_socket().map_err(failed)?;
+        // Until it listens: what has a name and does not answer looks as if it were left behind.
+        let _turn = Turn::take(path).map_err(|locked| Failure::Locked {
+            directory: locked.directory,
+        })?;
         match bind(socket.as_raw_fd(), &address) {
             Err(Errno::EADDRINUSE) => {
-                remove_stale(path)?;
+                remove_stale(path, &address)?;
                 bind(socket.as_raw_fd(), &address).map_err(failed)?;
             }
             other => other.map_err(failed)?,
@@ -68,6 +73,11 @@ impl Listener {
     pub(crate) fn adopt(socket: UnixListener) -> io::Result<Listener> {
         socket.set_nonblocking(true)?;
         Ok(Listener { socket, name: None })
+    }
+
+    /// Whether this was made here, and `path` leads to it.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        self.name.as_ref().is_some_and(|own| own.name.is_at(path))
     }
 
     /// Has another process remove the name, since this one is about to lose sight of it. To be called
@@ -128,8 +138,8 @@ fn new_socket() -> nix::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Removes the socket at `path` that a server has left behind.
-fn remove_stale(path: &Path) -> Result<(), Failure> {
+/// Removes the socket at `path` that a server has left behind. To be called in one's turn.
+fn remove_stale(path: &Path, address: &UnixAddr) -> Result<(), Failure> {
     let failed = |why: io::Error| Failure::Listen {
         path: path.to_owned(),
         source: why.into(),
@@ -144,15 +154,17 @@ fn remove_stale(path: &Path) -> Result<(), Failure> {
         Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(failed)?,
     };
-    match UnixStream::connect(path) {
-        Err(why) if why.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(failed)
-        }
-        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
-        // A full backlog and a socket of another type are alive as well.
-        Ok(_) | Err(_) => Err(Failure::Live {
+    let client = new_socket().map_err(|why| failed(why.into()))?;
+    match connect(client.as_raw_fd(), address) {
+        Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(failed),
+        Err(Errno::ENOENT) => Ok(()),
+        // It does not block, so a server that has too much to do says so; one of another type is alive
+        // as well.
+        Ok(()) | Err(Errno::EAGAIN | Errno::EPROTOTYPE) => Err(Failure::Live {
             path: path.to_owned(),
         }),
+        // Nobody has said that it can go.
+        Err(why) => Err(failed(why.into())),
     }
 }
 
@@ -190,6 +202,89 @@ mod tests {
         assert!(matches!(Listener::bind(&path), Err(Failure::Live { .. })));
         UnixStream::connect(&path).unwrap();
         drop(listener);
+    }
+
+    /// Between bind(2) and listen(2), a socket looks as if it were left behind.
+    #[test]
+    fn a_server_that_is_about_to_listen_keeps_its_name() {
+        let dir = dir();
+        let path = dir.path().join("s");
+        let turn = Turn::take(&path).unwrap();
+        let starting = new_socket().unwrap();
+        bind(starting.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| Listener::bind(&path));
+            // Long enough for whoever does not wait, and not what others wait for at most.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            listen(&starting, Backlog::MAXCONN).unwrap();
+            drop(turn);
+            let refused = other.join().unwrap();
+            assert!(matches!(refused, Err(Failure::Live { .. })), "{refused:?}");
+        });
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_stays_locked_is_told() {
+        let dir = dir();
+        let path = dir.path().join("s");
+        let _held = Turn::take(&path).unwrap();
+        let refused = Listener::bind(&path);
+        assert!(
+            matches!(&refused, Err(Failure::Locked { directory }) if directory == dir.path()),
+            "{refused:?}"
+        );
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_server_that_has_too_much_to_do_is_not_waited_for() {
+        let dir = dir();
+        let path = dir.path().join("s");
+        let address = UnixAddr::new(&path).unwrap();
+        let busy = new_socket().unwrap();
+        bind(busy.as_raw_fd(), &address).unwrap();
+        listen(&busy, Backlog::new(0).unwrap()).unwrap();
+        let mut waiting = Vec::new();
+        loop {
+            let client = new_socket().unwrap();
+            match connect(client.as_raw_fd(), &address) {
+                Ok(()) => waiting.push(client),
+                Err(why) => {
+                    assert_eq!(why, Errno::EAGAIN);
+                    break;
+                }
+            }
+        }
+        assert!(matches!(Listener::bind(&path), Err(Failure::Live { .. })));
+    }
+
+    #[test]
+    fn a_socket_of_another_type_is_alive() {
+        let dir = dir();
+        let path = dir.path().join("s");
+        let _datagrams = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        assert!(matches!(Listener::bind(&path), Err(Failure::Live { .. })));
+    }
+
+    #[test]
+    fn what_may_not_be_connected_to_is_not_called_alive() {
+        let dir = dir();
+        let path = dir.path().join("s");
+        let _live = UnixListener::bind(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+        let refused = Listener::bind(&path).unwrap_err();
+        let is_as_expected = match UnixStream::connect(&path) {
+            Ok(_) => matches!(refused, Failure::Live { .. }),
+            Err(_) => matches!(
+                refused,
+                Failure::Listen {
+                    source: lisafs::Errno::EACCES,
+                    ..
+                }
+            ),
+        };
+        assert!(is_as_expected, "{refused}");
     }
 
     #[test]

@@ -36,7 +36,7 @@ const PAUSE: u16 = 100;
 
 /// Serves until the client is done or a signal comes. Returns whether no request was abandoned.
 pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
-    // Before anything is opened: that could be given the number.
+    // First, as all that is left of what this process was started with is closed next.
     let client = options
         .fd
         .map(|number| inherited::take(number).map_err(|why| Failure::Fd { number, why }))
@@ -167,6 +167,9 @@ impl Sockets {
     fn open(options: &ServeOptions, passed: Option<UnixListener>) -> Result<Sockets, Failure> {
         let metrics = options.metrics.as_deref().map(Listener::bind).transpose()?;
         let clients = match (&options.listen, passed) {
+            (Some(path), _) if metrics.as_ref().is_some_and(|made| made.is_at(path)) => {
+                return Err(Failure::SameSocket { path: path.clone() });
+            }
             (Some(path), _) => Some(Listener::bind(path)?),
             (None, Some(socket)) => {
                 Some(Listener::adopt(socket).map_err(cannot("cannot use the socket"))?)

@@ -8,6 +8,8 @@ use std::time::SystemTime;
 
 use tracing::warn;
 
+use crate::turn::Turn;
+
 /// A name in the file system, and which file it is of. Owns no descriptor.
 #[derive(Debug)]
 pub(crate) struct SocketName {
@@ -32,8 +34,15 @@ impl SocketName {
         }
     }
 
+    /// Whether `path` leads to it.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        self.identity.is_some() && identity(path) == self.identity
+    }
+
     /// Removes it, unless it is somebody else's by now.
     pub(crate) fn remove(&self) {
+        // Whoever keeps the directory locked is no server that starts.
+        let _turn = Turn::take(&self.path).ok();
         let now = identity(&self.path);
         if now.is_some()
             && now == self.identity

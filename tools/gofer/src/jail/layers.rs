@@ -22,7 +22,7 @@ pub(crate) enum Layer {
 }
 
 impl Layer {
-    /// In the order in which they come into force.
+    /// In the order in which they are told.
     pub(crate) const ALL: [Layer; 8] = [
         Layer::Namespaces,
         Layer::PivotRoot,

@@ -84,6 +84,13 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
     let message = refusal(command().arg("--listen").arg(&socket).arg(&nowhere));
     assert!(message.contains("nowhere: No such file"), "{message}");
     assert!(!socket.exists(), "it listened all the same");
+
+    let again = dir.path().join("./socket");
+    let mut twice = command();
+    twice.arg("--metrics").arg(&again).arg("--listen");
+    let message = refusal(twice.arg(&socket).arg(dir.path()));
+    assert!(message.contains("name the same socket"), "{message}");
+    assert!(!socket.exists(), "it is left behind");
 }
 
 #[test]
