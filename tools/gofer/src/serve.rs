@@ -12,6 +12,7 @@ use lisafs::host::HostFs;
 use lisafs::observe::Observer;
 use lisafs::server::{ConnectionOpts, Refusal, Server, Totals};
 use nix::fcntl::{OFlag, open};
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use tracing::{info, warn};
 
@@ -26,7 +27,7 @@ use crate::metrics::{Exporter, Exposition, Metrics};
 use crate::refusals::Refusals;
 use crate::signals::{Event, Signals};
 use crate::trace::Trace;
-use crate::{inherited, process};
+use crate::{inherited, process, sys};
 
 /// How long requests that are running get when the process is told to end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -85,7 +86,11 @@ pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
     let backend = match &mut jail {
         Some(jail) => {
             sockets.entrust_names()?;
-            jail.enclose(&served, root)?
+            let backend = jail.enclose(&served, root)?;
+            // Nobody waits for the process that removes a name: it ends before this one if a signal
+            // has new clients left to others.
+            sys::ignore(Signal::SIGCHLD).map_err(cannot("cannot ignore a signal"))?;
+            backend
         }
         None => served.backend(root)?,
     };

@@ -44,6 +44,20 @@ fn a_signal_ends_one_that_serves_an_inherited_socket() {
     assert_eq!(client.metadata("/x").unwrap_err().errno(), Errno::EIO);
 }
 
+/// The process that removes the socket ends then, and nobody has to wait for it.
+#[test]
+fn one_that_serves_no_new_clients_has_no_children() {
+    let gofer = Gofer::listen(&["--sandbox", "best-effort"]);
+    let pid = gofer.pid();
+    let children = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let client = gofer.connect(&ClientOptions::new());
+    assert_ne!(children(), "");
+    gofer.signal(Signal::SIGUSR2);
+    eventually("the children are gone", || children().is_empty());
+    assert!(!gofer.socket.exists());
+    client.root().stat().unwrap();
+}
+
 /// How much each of two clients has written when the signal comes: what the files hold, and what
 /// was answered.
 fn written_until_the_signal(channels: usize) -> Vec<(u64, u64)> {
