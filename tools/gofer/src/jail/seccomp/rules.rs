@@ -149,6 +149,7 @@ pub(super) const ANYHOW: &[c_long] = &[
     libc::SYS_set_robust_list,
     libc::SYS_rseq,
     libc::SYS_sched_yield,
+    // By the number of a thread, when the C library is asked for the stack of one.
     libc::SYS_sched_getaffinity,
     libc::SYS_getcpu,
     libc::SYS_getrusage,
@@ -224,7 +225,7 @@ fn threads(rules: &mut Rules, procfd: u64) -> Built<()> {
     // The thread that calls, and where it may run.
     rules.insert(libc::SYS_sched_setaffinity, vec![rule([is(0, 0)])?]);
     // How large the stack of a thread is.
-    rules.insert(libc::SYS_prlimit64, vec![rule([wide(2, Eq, 0)])?]);
+    rules.insert(libc::SYS_prlimit64, vec![rule([is(0, 0), wide(2, Eq, 0)])?]);
     // What abort(3) ends a process with.
     let own = u64::from(std::process::id());
     rules.insert(libc::SYS_tgkill, vec![rule([is(0, own)])?]);

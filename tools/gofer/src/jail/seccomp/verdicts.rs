@@ -344,6 +344,7 @@ fn arguments_are_judged() {
         (libc::SYS_sched_setaffinity, &[1], Kills),
         (libc::SYS_prlimit64, &[0, ANY, 0], Passes),
         (libc::SYS_prlimit64, &[0, ANY, 1 << 32], Kills),
+        (libc::SYS_prlimit64, &[1, ANY, 0], Kills),
         (libc::SYS_memfd_create, &[ANY, 3], Passes),
         (libc::SYS_memfd_create, &[ANY, 3 | 8], Passes),
         (libc::SYS_memfd_create, &[ANY, 3 | 0x10], Kills),
