@@ -12,7 +12,7 @@ use crate::inherited::Unfit;
 use crate::jail::caps::CapsFailure;
 use crate::jail::landlock::LandlockFailure;
 use crate::jail::layers::Missing;
-use crate::jail::mount_tree::MountError;
+use crate::jail::mount_error::MountError;
 use crate::jail::seccomp::SeccompFailure;
 use crate::runsc::{
     HookError, Malformed, OpenMountError, PlanError, RootPropagationError, Shared, SpecError,
@@ -113,9 +113,9 @@ pub(crate) enum Failure {
     },
     #[error("the process that tries the sandbox: {0}")]
     Check(String),
-    #[error(transparent)]
+    #[error("{0}: {advice}", advice = .0.advice())]
     Landlock(#[from] LandlockFailure),
-    #[error(transparent)]
+    #[error("{0}: {advice}", advice = .0.advice())]
     Seccomp(#[from] SeccompFailure),
     #[error(transparent)]
     Hook(#[from] HookError),
@@ -125,12 +125,25 @@ pub(crate) enum Failure {
     Connection(Refusal),
     #[error("{what}: {source}")]
     System { what: &'static str, source: Errno },
+    #[error("{what}: {source}: {NO_PROCFS}")]
+    Procfs { what: &'static str, source: Errno },
 }
+
+/// What to do where `/proc/self` is not there.
+pub(crate) const NO_PROCFS: &str = "mount a procfs at /proc";
 
 /// Says which step failed.
 pub(crate) fn cannot<E: Into<Errno>>(what: &'static str) -> impl Fn(E) -> Failure {
     move |source| Failure::System {
         what,
         source: source.into(),
+    }
+}
+
+/// The same of a step that has looked into `/proc/self`, and has no other reason for ENOENT.
+pub(crate) fn cannot_see<E: Into<Errno>>(what: &'static str) -> impl Fn(E) -> Failure {
+    move |source| match source.into() {
+        source @ Errno::ENOENT => Failure::Procfs { what, source },
+        source => Failure::System { what, source },
     }
 }

@@ -34,7 +34,7 @@ impl Keeper {
     /// while there is one thread.
     ///
     /// # Errors
-    /// As fork(2) and pipe(2).
+    /// As `sys::fork` and pipe(2).
     pub(crate) fn start(name: &SocketName) -> Result<Keeper, Errno> {
         let (held, hold) = pipe2(OFlag::O_CLOEXEC)?;
         let (ended, end) = pipe2(OFlag::O_CLOEXEC)?;

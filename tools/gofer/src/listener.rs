@@ -14,7 +14,7 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, fchmod};
 
-use crate::failure::{Failure, cannot};
+use crate::failure::{Failure, cannot_see};
 use crate::keeper::Keeper;
 use crate::socket_name::SocketName;
 use crate::turn::Turn;
@@ -88,7 +88,7 @@ impl Listener {
     pub(crate) fn entrust_name(&mut self) -> Result<(), Failure> {
         if let Some(own) = &mut self.name {
             let keeper = Keeper::start(&own.name);
-            own.keeper = Some(keeper.map_err(cannot(
+            own.keeper = Some(keeper.map_err(cannot_see(
                 "cannot start the process that removes the socket in the end",
             ))?);
         }
@@ -272,7 +272,7 @@ mod tests {
         let dir = dir();
         let path = dir.path().join("s");
         let _live = UnixListener::bind(&path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
         let refused = Listener::bind(&path).unwrap_err();
         let is_as_expected = match UnixStream::connect(&path) {
             Ok(_) => matches!(refused, Failure::Live { .. }),

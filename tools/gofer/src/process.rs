@@ -9,14 +9,14 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 
-use crate::failure::{Failure, cannot};
+use crate::failure::{Failure, cannot, cannot_see};
 use crate::sys;
 
 /// Sets the process up, and returns how many descriptors it may have. What it was started with is
 /// closed, but for the standard streams and what has been taken over, `kept`. To be called before
 /// there are other threads.
 pub(crate) fn prepare(kept: Option<RawFd>) -> Result<usize, Failure> {
-    let failed = cannot("cannot look at the inherited descriptors");
+    let failed = cannot_see("cannot look at the inherited descriptors");
     for number in open_descriptors().map_err(failed)? {
         if number > 2 && Some(number) != kept {
             match sys::take_inherited(number) {
@@ -52,6 +52,11 @@ pub(crate) fn open_descriptors() -> io::Result<Vec<RawFd>> {
         numbers.extend(name.to_str().and_then(|name| name.parse::<RawFd>().ok()));
     }
     Ok(numbers)
+}
+
+/// How many threads there are.
+pub(crate) fn threads() -> io::Result<usize> {
+    Ok(fs::read_dir("/proc/self/task")?.count())
 }
 
 /// Files are held open for clients, so there can be as many as the system permits. Returns how

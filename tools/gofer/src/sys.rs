@@ -19,7 +19,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{ForkResult, Pid};
 use parking_lot::Mutex;
 
-use crate::process::open_descriptors;
+use crate::process::{open_descriptors, threads};
 use crate::socket_name::SocketName;
 
 /// The descriptors that this process was started with, but for those that have been taken over, or why
@@ -105,9 +105,10 @@ impl InChild {
 /// fork(2), while there is one thread.
 ///
 /// # Errors
-/// As fork(2); EBUSY if there are other threads.
+/// As fork(2); EBUSY if there are other threads; as open(2), mostly ENOENT, if they cannot be counted,
+/// for want of a procfs.
 pub(crate) fn fork() -> Result<Forked, Errno> {
-    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    let threads = threads().map_err(|why| Errno::try_from(why).unwrap_or(Errno::EIO))?;
     if threads != 1 {
         return Err(Errno::EBUSY);
     }

@@ -83,9 +83,9 @@ impl Jail {
         let outcome = seccomp::install(policy);
         self.note(
             Layer::Seccomp,
-            outcome.map(|()| SECCOMP.to_owned()).map_err(|why| {
-                Missing::new(why, "use a kernel that is built with CONFIG_SECCOMP_FILTER")
-            }),
+            outcome
+                .map(|()| SECCOMP.to_owned())
+                .map_err(|why| Missing::new(&why, why.advice())),
         )?;
         Ok(self.report)
     }
@@ -109,12 +109,7 @@ impl Jail {
     ) -> Result<(HostFs, OwnedFd), Failure> {
         let unshared = namespaces::unshare();
         let prepared = match &unshared {
-            Ok(()) => prepare(served, &root).map_err(|why| {
-                Missing::new(
-                    why,
-                    "see that /proc is a procfs, and that nothing is mounted over it",
-                )
-            }),
+            Ok(()) => prepare(served, &root).map_err(|why| Missing::new(&why, why.advice(false))),
             Err(_) => Err(Missing::new(
                 "there is no mount namespace to do it in",
                 "see to the namespaces first",
@@ -134,12 +129,9 @@ impl Jail {
         // A descriptor of the host's mount would be a way out.
         drop(root);
         let host = served.backend(again(&inside)?)?;
-        let entered = tree.enter().map_err(|why| {
-            Missing::new(
-                why,
-                "start this where the root directory is a mount, not a chroot",
-            )
-        });
+        let entered = tree
+            .enter()
+            .map_err(|why| Missing::new(&why, why.advice(false)));
         self.is_inside = entered.is_ok();
         let attributes = served.attributes();
         let entered = entered.and_then(|()| {

@@ -10,7 +10,8 @@ use nix::sys::stat::fstat;
 
 use super::attributes::{self, AccessTimes, Attributes, Propagation, PropagationKind};
 use super::detached::Detached;
-use super::mount_tree::{self, Manner, MountError, MountTree, STAGING, Source};
+use super::mount_error::MountError;
+use super::mount_tree::{self, Manner, MountTree, Source, staging};
 use super::resolve;
 use crate::failure::Failure;
 use crate::sys;
@@ -81,11 +82,11 @@ pub(super) fn prepare(
 ) -> Result<(MountTree, OwnedFd), MountError> {
     mount_tree::isolate()?;
     let (tree, root) = if resolve::is_directory(expected) {
-        let tree = MountTree::stage(served.dir, ALONE, Path::new(STAGING))?;
+        let tree = MountTree::stage(served.dir, ALONE, staging()?)?;
         let root = tree.root()?;
         (tree, root)
     } else {
-        let mut tree = MountTree::stage_empty(Path::new(STAGING))?;
+        let mut tree = MountTree::stage_empty(staging()?)?;
         let manner = Manner {
             recursive: false,
             attributes: Attributes::empty(),

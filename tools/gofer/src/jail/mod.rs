@@ -10,6 +10,7 @@
 //! | `groups` | supplementary groups |
 //! | `detached` | mounts for a process that may make none |
 //! | `mount_tree` | a tree is put together aside, then becomes all there is |
+//! | `mount_error` | why mounts could not be arranged, and what can be done |
 //! | `resolve` | paths inside of it, made and found without ever leaving it |
 //! | `mountinfo` | what is mounted where |
 //! | `attributes` | read-only, nosuid and the like; propagation |
@@ -30,6 +31,7 @@ pub(crate) mod export;
 pub(crate) mod groups;
 pub(crate) mod landlock;
 pub(crate) mod layers;
+pub(crate) mod mount_error;
 pub(crate) mod mount_tree;
 mod mountinfo;
 mod namespaces;

@@ -21,56 +21,34 @@ use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{chdir, fchdir, pivot_root};
 
 use super::attributes::{self, AccessTimes, Attributes, AttributesError, Propagation};
+use super::mount_error::{MountError, at, system};
 use super::mountinfo::{MountId, Mounted, Mountinfo, mount_of};
 use super::resolve::{self, Kind};
 use crate::sys;
 
-/// Where a tree can be put together: a directory that every procfs has, that nobody serves, and that
-/// is never the tree's own source.
-pub(crate) const STAGING: &str = "/proc/fs";
+/// Where a tree can be put together: a directory that nobody serves, and that is never the tree's own
+/// source.
+const STAGING: &str = "/proc/fs";
 
-/// The mounts of the process could not be arranged.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum MountError {
-    #[error("{what}: {source}")]
-    System { what: &'static str, source: Errno },
-    #[error("{}: {what}: {source}", path.display())]
-    File {
-        what: &'static str,
-        path: PathBuf,
-        source: Errno,
-    },
-    #[error("{}: {source}", path.display())]
-    Attributes {
-        path: PathBuf,
-        source: AttributesError,
-    },
-    #[error(
-        "{}: cannot be bound without what is mounted below it: the user namespace does not permit \
-         uncovering that; use rbind", path.display()
-    )]
-    Covering { path: PathBuf },
-    #[error("the root of the host cannot be prepared in its own place: nobody would see that")]
-    HostRoot,
-    #[error(
-        "mounts are handled by system calls that this kernel does not have: Linux 5.12 has them"
-    )]
-    OldKernel,
+/// Another one, where a procfs shows processes only (`subset=pid`, or ProcSubset=pid of a systemd unit).
+/// It goes with the process, as the mount on it does.
+const STAGING_OF_PROCESS: &str = "/proc/self/ns";
+
+/// The first of the two that is there.
+///
+/// # Errors
+/// If there is none, and so no procfs.
+pub(crate) fn staging() -> Result<&'static Path, MountError> {
+    let places = [STAGING, STAGING_OF_PROCESS].map(Path::new);
+    let mut places = places.into_iter().filter(|place| place.is_dir());
+    places.next().ok_or(MountError::Procfs {
+        path: STAGING_OF_PROCESS,
+        source: Errno::ENOENT,
+    })
 }
 
-fn system(what: &'static str) -> impl Fn(Errno) -> MountError {
-    move |source| MountError::System { what, source }
-}
-
-fn at(path: &Path, what: &'static str) -> impl Fn(Errno) -> MountError {
-    move |source| match source {
-        Errno::ENOSYS => MountError::OldKernel,
-        source => MountError::File {
-            what,
-            path: path.to_owned(),
-            source,
-        },
-    }
+fn root(what: &'static str) -> impl Fn(Errno) -> MountError {
+    move |source| MountError::Root { what, source }
 }
 
 /// Has no mount that is made from here on be seen in another namespace. Mounts that are made there
@@ -79,11 +57,11 @@ fn at(path: &Path, what: &'static str) -> impl Fn(Errno) -> MountError {
 /// The process must be in a mount namespace of its own.
 ///
 /// # Errors
-/// EPERM without CAP_SYS_ADMIN over the namespace.
+/// EPERM without CAP_SYS_ADMIN over the namespace; EINVAL if the root directory is not a mount.
 pub(crate) fn isolate() -> Result<(), MountError> {
     let none = None::<&Path>;
     mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)
-        .map_err(system("cannot keep mounts from other namespaces"))
+        .map_err(root("cannot keep mounts from other namespaces"))
 }
 
 /// What is to be bound.
@@ -150,7 +128,7 @@ struct Unsettled {
 
 impl MountTree {
     /// Makes a tree of the directory `source` and all that is mounted below it, and attaches it at
-    /// `place`: aside ([`STAGING`]), or at `source` itself, for programs that are to see it there.
+    /// `place`: aside ([`staging`]), or at `source` itself, for programs that are to see it there.
     ///
     /// # Errors
     /// [`MountError::HostRoot`] if the root directory of this process is to be prepared in its own
@@ -401,7 +379,7 @@ impl MountTree {
     /// fails.
     pub(crate) fn enter(self) -> Result<(), MountError> {
         fchdir(&self.root).map_err(system("cannot enter the tree"))?;
-        pivot_root(".", ".").map_err(system("cannot make the tree the root"))?;
+        pivot_root(".", ".").map_err(root("cannot make the tree the root"))?;
         // The old root is now above the new one, so this path leads to the old one.
         umount2(".", MntFlags::MNT_DETACH).map_err(system("cannot let go of the old root"))?;
         chdir("/").map_err(system("cannot enter the new root"))
@@ -421,7 +399,10 @@ pub(super) fn detached(source: &Path, propagation: Propagation) -> Result<OwnedF
 }
 
 fn mountinfo() -> Result<Mountinfo, MountError> {
-    Mountinfo::read().map_err(system("cannot read /proc/self/mountinfo"))
+    Mountinfo::read().map_err(|source| MountError::Procfs {
+        path: "/proc/self/mountinfo",
+        source,
+    })
 }
 
 /// Makes a mount in this manner; `shown` is the path that an error is about.

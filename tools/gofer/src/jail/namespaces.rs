@@ -5,7 +5,8 @@
 //!
 //! There is no PID namespace: it would be one for children only, of which a process that is locked in
 //! has none. Other processes cannot be seen without a procfs, and the system call filter keeps their
-//! numbers from being used.
+//! numbers from being used, but for one question: on which CPUs they may run (sched_getaffinity(2), with
+//! which the C library asks that of threads by their numbers).
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -48,22 +49,31 @@ pub(super) fn enter_user_namespace() -> Result<(), Missing> {
     })
 }
 
-/// What can be done about `errno`, by what this kernel says of itself.
-fn advice(errno: Errno, of_users: bool) -> String {
-    let setting = |name: &str| {
-        let value = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")));
-        value.ok().map(|value| value.trim().to_owned())
+/// What this kernel says it keeps from users, and who can change that. For `of_users` only.
+pub(super) fn restriction(of_users: bool) -> Option<&'static str> {
+    let is = |name: &str, value: &str| {
+        let found = fs::read_to_string(format!("/proc/sys/kernel/{name}"));
+        found.is_ok_and(|found| found.trim() == value)
     };
-    let is = |name: &str, value: &str| setting(name).as_deref() == Some(value);
-    if of_users {
-        if is("kernel.unprivileged_userns_clone", "0") {
-            return "set the sysctl kernel.unprivileged_userns_clone to 1".to_owned();
-        }
-        if is("kernel.apparmor_restrict_unprivileged_userns", "1") {
-            return "give this program an AppArmor profile with `userns,` in it, or set the sysctl \
-                    kernel.apparmor_restrict_unprivileged_userns to 0"
-                .to_owned();
-        }
+    if !of_users {
+        None
+    } else if is("unprivileged_userns_clone", "0") {
+        Some("set the sysctl kernel.unprivileged_userns_clone to 1")
+    } else if is("apparmor_restrict_unprivileged_userns", "1") {
+        // The namespace may be made all the same, and nothing be permitted in it.
+        Some(
+            "give this program an AppArmor profile with `userns,` in it, or set the sysctl \
+             kernel.apparmor_restrict_unprivileged_userns to 0",
+        )
+    } else {
+        None
+    }
+}
+
+/// What can be done about `errno`, by what this kernel says of itself.
+fn advice(errno: Errno, of_users: bool) -> &'static str {
+    if let Some(restriction) = restriction(of_users) {
+        return restriction;
     }
     match errno {
         Errno::ENOSPC | Errno::EUSERS => {
@@ -79,5 +89,4 @@ fn advice(errno: Errno, of_users: bool) -> String {
              before it; or start this as root with CAP_SYS_ADMIN"
         }
     }
-    .to_owned()
 }

@@ -14,7 +14,7 @@ use super::open_mount::{self, MountOpener};
 use super::spec::{Mount, Spec};
 use crate::failure::{Failure, cannot};
 use crate::jail::attributes::Attributes;
-use crate::jail::mount_tree::{self, MountTree, STAGING, Source};
+use crate::jail::mount_tree::{self, MountTree, Source, staging};
 
 /// A container whose mounts are all there.
 #[derive(Debug)]
@@ -43,11 +43,7 @@ impl Container {
             Dialect::Of2022 => [].as_slice(),
             Dialect::Today => spec.hooks.create_container.as_slice(),
         };
-        let place = if hooks.is_empty() {
-            Path::new(STAGING)
-        } else {
-            &root
-        };
+        let place = if hooks.is_empty() { staging()? } else { &root };
         let mut tree = stage(spec, plan, &root, place)?;
         let mut resolved = BTreeMap::new();
         let planned = spec.mounts.iter().enumerate();
@@ -76,7 +72,7 @@ impl Container {
             let state = State::creating(&spec.oci_version, id, bundle, &spec.annotations);
             hooks::run(hooks, &state)?;
             hooks::let_go()?;
-            tree.move_to(Path::new(STAGING))?;
+            tree.move_to(staging()?)?;
         }
         if plan.root.as_ref().is_some_and(|served| served.readonly) {
             tree.restrict(Attributes::READONLY | Attributes::NOSUID | Attributes::NODEV)?;

@@ -32,6 +32,18 @@ pub(crate) const TRIALS: &[(&str, Need, fn())] = &[
         Need::UserNamespaces,
         without_user_namespace,
     ),
+    ("where_the_root_is_no_mount", Need::Privileges, in_a_chroot),
+    (
+        "nothing_is_missing_where_procfs_shows_processes_only",
+        Need::Privileges,
+        with_processes_only,
+    ),
+    ("where_there_is_no_procfs", Need::Privileges, without_procfs),
+    (
+        "nothing_is_missing_where_sigchld_is_ignored",
+        Need::Nothing,
+        with_sigchld_ignored,
+    ),
     (
         "nothing_is_missing_in_a_user_namespace",
         Need::UserNamespaces,
@@ -205,6 +217,46 @@ fn without_user_namespace() {
         &["namespaces", "pivot_root"],
         "user.max_user_namespaces",
     );
+}
+
+/// Has a file system of its own hold a directory that looks like the root, and makes that the root.
+const CHROOT: &str = "mount -t tmpfs tmpfs /mnt && mkdir /mnt/root && for it in /*; do \
+                      if [ -L \"$it\" ]; then cp -P \"$it\" /mnt/root/; \
+                      elif [ -d \"$it\" ]; then mkdir \"/mnt/root$it\" && \
+                      mount --rbind \"$it\" \"/mnt/root$it\"; fi; done; \
+                      exec chroot /mnt/root \"$0\" \"$@\"";
+
+fn in_a_chroot() {
+    let words = ["unshare", "--mount", "sh", "-c", CHROOT];
+    assert_short_of(&words, &["pivot_root"], "not in a chroot(2)");
+}
+
+fn with_processes_only() {
+    let script = "mount -t proc -o subset=pid proc /proc && exec \"$0\" \"$@\"";
+    Place::new(&["unshare", "--mount", "sh", "-c", script]).assert_complete();
+}
+
+/// Nothing can be tried there.
+fn without_procfs() {
+    let script = "mount -t tmpfs tmpfs /proc && exec \"$0\" \"$@\"";
+    let words = ["unshare", "--mount", "sh", "-c", script];
+    let place = Place::new(&words);
+    let socket = place.dir.path().join("refused");
+    let serve = ["serve", "--listen", socket.to_str().unwrap()];
+    for more in [&["check"][..], &serve] {
+        let output = place.finish(more);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("mount a procfs at /proc"), "{said}");
+    }
+}
+
+/// By whoever has started it, so that nobody can be waited for.
+fn with_sigchld_ignored() {
+    let place = Place::new(&["env", "--ignore-signal=CHLD"]);
+    // What else is missing has other reasons.
+    let missing = place.missing();
+    assert_eq!(missing, Place::new(&["env"]).missing());
 }
 
 fn nested() {

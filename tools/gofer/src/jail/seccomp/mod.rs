@@ -72,7 +72,7 @@ impl Violation {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SeccompFailure {
     /// The kernel has none.
-    #[error("the kernel has no system call filters: build it with CONFIG_SECCOMP_FILTER")]
+    #[error("the kernel has no system call filters")]
     Unsupported,
     #[error("no_new_privs cannot be set: {0}")]
     NoNewPrivs(Errno),
@@ -84,12 +84,27 @@ pub(crate) enum SeccompFailure {
     Thread(i64),
 }
 
+impl SeccompFailure {
+    /// What can be done.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            SeccompFailure::Unsupported => "use a kernel that is built with CONFIG_SECCOMP_FILTER",
+            SeccompFailure::NoNewPrivs(_) => "use Linux 3.5 or later, and permit prctl(2)",
+            SeccompFailure::Compile(_) => "use x86_64 or aarch64; if this is one, report this",
+            SeccompFailure::Install(_) => "permit seccomp(2)",
+            SeccompFailure::Thread(_) => "report this",
+        }
+    }
+}
+
 /// Permits this process no more than `policy` says, for good. All its threads, and those that it
 /// starts, are bound by it. Sets no_new_privs.
 ///
-/// From here on no mount can be made, no program executed, no symlink followed at the end of a path, no
-/// signal sent to another process. Where a path leads is not for the filter to see: openat(2) of an
-/// absolute one is permitted with O_NOFOLLOW and any descriptor.
+/// From here on no mount can be made, no program executed, and no signal sent to another process. Where a
+/// path leads is not for the filter to see: openat(2) of an absolute one is permitted with O_NOFOLLOW and
+/// any descriptor, and without it with the directory of our descriptors. What looks at attributes or
+/// changes them has a path, too, at the end of which a symlink is followed: xattr calls, and those with
+/// AT_EMPTY_PATH, which permits an empty path and demands none.
 ///
 /// # Errors
 /// [`SeccompFailure::Unsupported`] if the kernel has no filters; others if it has but it is not in
