@@ -1,6 +1,7 @@
 //! Another identity for one thread and one system call.
 #![forbid(unsafe_code)]
 
+use nix::sys::prctl::set_dumpable;
 use nix::unistd::{getresgid, getresuid};
 
 use super::sys::{self, Capabilities};
@@ -28,7 +29,9 @@ pub(super) fn can_be_assumed() -> bool {
 /// While this lives, the calling thread, and no other, has the effective identity of somebody else,
 /// without supplementary groups and capabilities.
 ///
-/// Afterwards the process is not dumpable (see prctl(2), PR_SET_DUMPABLE) until it says otherwise.
+/// From then on the process is not dumpable (see prctl(2), PR_SET_DUMPABLE) until it says otherwise. The
+/// kernel makes it what the sysctl fs.suid_dumpable says whenever a thread changes its identity, and that
+/// can be that others of its user look into it, or that it leaves a core.
 pub(super) struct Assumed {
     own: Identity,
 }
@@ -54,6 +57,8 @@ impl Assumed {
 
     fn take_on(uid: u32, gid: u32) -> nix::Result<Assumed> {
         let own = Identity::of_thread()?;
+        // While nothing is to be undone if that is not permitted.
+        set_dumpable(false)?;
         // Who may do this may also undo it, so from here on there is something to drop.
         sys::set_thread_groups(&[])?;
         let assumed = Assumed { own };
@@ -61,6 +66,7 @@ impl Assumed {
         sys::set_thread_euid(uid)?;
         // A change of user id drops them only if root is left.
         assumed.own.capabilities.dormant().apply()?;
+        set_dumpable(false)?;
         Ok(assumed)
     }
 }
@@ -71,6 +77,9 @@ impl Drop for Assumed {
             // The next operation of this thread would run under the client's choice of identity.
             tracing::error!(%errno, "a thread cannot get its identity back");
             std::process::abort();
+        }
+        if let Err(errno) = set_dumpable(false) {
+            tracing::error!(%errno, "others may be able to look into this process");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::prctl::{get_dumpable, set_dumpable};
 use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen,
@@ -267,7 +268,10 @@ fn a_connection_under_another_identity_shows_it_or_is_not_made() {
     assert_eq!(connect(u32::MAX, 0).err(), Some(Errno::EINVAL));
     assert_eq!(connect(0, u32::MAX).err(), Some(Errno::EINVAL));
     let assert_shown = |uid, gid| {
+        set_dumpable(true).unwrap();
         let _socket = connect(uid, gid).unwrap();
+        // Also where the kernel would make it so, or leave it.
+        assert_eq!(get_dumpable(), Ok(false));
         let (accepted, _) = listener.accept().unwrap();
         let peer = getsockopt(&accepted, PeerCredentials).unwrap();
         assert_eq!((peer.uid(), peer.gid()), (uid, gid));

@@ -71,6 +71,7 @@ const CALLS: &[Call] = calls! {
     SYS_setresgid "setresgid" EPERM EAGAIN;
     SYS_setresuid "setresuid" EPERM EAGAIN;
     SYS_capset "capset" EPERM;
+    SYS_prctl "prctl" EPERM EINVAL;
     SYS_memfd_create "memfd_create" EMFILE ENFILE ENOMEM;
     SYS_mmap "mmap" ENOMEM EAGAIN;
     SYS_socketpair "socketpair" EMFILE ENFILE ENOMEM;

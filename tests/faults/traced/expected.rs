@@ -174,9 +174,16 @@ const EXCEPTIONS: &[Exception] = &[
             "setgroups",
             "setresgid",
             "setresuid",
+            "prctl",
         ],
         RefusedAs(Errno::EPERM),
         "the identity cannot be taken on",
+    ),
+    exception(
+        &["ConnectWithCreds"],
+        &["prctl"],
+        Done,
+        "the thread has its own identity back, and that the process may be dumpable is logged",
     ),
     exception(
         &["ConnectWithCreds"],

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -47,6 +48,7 @@ impl SocketName {
         if now.is_some()
             && now == self.identity
             && let Err(why) = fs::remove_file(&self.path)
+            && why.kind() != io::ErrorKind::NotFound
         {
             warn!(%why, path = %self.path.display(), "the socket cannot be removed");
         }

@@ -217,8 +217,9 @@ fn restrict_files(
 }
 
 /// Permits this process the system calls that it serves with, and no new privileges. Nobody looks into it
-/// from here on.
+/// from here on, and it leaves no core.
 fn restrict_calls(files: &Files, invocation: &Invocation) -> Result<(), Failure> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(cannot("cannot turn off core dumps"))?;
     set_dumpable(false).map_err(cannot("cannot keep others from looking into this process"))?;
     seccomp::install(&Policy {
         procfd: files.ordinary().procfd(),

@@ -184,6 +184,10 @@ fn filtered() {
     // The first one, that of the trace, and those of the connection.
     assert!(threads.len() > 3, "{} threads", threads.len());
     assert_filtered(&threads);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", gofer.id())).unwrap();
+    let cores = limits.lines().find(|line| line.contains("core")).unwrap();
+    let cores: Vec<_> = cores.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(cores, ["0", "0"], "{limits}");
     drop(client);
     assert_eq!(wait(&mut gofer).code(), Some(0));
     let log = fs::read_to_string(bundle.path().join("debug")).unwrap();

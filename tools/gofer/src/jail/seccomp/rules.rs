@@ -93,7 +93,7 @@ pub(super) fn permitted(policy: &Policy<'_>) -> Built<Rules> {
     let mut rules = Rules::new();
     let procfd = number(policy.procfd);
     memory(&mut rules)?;
-    threads(&mut rules, procfd)?;
+    threads(&mut rules, policy)?;
     files(&mut rules, procfd)?;
     names(&mut rules, procfd)?;
     sockets(&mut rules, policy)?;
@@ -210,7 +210,8 @@ fn memory(rules: &mut Rules) -> Built<()> {
     Ok(())
 }
 
-fn threads(rules: &mut Rules, procfd: u64) -> Built<()> {
+fn threads(rules: &mut Rules, policy: &Policy<'_>) -> Built<()> {
+    let procfd = number(policy.procfd);
     rules.insert(
         libc::SYS_clone,
         vec![rule([wide(0, MaskedEq(!CLONE_DETACHED), THREAD)])?],
@@ -220,8 +221,12 @@ fn threads(rules: &mut Rules, procfd: u64) -> Built<()> {
         vec![rule([is(0, bits(libc::CLONE_FS))])?],
     );
     rules.insert(libc::SYS_fchdir, vec![rule([is(0, procfd)])?]);
-    let options = [bits(libc::PR_SET_NAME), PR_SET_VMA];
-    rules.insert(libc::SYS_prctl, any_of(0, options)?);
+    let mut options = any_of(0, [bits(libc::PR_SET_NAME), PR_SET_VMA])?;
+    if policy.identities {
+        // Afterwards, what others can see of the process is for it to say again.
+        options.push(rule([is(0, bits(libc::PR_SET_DUMPABLE)), is(1, 0)])?);
+    }
+    rules.insert(libc::SYS_prctl, options);
     // The thread that calls, and where it may run.
     rules.insert(libc::SYS_sched_setaffinity, vec![rule([is(0, 0)])?]);
     // How large the stack of a thread is.

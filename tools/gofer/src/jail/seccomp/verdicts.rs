@@ -498,4 +498,13 @@ fn what_policy_adds_is_all_that_is_added() {
     assert_eq!(socket(&accepts, unix), Verdict::Kills);
     let becomes = Filter::new(HostUds::None, true, false);
     assert_eq!(added(&becomes), sorted(super::rules::IDENTITIES.to_vec()));
+    // It must say so itself that it is not dumpable, and nothing else.
+    let option = u64::from(libc::PR_SET_DUMPABLE.cast_unsigned());
+    let dumpable =
+        |filter: &Filter, value| filter.judge(libc::SYS_prctl, [option, value, 0, 0, 0, 0]);
+    assert_eq!(dumpable(&becomes, 0), Verdict::Passes);
+    for value in [1, 2, 1 << 32 | 1] {
+        assert_eq!(dumpable(&becomes, value), Verdict::Kills, "{value:#x}");
+    }
+    assert_eq!(dumpable(&connects, 0), Verdict::Kills);
 }
