@@ -218,8 +218,10 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(100));
             listen(&starting, Backlog::MAXCONN).unwrap();
             drop(turn);
-            let refused = other.join().unwrap();
-            assert!(matches!(refused, Err(Failure::Live { .. })), "{refused:?}");
+            let refused = other.join().unwrap().unwrap_err();
+            // The second if this was not scheduled for as long as others wait.
+            let is_as_expected = matches!(refused, Failure::Live { .. } | Failure::Locked { .. });
+            assert!(is_as_expected, "{refused}");
         });
         UnixStream::connect(&path).unwrap();
     }
