@@ -28,6 +28,10 @@ impl HostFs {
         request: &SetStatReq,
     ) -> SetStatResp {
         let mut failures = Failures::default();
+        if let Err(errno) = handle.may_change() {
+            failures.note(mask, Err(errno));
+            return failures.into_response();
+        }
         let resized = mask
             .contains(SetStat::SIZE)
             .then(|| self.open_to_resize(handle));
@@ -95,7 +99,6 @@ impl HostFs {
 
     fn open_to_resize(&self, handle: &Handle) -> Result<OwnedFd, Errno> {
         match handle.file_type() {
-            FileType::Regular if handle.in_kernel_fs() => Err(Errno::EPERM),
             // O_NONBLOCK: a lease on the file is answered with EAGAIN, not waited for.
             FileType::Regular => {
                 handle.with_fd(|fd| self.procfd.reopen(fd, OFlag::O_WRONLY | OFlag::O_NONBLOCK))

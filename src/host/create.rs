@@ -32,6 +32,7 @@ impl HostFs {
         creation: Creation,
         access: OFlag,
     ) -> Result<(Handle, Statx, OwnedFd), Errno> {
+        parent.may_change()?;
         let share = parent.reserve()?;
         parent.with_fd(|directory| {
             // O_NONBLOCK as for every file that is opened; a new one makes nobody wait.
@@ -62,6 +63,7 @@ impl HostFs {
         name: Name<'_>,
         creation: Creation,
     ) -> Result<(Handle, Statx), Errno> {
+        parent.may_change()?;
         let share = parent.reserve()?;
         parent.with_fd(|directory| {
             mkdirat(
@@ -93,6 +95,7 @@ impl HostFs {
                 Ok((handle, stat))
             }
             (libc::S_IFCHR, 0, 0) => {
+                parent.may_change()?;
                 let share = parent.reserve()?;
                 parent.with_fd(|directory| {
                     let mode = permissions(creation.permissions & !SET_ID);
@@ -118,6 +121,7 @@ impl HostFs {
         uid: Uid,
         gid: Gid,
     ) -> Result<(Handle, Statx), Errno> {
+        parent.may_change()?;
         let share = parent.reserve()?;
         parent.with_fd(|directory| {
             symlinkat(target, directory, name.as_bytes())?;
@@ -146,6 +150,7 @@ impl HostFs {
         name: Name<'_>,
         target: &Handle,
     ) -> Result<(Handle, Statx), Errno> {
+        parent.may_change()?;
         parent.with_fd(|directory| {
             target.with_fd(|file| {
                 let path = FdPath::new(file);

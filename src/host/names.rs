@@ -24,6 +24,7 @@ pub(super) fn unlink(
     directory: bool,
     known: Option<&NodeFiles>,
 ) -> Result<(), Errno> {
+    parent.may_change()?;
     let leaving = known.map(NodeFiles::hold_all);
     let flags = if directory {
         UnlinkatFlags::RemoveDir
@@ -65,6 +66,8 @@ pub(super) fn rename(
         flags if flags.is_empty() => {}
         _ => return Err(Errno::EINVAL),
     }
+    old_parent.may_change()?;
+    new_parent.may_change()?;
     let exchange = flags == RenameFlags::EXCHANGE;
     let handles = |known: Option<&NodeFiles>| known.map(NodeFiles::handles).unwrap_or_default();
     let moved = handles(known.moved);

@@ -59,15 +59,18 @@ impl HostFs {
     /// Opens the file, whatever has become of its name, and if policy permits its type.
     ///
     /// # Errors
-    /// EPERM where policy forbids it; EINVAL for a symlink; ENXIO for a socket, and at once for a
-    /// FIFO opened for writing that nobody reads; EAGAIN for a file that somebody has a lease on,
-    /// who is asked to give it up; otherwise as open(2).
+    /// EPERM where policy forbids it, and for the kernel's own files; EINVAL for a symlink; ENXIO for
+    /// a socket, and at once for a FIFO opened for writing that nobody reads; EAGAIN for a file that
+    /// somebody has a lease on, who is asked to give it up; otherwise as open(2).
     pub(super) fn open_file(&self, handle: &Handle, flags: OpenFlags) -> Result<OpenFd, Errno> {
         let policy = &self.options;
         let (kind, extra) = match handle.file_type() {
+            FileType::Regular | FileType::Fifo if handle.in_kernel_fs() => {
+                return Err(Errno::EPERM);
+            }
             // O_NONBLOCK: a client that has taken a lease on what was donated to it must not make
             // this thread wait, which holds locks.
-            FileType::Regular if !handle.in_kernel_fs() => (Kind::Regular, OFlag::O_NONBLOCK),
+            FileType::Regular => (Kind::Regular, OFlag::O_NONBLOCK),
             FileType::Directory => (Kind::Directory(Directory::default()), OFlag::O_DIRECTORY),
             FileType::Fifo if policy.host_fifo == HostFifo::Open => {
                 (Kind::Stream, OFlag::O_NONBLOCK)

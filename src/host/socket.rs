@@ -90,6 +90,7 @@ impl HostFs {
             return Err(Errno::EPERM);
         }
         let sock_type = socket_type(sock_type)?;
+        parent.may_change()?;
         let (share, socket_share) = (parent.reserve()?, parent.reserve()?);
         let socket = new_socket(sock_type)?;
         // The file gets the mode of the socket's own inode.

@@ -72,6 +72,7 @@ impl HostFs {
             flags @ (0 | libc::XATTR_CREATE | libc::XATTR_REPLACE) => flags,
             _ => return Err(Errno::EINVAL),
         };
+        handle.may_change()?;
         on_path(handle, |path| {
             with_name(name, |name| sys::setxattr(path, name, value, flags))
         })
@@ -117,6 +118,7 @@ impl HostFs {
     /// ENODATA; otherwise as the system call; EOPNOTSUPP for a name that policy hides.
     pub(super) fn remove_xattr(&self, handle: &Handle, name: XattrName<'_>) -> Result<(), Errno> {
         self.permit(name)?;
+        handle.may_change()?;
         on_path(handle, |path| {
             with_name(name, |name| sys::removexattr(path, name))
         })

@@ -384,6 +384,18 @@ impl Handle {
     pub(super) fn in_kernel_fs(&self) -> bool {
         self.0.filesystem.is_kernels
     }
+
+    /// Asked before the file, or a name in this directory, is changed: a directory that is made can
+    /// be a cgroup, and a mode that is given away a door.
+    ///
+    /// # Errors
+    /// EPERM for what is the [kernel's own](Self::in_kernel_fs).
+    pub(super) fn may_change(&self) -> Result<(), Errno> {
+        if self.in_kernel_fs() {
+            return Err(Errno::EPERM);
+        }
+        Ok(())
+    }
 }
 
 impl File {

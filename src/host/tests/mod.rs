@@ -4,6 +4,7 @@
 mod attributes;
 mod create;
 mod dirents;
+mod filesystem;
 mod links;
 mod named;
 mod names;
@@ -337,52 +338,6 @@ fn connect_with_creds_is_offered_only_where_it_works() {
     };
     assert!(!offered(closed));
     assert_eq!(offered(EVERYTHING), super::creds::can_be_assumed());
-}
-
-#[test]
-fn files_of_a_procfs_below_the_root_are_shown_but_not_opened() {
-    let root = OwnedFd::from(fs::File::open("/").unwrap());
-    let host = HostFs::new(root, EVERYTHING).unwrap();
-    let process = std::process::id().to_string();
-    let mut handle = Handle::clone(&host.root);
-    for component in ["proc", process.as_str(), "mem"] {
-        handle = handle.walk(name(component)).unwrap().0;
-    }
-    assert_eq!(handle.file_type(), FileType::Regular);
-    assert_eq!(
-        host.open_file(&handle, flags(libc::O_RDONLY)).err(),
-        Some(Errno::EPERM)
-    );
-
-    let proc = OwnedFd::from(fs::File::open("/proc").unwrap());
-    let host = HostFs::new(proc, EVERYTHING).unwrap();
-    let (version, _) = host.root.walk(name("version")).unwrap();
-    assert!(
-        host.open_file(&version, flags(libc::O_RDONLY)).is_ok(),
-        "it was asked for"
-    );
-}
-
-#[test]
-fn files_of_a_sysfs_below_the_root_are_shown_but_not_opened() {
-    let path = "/sys/kernel/uevent_seqnum";
-    if !std::path::Path::new(path).exists() {
-        return skip(format_args!("there is no {path}"));
-    }
-    let root = OwnedFd::from(fs::File::open("/").unwrap());
-    let host = HostFs::new(root, EVERYTHING).unwrap();
-    let mut handle = Handle::clone(&host.root);
-    for component in path.split('/').skip(1) {
-        handle = handle.walk(name(component)).unwrap().0;
-    }
-    assert_eq!(handle.file_type(), FileType::Regular);
-    let opened = |host: &HostFs, handle| host.open_file(handle, flags(libc::O_RDONLY)).err();
-    assert_eq!(opened(&host, &handle), Some(Errno::EPERM));
-
-    let sys = OwnedFd::from(fs::File::open("/sys/kernel").unwrap());
-    let host = HostFs::new(sys, EVERYTHING).unwrap();
-    let (file, _) = host.root.walk(name("uevent_seqnum")).unwrap();
-    assert_eq!(opened(&host, &file), None, "it was asked for");
 }
 
 #[test]
