@@ -4,6 +4,7 @@
 //! all of it.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // a test may panic
 
+mod attributes;
 mod census;
 mod container;
 mod mounts;
@@ -74,6 +75,7 @@ fn trial(name: &'static str, need: Need, test: fn()) -> Trial {
 
 fn main() -> ExitCode {
     let trials = [
+        attributes::TRIALS,
         census::TRIALS,
         container::TRIALS,
         mounts::TRIALS,
