@@ -16,9 +16,23 @@ pub(super) fn case() -> Option<String> {
 
 /// Runs the test `name` once more, in another process, where [`case`] is `case`.
 pub(super) fn run(name: &str, case: &str) -> Output {
+    run_by(&[], name, case)
+}
+
+/// The same, started by the program and the words in `around`.
+pub(super) fn run_by(around: &[&str], name: &str, case: &str) -> Output {
     // A process that is restricted for good cannot remove what it has made.
     let scratch = tempfile::tempdir().unwrap();
-    Command::new(env::current_exe().unwrap())
+    let program = env::current_exe().unwrap();
+    let mut command = match around {
+        [] => Command::new(program),
+        [first, words @ ..] => {
+            let mut command = Command::new(first);
+            command.args(words).arg(program);
+            command
+        }
+    };
+    command
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(CASE, case)
         .env("TMPDIR", scratch.path())

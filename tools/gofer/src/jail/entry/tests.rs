@@ -1,5 +1,7 @@
 //! What a process can still do that has gone in and then misbehaves. Each case is a process of its own.
 
+mod paths;
+
 use std::fs::{self, File};
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
@@ -48,22 +50,28 @@ fn served(dir: &Path) -> Served<'_> {
     }
 }
 
-/// The root of what is served, from inside, without the filter or with it.
-fn inside(served: &Served<'_>, is_filtered: bool) -> Result<(HostFs, OwnedFd), Failure> {
-    let root = open(served.dir, OFlag::O_PATH, Mode::empty()).unwrap();
-    let mut jail = Jail::new(false);
-    let host = jail.enclose(served, root)?;
+/// The root of what is served, from inside, without the filter.
+fn inside(served: &Served<'_>) -> Result<(HostFs, OwnedFd), Failure> {
+    let (_jail, host) = enter(served, Jail::new(false))?;
     let root = open("/", OFlag::O_PATH, Mode::empty()).unwrap();
-    if is_filtered {
-        jail.filter(&Policy {
-            procfd: host.procfd(),
-            host_uds: served.options.host_uds,
-            identities: false,
-            accepts: false,
-            violation: Violation::Kill,
-        })?;
-    }
     Ok((host, root))
+}
+
+fn enter(served: &Served<'_>, mut jail: Jail) -> Result<(Jail, HostFs), Failure> {
+    let root = open(served.dir, OFlag::O_PATH, Mode::empty()).unwrap();
+    let host = jail.enclose(served, root)?;
+    Ok((jail, host))
+}
+
+fn filter(jail: Jail, served: &Served<'_>, host: &HostFs) -> Result<(), Failure> {
+    let policy = Policy {
+        procfd: host.procfd(),
+        host_uds: served.options.host_uds,
+        identities: false,
+        accepts: false,
+        violation: Violation::Kill,
+    };
+    jail.filter(&policy).map(drop)
 }
 
 /// The null device.
@@ -79,7 +87,7 @@ fn refused() {
         readonly: true,
         ..served(&dir)
     };
-    let (host, root) = inside(&readonly, false).unwrap();
+    let (host, root) = inside(&readonly).unwrap();
     let look = |path: &str| open(path, OFlag::O_RDONLY, Mode::empty()).map(drop);
     for path in [
         "/proc/self/status",
@@ -129,7 +137,7 @@ fn devices(dir: &Path, policy: CharacterDevices) {
         },
         ..served(dir)
     };
-    let (_host, root) = inside(&served, false).unwrap();
+    let (_host, root) = inside(&served).unwrap();
     let new = openat(&root, "new", OFlag::O_CREAT, Mode::S_IRWXU).map(drop);
     assert_eq!(new, Ok(()), "it cannot be written to");
     assert_eq!(make_null(&root, "made"), Err(Errno::EPERM));
@@ -146,10 +154,24 @@ fn devices(dir: &Path, policy: CharacterDevices) {
     eprintln!("{DONE}");
 }
 
+const MISBEHAVIOUR: [&str; 8] = [
+    "follow", "device", "ptrace", "kill", "internet", "unix", "execute", "link",
+];
+
+/// # Panics
+/// If the filter has not ended the case.
+fn assert_filtered(case: &str, output: &Output) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(signal_of(output), Some(libc::SIGSYS), "{case}: {said}");
+}
+
 /// What the filter ends a process for.
-fn misbehave(case: &str) {
+fn misbehave(case: &str, jail: Jail) {
     let dir = std::env::temp_dir();
-    let (_host, root) = inside(&served(&dir), true).unwrap();
+    let served = served(&dir);
+    let (jail, host) = enter(&served, jail).unwrap();
+    let root = open("/", OFlag::O_PATH, Mode::empty()).unwrap();
+    filter(jail, &served, &host).unwrap();
     match case {
         "follow" => drop(openat(&root, "x", OFlag::O_RDONLY, Mode::empty())),
         "device" => drop(make_null(&root, "null")),
@@ -166,25 +188,16 @@ fn misbehave(case: &str) {
 #[test]
 fn nothing_leads_out() {
     match case().as_deref() {
-        // A user namespace cannot be made from the thread that a test is. From outside,
-        // `tests/gofer/sandbox.rs` looks at one.
+        // `paths` is about everybody else.
         None if !may_go_in() => skip(NAME, "it takes CAP_SYS_ADMIN"),
         None => {
             assert_done(&run(NAME, "refused"));
-            for case in [
-                "follow", "device", "ptrace", "kill", "internet", "unix", "execute", "link",
-            ] {
-                let output = run(NAME, case);
-                assert_eq!(
-                    signal_of(&output),
-                    Some(libc::SIGSYS),
-                    "{case}: {}",
-                    String::from_utf8_lossy(&output.stderr)
-                );
+            for case in MISBEHAVIOUR {
+                assert_filtered(case, &run(NAME, case));
             }
         }
         Some("refused") => refused(),
-        Some(case) => misbehave(case),
+        Some(case) => misbehave(case, Jail::new(false)),
     }
 }
 
