@@ -106,7 +106,7 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
     (
         "A16",
         "symlinks and mounts",
-        &[Cases, Test("tests/host/mounts.rs")],
+        &[Cases, Test("src/host/tests/filesystem.rs")],
     ),
     ("A17", "host calls that wait", &[Cases]),
     (
@@ -126,7 +126,7 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
     (
         "A20",
         "signals",
-        &[Cases, Test("tools/gofer/tests/gofer/signals.rs")],
+        &[Cases, Test("tools/gofer/tests/gofer/sandbox.rs")],
     ),
     ("A21", "writing read-only", &[Cases]),
     (
@@ -138,7 +138,11 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
     (
         "A24",
         "namespaces of extended attributes",
-        &[Cases, Test("src/host/tests/xattr.rs")],
+        &[
+            Cases,
+            Test("src/host/tests/xattr.rs"),
+            Test("tools/gofer/tests/sandbox/attributes.rs"),
+        ],
     ),
     (
         "A25",
@@ -154,7 +158,12 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
     (
         "A28",
         "identities towards host daemons",
-        &[Cases, Test("src/host/creds.rs")],
+        &[
+            Cases,
+            Test("tests/host/sockets.rs"),
+            Test("src/host/tests/mod.rs"),
+            Test("tests/faults"),
+        ],
     ),
     (
         "A29",
@@ -277,6 +286,7 @@ pub(crate) fn check() -> Result<(), String> {
     let strangers = answered.keys().filter(|number| !listed.contains(*number));
     wrong.extend(strangers.map(|number| format!("{number} is no attack")));
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let sources = Sources::read().map_err(|why| format!("the sources: {why}"))?;
     for (number, what, answers) in ATTACKS {
         let named = answers.iter().any(|answer| matches!(answer, Cases));
         let cases = answered.get(number).copied().unwrap_or(0);
@@ -286,8 +296,8 @@ pub(crate) fn check() -> Result<(), String> {
         for answer in *answers {
             match answer {
                 Cases => {}
-                Test(path) if repository.join(path).exists() => {}
-                Test(path) => wrong.push(format!("{number} ({what}): there is no {path}")),
+                Test(path) if sources.has_tests(path) => {}
+                Test(path) => wrong.push(format!("{number} ({what}): there is no test in {path}")),
                 Private(path, declared, _)
                     if !fs::read_to_string(repository.join(path))
                         .is_ok_and(|text| text.contains(declared)) =>
@@ -315,16 +325,46 @@ pub(crate) fn check() -> Result<(), String> {
     }
 }
 
-/// Whether what a client has the library log is bounded, but for a line that is the last one.
+/// What the gofer logs each time: the file, how many lines, and why a client cannot have them repeated.
+const LOGGED: &[(&str, usize, &str)] = &[
+    ("jail/layers.rs", 2, "once for each layer, at the start"),
+    ("lib.rs", 1, "the last line of all"),
+    ("metrics/exporter.rs", 1, "its thread ends with it"),
+    (
+        "runsc/connections.rs",
+        2,
+        "once for each mount, and at the end",
+    ),
+    ("runsc/handshake.rs", 1, "at the end"),
+    ("runsc/hooks.rs", 1, "once for each hook, at the start"),
+    ("runsc/log.rs", 1, "the last line of all"),
+    ("runsc/serve.rs", 3, "at the start"),
+    ("serve.rs", 6, "at the start, and for signals"),
+    ("socket_name.rs", 1, "at the end"),
+    ("trace.rs", 1, "what was asked for with `--trace`"),
+];
+
+/// Whether what a client has the library and the gofer log is bounded, but for lines that it cannot have
+/// repeated.
 ///
 /// # Errors
 /// Names the files.
 pub(crate) fn check_log() -> Result<(), String> {
     let sources = Sources::read().map_err(|why| format!("the sources: {why}"))?;
     let found: Vec<_> = sources.logging().collect();
-    if found == [Path::new("src/host/creds.rs")] {
+    if found != [Path::new("src/host/creds.rs")] {
+        return Err(format!("logged each time in {found:?}"));
+    }
+    let found = sources.logging_in_gofer();
+    let known: BTreeMap<_, _> = LOGGED
+        .iter()
+        .map(|&(file, lines, _)| (file, lines))
+        .collect();
+    if found == known {
         Ok(())
     } else {
-        Err(format!("logged each time in {found:?}"))
+        Err(format!(
+            "the gofer logs each time {found:?}, and {known:?} is known"
+        ))
     }
 }

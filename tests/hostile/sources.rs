@@ -1,6 +1,6 @@
 //! What can be named in a document: the tests of the repository, and what its sources are made of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -109,6 +109,43 @@ impl Sources {
         in_library
             .filter(move |file| macros.iter().any(|name| file.text.contains(name)))
             .map(|file| file.path.as_path())
+    }
+
+    /// The files of the gofer, tests aside, with the number of lines that they log each time. Those that begin with
+    /// the `count` of `Occurrences` are no such lines.
+    pub(crate) fn logging_in_gofer(&self) -> BTreeMap<&str, usize> {
+        let gofer = Path::new("tools/gofer/src");
+        let below = self.files.iter().filter_map(|file| {
+            let path = file.path.strip_prefix(gofer).ok()?.to_str()?;
+            let code = file.text.split("#[cfg(test)]\nmod tests").next()?;
+            let lines = ["error!(", "warn!(", "info!("]
+                .iter()
+                .flat_map(|name| code.split(name).skip(1))
+                .filter(|rest| !rest.trim_start().starts_with("count,"))
+                .count();
+            (lines > 0 && !path.ends_with("tests.rs")).then_some((path, lines))
+        });
+        below.collect()
+    }
+
+    /// Whether there are tests in a file, or below a directory: functions, trials, cases of the host
+    /// back end's suite, or a program that is one.
+    pub(crate) fn has_tests(&self, path: &str) -> bool {
+        let is_program = !path.ends_with(".rs") && self.repository.join(path).is_file();
+        let mut below = self.files.iter().filter(|file| file.path.starts_with(path));
+        is_program
+            || below.any(|file| {
+                let is_said = |what: &str| file.text.contains(what);
+                let cases = file.path.strip_prefix("tests/host").ok().and_then(|name| {
+                    let module = name.to_str()?.strip_suffix(".rs")?;
+                    Some(format!("{module}::"))
+                });
+                is_said("#[test]")
+                    || is_said("Trial::")
+                    || is_said("TRIALS")
+                    || is_said("Vec<Trial>")
+                    || cases.is_some_and(|it| self.contain(Path::new("tests/host/main.rs"), &it))
+            })
     }
 
     fn contain(&self, place: &Path, text: &str) -> bool {
