@@ -4,8 +4,8 @@
 //! is a second one, so these processes make do without: nothing but Landlock, the capabilities and the
 //! filter holds them. `tests/sandbox/mounts.rs` looks at the mounts of a gofer.
 
-use std::fs;
-use std::os::fd::AsFd;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::process::Output;
 
@@ -47,6 +47,7 @@ fn refused() {
     let look = |path: &Path| open(path, OFlag::O_RDONLY, Mode::empty()).map(drop);
     let program = || execv(c"/no/such/program", &[c"program"]).map(drop);
     assert_eq!((look(&file), program()), (Ok(()), Err(Errno::ENOENT)));
+    let held = File::options().append(true).open(&file).unwrap();
     let (jail, host) = enter(&served(&dir), Jail::new(true)).unwrap();
     assert!(!jail.is_inside);
     let directory = |path: &Path| open(path, OFlag::O_PATH, Mode::empty()).unwrap();
@@ -82,6 +83,8 @@ fn refused() {
     };
     assert_eq!(below(&root, "file"), Ok(()));
     assert_eq!(below(&root, "../outside/file"), none);
+    // As stderr can be: it is written to, but not opened again to be read.
+    assert_eq!(below(&host.procfd(), &held.as_raw_fd().to_string()), none);
     for path in ["../status", "../../self/status", "../mem"] {
         below(&host.procfd(), path).unwrap_err();
     }
