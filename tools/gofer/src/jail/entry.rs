@@ -18,7 +18,7 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 use super::export::{Served, named, prepare};
 use super::groups::drop_groups;
 use super::landlock::{self, Reach};
-use super::layers::{self, Layer, Missing, NO_NEW_PRIVS, Report, SECCOMP};
+use super::layers::{self, Layer, Missing, NO_NEW_PRIVS, Report};
 use super::seccomp::{self, Policy};
 use super::{caps, detached, namespaces};
 use crate::failure::{Failure, cannot};
@@ -84,7 +84,7 @@ impl Jail {
         self.note(
             Layer::Seccomp,
             outcome
-                .map(|()| SECCOMP.to_owned())
+                .map(|()| policy.violation.effect().to_owned())
                 .map_err(|why| Missing::new(&why, why.advice())),
         )?;
         Ok(self.report)

@@ -52,9 +52,6 @@ impl Layer {
 /// What no_new_privs is good for.
 pub(crate) const NO_NEW_PRIVS: &str = "programs give no privileges";
 
-/// What the system call filter is good for.
-pub(crate) const SECCOMP: &str = "what serving does not call for ends the process";
-
 /// Which capabilities are left of those that were to be kept, if any.
 pub(crate) fn capabilities(some_are_left: bool, kept: &[Capability]) -> String {
     let connects = TO_CONNECT

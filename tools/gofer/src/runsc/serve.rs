@@ -30,7 +30,7 @@ use crate::failure::{Failure, cannot};
 use crate::jail::export::named;
 use crate::jail::groups::drop_groups;
 use crate::jail::landlock::{self, Reach};
-use crate::jail::layers::{self, Layer, Missing, NO_NEW_PRIVS, Report, SECCOMP};
+use crate::jail::layers::{self, Layer, Missing, NO_NEW_PRIVS, Report};
 use crate::jail::seccomp::{self, Policy, Violation};
 use crate::trace::Trace;
 use crate::{jail, panics, process};
@@ -182,7 +182,7 @@ fn serve(
         (Layer::Process, Ok("not dumpable, no core".to_owned())),
         (Layer::NoNewPrivs, Ok(NO_NEW_PRIVS.to_owned())),
         (Layer::Landlock, landlock),
-        (Layer::Seccomp, Ok(SECCOMP.to_owned())),
+        (Layer::Seccomp, Ok(Violation::chosen().effect().to_owned())),
     ] {
         report.note(layer, outcome);
     }

@@ -66,6 +66,16 @@ impl Violation {
             Violation::Kill
         }
     }
+
+    /// What a filter in force is said to do.
+    pub(crate) fn effect(self) -> &'static str {
+        match self {
+            Violation::Kill => "what serving does not call for ends the process",
+            Violation::Log => {
+                "what serving does not call for is logged by the kernel, and permitted"
+            }
+        }
+    }
 }
 
 /// The filter is not in force.
