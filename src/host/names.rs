@@ -6,7 +6,8 @@ use std::os::fd::BorrowedFd;
 use nix::NixPath;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::handle::place::{NodeFiles, arrive, lock};
+use super::handle::moving::{arrive, lock};
+use super::handle::place::NodeFiles;
 use super::handle::{Handle, stat_name};
 use super::identity::Inode;
 use super::sys;
@@ -76,7 +77,8 @@ pub(super) fn rename(
     let leaving = replaced.map(NodeFiles::hold_all);
     let outcome = old_parent.with_fd(|old_fd| {
         new_parent.with_fd(|new_fd| {
-            let (mut moved, mut exchanged) = (lock(&moved)?, lock(&exchanged)?);
+            let mut moved = lock(&moved, new_parent)?;
+            let mut exchanged = lock(&exchanged, old_parent)?;
             old_name.as_bytes().with_nix_path(|old| {
                 new_name
                     .as_bytes()
@@ -85,8 +87,8 @@ pub(super) fn rename(
             if is_same_file((old_fd, old_name), (new_fd, new_name)) {
                 return Ok(RenameOutcome::SameFile);
             }
-            arrive(&mut moved, new_parent, new_name);
-            arrive(&mut exchanged, old_parent, old_name);
+            arrive(&mut moved, new_name);
+            arrive(&mut exchanged, old_name);
             Ok(RenameOutcome::Renamed)
         })
     })?;

@@ -43,7 +43,7 @@ pub(crate) fn ground() -> Option<TempDir> {
         .find_map(|place| TempDir::new_in(place).ok())
 }
 
-fn settled(path: &Path, content: &str) {
+pub(crate) fn settled(path: &Path, content: &str) {
     fs::write(path, content).unwrap();
     // A file of the current tick of the clock is opened by the walk to it. Without births all are.
     let Ok(birth) = fs::metadata(path).and_then(|file| file.created()) else {

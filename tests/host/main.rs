@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may panic
 
 mod closing;
+mod departed;
 mod failures;
 mod identities;
 mod mounts;
@@ -42,6 +43,7 @@ fn main() {
         identities::what_is_created_looks_the_same_to_all_who_ask
         identities::more_files_are_known_than_there_are_descriptors
         identities::a_file_known_by_more_ids_than_there_are_descriptors_outlives_its_name
+        departed::nothing_is_left_of_clients_that_have_moved_files_of_others
     };
     let has_ground = identities::ground().is_some();
     let privileged = cases! {

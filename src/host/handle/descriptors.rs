@@ -31,6 +31,8 @@ pub(in crate::host) struct Descriptors {
     quota: Arc<Quota>,
     /// Those that may be open and closed again, least recently passed first.
     ring: Mutex<VecDeque<Weak<File>>>,
+    /// The directory that was opened last since others have moved files of this connection into it.
+    moved_into: Mutex<Weak<File>>,
 }
 
 /// What becomes of a file that was asked for its descriptor.
@@ -46,7 +48,17 @@ impl Descriptors {
         Arc::new(Descriptors {
             quota,
             ring: Mutex::default(),
+            moved_into: Mutex::default(),
         })
+    }
+
+    /// Remembers the directory until the next one: as a rule more files are moved there.
+    pub(super) fn moved_into(&self, directory: &Arc<File>) {
+        *self.moved_into.lock() = Arc::downgrade(directory);
+    }
+
+    pub(super) fn last_moved_into(&self) -> Option<Arc<File>> {
+        self.moved_into.lock().upgrade()
     }
 
     /// Takes one, for what is going to be open as long as the client likes.

@@ -29,6 +29,7 @@
 
 mod descriptors;
 mod look;
+pub(super) mod moving;
 pub(super) mod place;
 mod reach;
 #[cfg(test)]
@@ -295,11 +296,15 @@ impl Handle {
     /// Whether the file is found in `directory`, or need not be found: it is open for good.
     fn is_in(&self, directory: &Handle) -> bool {
         let place = self.0.place.read();
-        place.as_ref().is_none_or(|place| {
-            let expected = place.directory();
-            Arc::ptr_eq(&expected.0, &directory.0)
-                || (expected.0.identity.is_some() && expected.0.identity == directory.0.identity)
-        })
+        place
+            .as_ref()
+            .is_none_or(|place| place.directory().is_same(directory))
+    }
+
+    /// Whether both are certainly of one file.
+    fn is_same(&self, other: &Handle) -> bool {
+        let identity = self.0.identity;
+        Arc::ptr_eq(&self.0, &other.0) || (identity.is_some() && identity == other.0.identity)
     }
 
     /// The handle of the regular file behind `file`, which has just been created as `name` in this

@@ -17,15 +17,17 @@
 //! Names of directories above do not matter: a place has the directory itself.
 //!
 //! [`hold_all`]: NodeFiles::hold_all
+//! [`lock`]: super::moving::lock
+//! [`arrive`]: super::moving::arrive
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
-use parking_lot::{Mutex, RwLockWriteGuard};
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::look::{look, look_at};
@@ -319,25 +321,3 @@ impl Drop for Leaving {
 
 /// Handles of one node: as a rule one.
 pub(in crate::host) type Handles = SmallVec<[Handle; 1]>;
-
-/// The place of a file, locked.
-pub(in crate::host) type Locked<'h> = RwLockWriteGuard<'h, Option<Place>>;
-
-/// Locks the places of `handles`, whose name is about to change.
-///
-/// # Errors
-/// EBUSY if somebody is stuck in looking for one of the files.
-pub(in crate::host) fn lock(handles: &[Handle]) -> Result<SmallVec<[Locked<'_>; 1]>, Errno> {
-    let deadline = Instant::now() + PATIENCE;
-    handles
-        .iter()
-        .map(|handle| handle.0.place.try_write_until(deadline).ok_or(Errno::EBUSY))
-        .collect()
-}
-
-/// Has the files that are still known by a name known by `name` in `directory`.
-pub(in crate::host) fn arrive(locked: &mut [Locked<'_>], directory: &Handle, name: Name<'_>) {
-    for place in locked.iter_mut().filter_map(|place| place.as_mut()) {
-        *place = Place::new(directory, name);
-    }
-}

@@ -160,8 +160,6 @@ impl Handle {
         };
         let mut reached = Reached::Kept(opened);
         for below in above {
-            // Of the connection in whose ring it stands: a rename over another one may have put the
-            // file into a directory of that one.
             let mut share = below.0.descriptors.keep();
             let Some(opened) = below.open_in(directory, reached.as_fd(), &mut share)? else {
                 return Ok(None);

@@ -6,7 +6,8 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use super::descriptors::Closing;
-use super::place::{PATIENCE, lock};
+use super::moving::lock;
+use super::place::PATIENCE;
 use super::*;
 use crate::server::Quota;
 
@@ -67,12 +68,12 @@ fn a_rename_waits_so_long_for_who_is_stuck_and_no_longer() {
     let [free, stuck] = &handles;
     let looking = stuck.0.place.read();
     let start = Instant::now();
-    assert_eq!(lock(&handles).err(), Some(Errno::EBUSY));
+    assert_eq!(lock(&handles, &root).err(), Some(Errno::EBUSY));
     assert!(start.elapsed() >= PATIENCE);
     // Nothing stays locked.
     assert!(free.0.place.try_write().is_some());
     drop(looking);
-    assert_eq!(lock(&handles).unwrap().len(), 2);
+    assert_eq!(lock(&handles, &root).unwrap().len(), 2);
 }
 
 /// And what is below it, if that has to be opened again.
@@ -137,7 +138,7 @@ fn each_connection_has_one_handle_of_a_file_on_a_node() {
         assert!(Arc::ptr_eq(&directory.0, &handle.0));
     }
     assert_eq!((node.len(), node.handles().len()), (20, 20));
-    assert_eq!(lock(&node.handles()).unwrap().len(), 20);
+    assert_eq!(lock(&node.handles(), &root).unwrap().len(), 20);
     // Another connection knows nothing of it.
     let other = Descriptors::new(Quota::new(8));
     assert!(node.directory(&other).is_none());

@@ -421,27 +421,81 @@ fn a_directory_that_is_shared_is_found_where_it_was_walked_to_last() {
     }
 }
 
-/// A descriptor is counted for the connection that can close it.
+/// Whoever has moved it may go, and everything of theirs with them.
 #[test]
-fn a_directory_of_another_connection_takes_no_descriptor_of_this_one() {
+fn what_others_move_is_found_by_a_descriptor_of_its_own_connection() {
     for mut served in grounds() {
         served.directories(2);
-        let (other, others) = served.limited(LIMIT);
+        fs::write(served.path("d0/another"), "d0").unwrap();
+        settle(&served.path("d0/another"));
         let (root, quota) = served.limited(LIMIT);
-        let file = root.child("d0").unwrap().child("file").unwrap();
+        let (other, others) = served.limited(LIMIT);
+        let directory = root.child("d0").unwrap();
+        let [file, another] = ["file", "another"].map(|name| directory.child(name).unwrap());
         let (from, to) = (other.child("d0").unwrap(), other.child("d1").unwrap());
-        let (moved, replaced) = (Some(&file.node), None);
-        let known = Known { moved, replaced };
-        let none = RenameFlags::empty();
-        let (old, new) = (name("file"), name("moved"));
-        rename(&from.handle, old, &to.handle, new, none, known).unwrap();
-        assert!(to.handle.give_up());
-        file.handle.give_up();
-        let (before, others_before) = (quota.used(), others.used());
-        assert_eq!(served.content(&file.handle), Ok("d0".to_owned()));
-        assert!(!to.handle.is_named() && !file.handle.is_named());
-        assert_eq!(quota.used(), before + 1);
-        assert_eq!(others.used(), others_before + 1);
+        let move_it = |file: &Walked, (from, old), (to, new): (&Walked, _)| {
+            let (moved, replaced) = (Some(&file.node), None);
+            let known = Known { moved, replaced };
+            let (from, none): (&Walked, _) = (from, RenameFlags::empty());
+            rename(&from.handle, name(old), &to.handle, name(new), none, known).unwrap();
+        };
+        let before = quota.used();
+        move_it(&file, (&from, "file"), (&from, "renamed"));
+        assert_eq!(quota.used(), before, "it is where it was");
+        move_it(&file, (&from, "renamed"), (&to, "moved"));
+        move_it(&another, (&from, "another"), (&to, "another"));
+        assert_eq!(quota.used(), before + 1, "one for both");
+        drop((from, to, other));
+        assert_eq!(others.used(), 0);
+        for file in [file, another] {
+            file.handle.give_up();
+            assert_eq!(file.handle.stat().unwrap().size, 2);
+            assert_eq!(served.content(&file.handle), Ok("d0".to_owned()));
+        }
+        // The directory that was opened for them is closed when they are.
+        drop(directory);
+        assert_eq!(quota.used(), 1, "the root");
+    }
+}
+
+#[test]
+fn what_others_move_is_lost_where_its_connection_has_no_descriptor_unless_it_is_open() {
+    for mut served in grounds() {
+        served.directories(2);
+        fs::write(served.path("d0/open"), "open").unwrap();
+        settle(&served.path("d0/open"));
+        let (root, quota) = served.limited(LIMIT);
+        let (other, _others) = served.limited(LIMIT);
+        let directory = root.child("d0").unwrap();
+        let [file, open] = ["file", "open"].map(|name| directory.child(name).unwrap());
+        assert_eq!(served.content(&open.handle), Ok("open".to_owned()));
+        let open_file = || served.host.open_file(&open.handle, flags(libc::O_RDONLY));
+        let _in_use = open.handle.reach(|| Ok(None)).unwrap();
+        let taken: Vec<_> = std::iter::from_fn(|| open_file().ok()).collect();
+        assert_eq!(quota.used(), LIMIT);
+        for (file, moved) in [(&file, "file"), (&open, "open")] {
+            let (moved_node, replaced) = (Some(&file.node), None);
+            let known = Known {
+                moved: moved_node,
+                replaced,
+            };
+            let none = RenameFlags::empty();
+            let (from, to) = (other.child("d0").unwrap(), other.child("d1").unwrap());
+            rename(
+                &from.handle,
+                name(moved),
+                &to.handle,
+                name(moved),
+                none,
+                known,
+            )
+            .unwrap();
+        }
+        drop(taken);
+        assert_eq!(file.handle.stat().err(), Some(Errno::ESTALE));
+        assert_eq!(served.content(&file.handle), Err(Errno::ESTALE));
+        assert_eq!(open.handle.stat().unwrap().size, 4);
+        assert!(!open.handle.give_up());
     }
 }
 
