@@ -254,15 +254,21 @@ impl Handle {
         name: Name<'_>,
         known: Option<&NodeFiles>,
     ) -> Result<(Handle, Statx), Errno> {
-        if let Some(directory) = known.and_then(|known| known.directory(&self.0.descriptors))
-            && directory.is_in(self)
-            && let Ok(_open) = directory.reach(|| Ok(self.0.descriptors.keep()))
-        {
-            // Whatever has the name by now is looked at. If that is the directory that is open, it
-            // need not be opened again: its number is not given to another as long as it is held.
-            let attributes = self.with_fd(|directory| look_at(directory, name))?;
-            if directory.0.is(&attributes) {
-                return Ok((Handle::clone(&directory), for_the_wire(attributes.stat)));
+        let known = known.and_then(|known| known.directory(&self.0.descriptors));
+        if let Some(directory) = known.filter(|known| known.is_in(self)) {
+            match directory.reach(|| Ok(self.0.descriptors.keep())) {
+                Ok(_open) => {
+                    // Whatever has the name by now is looked at. If that is the directory that is open,
+                    // it need not be opened again: its number is not given to another as long as it is
+                    // held.
+                    let attributes = self.with_fd(|directory| look_at(directory, name))?;
+                    if directory.0.is(&attributes) {
+                        return Ok((Handle::clone(&directory), for_the_wire(attributes.stat)));
+                    }
+                }
+                // It has been waited for.
+                Err(Errno::EBUSY) => return Err(Errno::EBUSY),
+                Err(_) => {}
             }
         }
         self.walk_open(name)

@@ -24,7 +24,7 @@ use crate::wire::Statx;
 const OFTEN: u8 = 4;
 
 /// How long a rename of a file is waited for, as the server does.
-const RENAME_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const RENAME_LIMIT: Duration = Duration::from_secs(2);
 
 /// Longer than a look at a file takes.
 const MOMENT: Duration = Duration::from_millis(5);
@@ -241,10 +241,13 @@ impl Handle {
             return stat_again(opened.fd.as_fd(), file.lasting());
         }
         if file.looks.load(Ordering::Relaxed) >= OFTEN {
-            if let Some(share) = file.descriptors.spare()
-                && let Ok(reached) = self.reach(|| Ok(Some(share)))
-            {
-                return stat_again(reached.as_fd(), file.lasting());
+            if let Some(share) = file.descriptors.spare() {
+                match self.reach(|| Ok(Some(share))) {
+                    Ok(reached) => return stat_again(reached.as_fd(), file.lasting()),
+                    // It has been waited for.
+                    Err(Errno::EBUSY) => return Err(Errno::EBUSY),
+                    Err(_) => {}
+                }
             }
         } else {
             file.looks.fetch_add(1, Ordering::Relaxed);

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::descriptors::Closing;
 use super::moving::lock;
 use super::place::PATIENCE;
+use super::reach::RENAME_LIMIT;
 use super::*;
 use crate::server::Quota;
 
@@ -89,6 +90,26 @@ fn what_is_being_renamed_is_waited_for_and_not_for_ever() {
     for handle in [moved, below] {
         assert_eq!(handle.with_fd(look).err(), Some(Errno::ESTALE));
     }
+}
+
+/// Whoever looks often, or walks through, has more than one way to go on, all of which lead there.
+#[test]
+fn what_is_being_renamed_is_waited_for_once() {
+    let (_directory, root, attributes) = directory();
+    let moved = root.below(&attributes);
+    let inner = moved.below(&attributes);
+    let node = NodeFiles::default();
+    let mut child = inner.below(&attributes);
+    node.add(&mut child);
+    let _renaming = moved.0.place.write();
+    moved.0.looks.store(u8::MAX, Ordering::Relaxed);
+    let start = Instant::now();
+    assert_eq!(moved.stat().err(), Some(Errno::EBUSY));
+    assert!(start.elapsed() < 2 * RENAME_LIMIT);
+    let start = Instant::now();
+    let walked = inner.walk_through(Name::new(b"d").unwrap(), Some(&node));
+    assert_eq!(walked.err(), Some(Errno::EBUSY));
+    assert!(start.elapsed() < 2 * RENAME_LIMIT);
 }
 
 /// A link that cannot be kept is removed, and what others have put in its place meanwhile is not.
