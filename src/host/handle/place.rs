@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::look::{look, look_at};
+use super::reach::Deadline;
 use super::{AHEAD, Attributes, Descriptors, File, Handle, open_path};
 use crate::Errno;
 use crate::wire::{FileType, Name, Statx};
@@ -254,6 +255,8 @@ impl NodeFiles {
         let handles = self.handles();
         let of_one =
             |one: &Handle, next: &Handle| Arc::ptr_eq(&one.0.descriptors, &next.0.descriptors);
+        // For all of them together: others wait for this.
+        let mut deadline = Deadline::default();
         for handles in handles.chunk_by(of_one) {
             // Where there is no room for one there is none for the next, and to look for some takes the
             // longer the more there is open: others wait for this.
@@ -266,7 +269,7 @@ impl NodeFiles {
                         handle.reserve()
                     }
                 };
-                if let Err(errno) = handle.stay_with(room) {
+                if let Err(errno) = handle.stay_with(room, &mut deadline) {
                     is_full |= errno == Errno::EMFILE;
                     tracing::debug!(%errno, "a handle will be lost with its name");
                 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{MappedRwLockReadGuard, RwLockReadGuard};
 use smallvec::SmallVec;
@@ -23,8 +23,21 @@ use crate::wire::Statx;
 /// that the next few make up for the opening.
 const OFTEN: u8 = 4;
 
-/// How long a rename of a file is waited for, as the server does.
+/// How long an operation waits for renames of what it needs, as the server does.
 pub(super) const RENAME_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long an operation may go on waiting for renames. The time begins with the first one that is in the
+/// way and does not begin again with the next.
+#[derive(Debug, Default)]
+pub(super) struct Deadline {
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    fn get(&mut self) -> Instant {
+        *self.at.get_or_insert_with(|| Instant::now() + RENAME_LIMIT)
+    }
+}
 
 /// Longer than a look at a file takes.
 const MOMENT: Duration = Duration::from_millis(5);
@@ -73,17 +86,21 @@ impl Handle {
     /// # Errors
     /// As [`hold`](Self::hold).
     fn stay(&self) -> Result<(), Errno> {
-        self.stay_with(|| self.reserve())
+        self.stay_with(|| self.reserve(), &mut Deadline::default())
     }
 
-    /// As [`stay`](Self::stay), with the share that `room` yields if it is not open.
+    /// As [`stay`](Self::stay), by `deadline`, with the share that `room` yields if it is not open.
     ///
     /// # Errors
     /// ESTALE if the file is no longer where it was walked to; those of `room`.
-    pub(super) fn stay_with(&self, room: impl Fn() -> Result<Share, Errno>) -> Result<(), Errno> {
+    pub(super) fn stay_with(
+        &self,
+        room: impl Fn() -> Result<Share, Errno>,
+        deadline: &mut Deadline,
+    ) -> Result<(), Errno> {
         self.change_stay(FREE, LEAVING);
         // From here on it is not closed: who closes it looks at that with the lock that is taken next.
-        while let Reached::Once(_) = self.reach(|| room().map(Some))? {}
+        while let Reached::Once(_) = self.reach_by(deadline, || room().map(Some))? {}
         Ok(())
     }
 
@@ -119,12 +136,20 @@ impl Handle {
         &self,
         share: impl FnOnce() -> Result<Option<Share>, Errno>,
     ) -> Result<Reached<'_>, Errno> {
+        self.reach_by(&mut Deadline::default(), share)
+    }
+
+    fn reach_by(
+        &self,
+        deadline: &mut Deadline,
+        share: impl FnOnce() -> Result<Option<Share>, Errno>,
+    ) -> Result<Reached<'_>, Errno> {
         if let Some(opened) = self.0.used() {
             return Ok(Reached::Kept(opened));
         }
         let mut share = share()?;
         loop {
-            if let Some(reached) = self.open_again(&mut share)? {
+            if let Some(reached) = self.open_again(&mut share, deadline)? {
                 return Ok(reached);
             }
         }
@@ -134,7 +159,11 @@ impl Handle {
     /// something on the way has changed meanwhile.
     ///
     /// In a loop: how many they are is for clients to choose.
-    fn open_again(&self, share: &mut Option<Share>) -> Result<Option<Reached<'_>>, Errno> {
+    fn open_again(
+        &self,
+        share: &mut Option<Share>,
+        deadline: &mut Deadline,
+    ) -> Result<Option<Reached<'_>>, Errno> {
         // From the directory of the file up to the first that is open.
         let mut above: SmallVec<[Handle; 2]> = SmallVec::new();
         loop {
@@ -142,7 +171,7 @@ impl Handle {
             if lowest.0.opened().is_some() {
                 break;
             }
-            let Some(directory) = lowest.directory()? else {
+            let Some(directory) = lowest.directory_by(deadline)? else {
                 // It has no place since it is open by now, or since it is lost.
                 if lowest.0.opened().is_none() {
                     return Err(Errno::ESTALE);
@@ -161,18 +190,19 @@ impl Handle {
         let mut reached = Reached::Kept(opened);
         for below in above {
             let mut share = below.0.descriptors.keep();
-            let Some(opened) = below.open_in(directory, reached.as_fd(), &mut share)? else {
+            let Some(opened) = below.open_in(directory, reached.as_fd(), &mut share, deadline)?
+            else {
                 return Ok(None);
             };
             (directory, reached) = (below, opened);
         }
-        self.open_in(directory, reached.as_fd(), share)
+        self.open_in(directory, reached.as_fd(), share, deadline)
     }
 
     /// # Errors
     /// As [`place`](File::place).
-    pub(super) fn directory(&self) -> Result<Option<Handle>, Errno> {
-        let place = self.0.place()?;
+    fn directory_by(&self, deadline: &mut Deadline) -> Result<Option<Handle>, Errno> {
+        let place = self.0.place(deadline)?;
         Ok(place.as_ref().map(|place| place.directory().clone()))
     }
 
@@ -182,9 +212,10 @@ impl Handle {
         directory: &Handle,
         fd: BorrowedFd<'_>,
         share: &mut Option<Share>,
+        deadline: &mut Deadline,
     ) -> Result<Option<Reached<'_>>, Errno> {
         let file = &self.0;
-        let place = file.place()?;
+        let place = file.place(deadline)?;
         let Some(place) = &*place else {
             return Ok(file.opened().map(Reached::Kept));
         };
@@ -252,7 +283,7 @@ impl Handle {
         } else {
             file.looks.fetch_add(1, Ordering::Relaxed);
         }
-        let place = file.place()?;
+        let place = file.place(&mut Deadline::default())?;
         if let Some(place) = &*place {
             let looked = place.look(file).map(for_the_wire);
             let Err(errno) = looked else { return looked };
@@ -270,9 +301,9 @@ impl File {
     ///
     /// # Errors
     /// EBUSY if a rename of the file hangs in the host.
-    fn place(&self) -> Result<RwLockReadGuard<'_, Option<Place>>, Errno> {
+    fn place(&self, deadline: &mut Deadline) -> Result<RwLockReadGuard<'_, Option<Place>>, Errno> {
         let place = self.place.try_read();
-        let in_time = || self.place.try_read_for(RENAME_LIMIT);
+        let in_time = || self.place.try_read_until(deadline.get());
         place.or_else(in_time).ok_or(Errno::EBUSY)
     }
 

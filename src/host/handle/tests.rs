@@ -112,6 +112,28 @@ fn what_is_being_renamed_is_waited_for_once() {
     assert!(start.elapsed() < 2 * RENAME_LIMIT);
 }
 
+/// However many connections know a file there: none of them keeps others from removing it.
+#[test]
+fn those_who_are_about_to_lose_a_name_wait_together() {
+    let (_directory, root, attributes) = directory();
+    let node = NodeFiles::default();
+    let moved = connections(&root, &attributes, 4);
+    let below = |(connection, moved): &(_, Handle)| moved.below_for(connection, &attributes);
+    let mut known: Vec<_> = moved.iter().map(below).collect();
+    known.iter_mut().for_each(|handle| node.add(handle));
+    let _renaming: Vec<_> = moved
+        .iter()
+        .map(|(_, moved)| moved.0.place.write())
+        .collect();
+    let start = Instant::now();
+    let leaving = node.hold_all();
+    assert!((RENAME_LIMIT..3 * RENAME_LIMIT).contains(&start.elapsed()));
+    leaving.gone();
+    for lost in &known {
+        assert_eq!(lost.stat().err(), Some(Errno::ESTALE));
+    }
+}
+
 /// A link that cannot be kept is removed, and what others have put in its place meanwhile is not.
 #[test]
 fn what_was_linked_is_identified_before_there_may_be_no_room_for_it() {
@@ -278,7 +300,7 @@ fn what_is_lost_with_its_name_keeps_no_directory() {
     child.with_fd(look).unwrap();
     node.hold_all().gone();
     drop(taken);
-    assert!(child.directory().unwrap().is_none());
+    assert!(child.0.place.read().is_none());
     assert_eq!(child.with_fd(look).err(), Some(Errno::ESTALE));
     assert_eq!(child.stat().err(), Some(Errno::ESTALE));
 }
