@@ -117,7 +117,8 @@ pub struct NodeFiles {
     /// Those that have a place. However often a connection walks to a file, that is one handle: what has
     /// to be done for each when the name changes or goes is not for clients to multiply.
     ///
-    /// Sorted by connection, so that one's own are found among those of many, and within that by age.
+    /// Sorted by connection, so that one's own are found among those of many, and within that by when they
+    /// were walked to last.
     placed: Mutex<SmallVec<[Placed; 1]>>,
 }
 
@@ -174,7 +175,7 @@ impl NodeFiles {
     }
 
     fn enter(&self, file: &Arc<File>) -> Entry {
-        let connection = Connection::of(&file.descriptors);
+        let (connection, identity) = (Connection::of(&file.descriptors), file.identity);
         // Dropped behind the lock.
         let mut others: SmallVec<[Arc<File>; KNOWN]> = SmallVec::new();
         let mut placed = self.placed.lock();
@@ -183,18 +184,24 @@ impl NodeFiles {
         while let Some(known) = placed.get(end)
             && known.connection == connection
         {
-            let alive = known.file.upgrade();
-            if alive.as_ref().is_none_or(|known| known.is_pinned()) {
-                placed.remove(end);
-            } else if alive
-                .as_ref()
-                .is_some_and(|known| known.identity == file.identity)
-            {
-                return alive.map_or(Entry::Refused, |known| Entry::Known(Handle(known)));
-            } else {
-                end += 1;
+            match known.file.upgrade() {
+                Some(file) if !file.is_pinned() && file.identity == identity => {
+                    // Behind those that the client knew there until it came back.
+                    let behind = placed.partition_point(|known| known.connection <= connection);
+                    if let Some(known) = placed.get_mut(end..behind) {
+                        known.rotate_left(1);
+                    }
+                    return Entry::Known(Handle(file));
+                }
+                Some(file) if !file.is_pinned() => {
+                    end += 1;
+                    others.push(file);
+                }
+                gone => {
+                    placed.remove(end);
+                    others.extend(gone);
+                }
             }
-            others.extend(alive);
         }
         if end - start >= KNOWN {
             return Entry::Refused;
@@ -226,17 +233,17 @@ impl NodeFiles {
         placed.capacity() - placed.len()
     }
 
-    /// The directory of which the connection with these descriptors has the youngest handle. It may be
-    /// another one than the name leads to by now.
+    /// The directory that the connection with these descriptors has walked to here last, of those that it
+    /// knows. The name may lead to another one by now.
     pub(in crate::host) fn directory(&self, descriptors: &Arc<Descriptors>) -> Option<Handle> {
         let connection = Connection::of(descriptors);
         let placed = self.placed.lock();
         let behind = placed.partition_point(|known| known.connection <= connection);
-        let last = placed.get(behind.checked_sub(1)?)?;
-        let file = last.file.upgrade()?;
+        let ours = placed.get(..behind)?.iter().rev();
+        let ours = ours.take_while(|known| known.connection == connection);
+        let file = ours.filter_map(|known| known.file.upgrade()).next()?;
         drop(placed);
-        let is_ours = Arc::ptr_eq(&file.descriptors, descriptors);
-        (is_ours && file.file_type == FileType::Directory).then_some(Handle(file))
+        (file.file_type == FileType::Directory).then_some(Handle(file))
     }
 
     /// The handles that are found by the name, or would be if they were closed, those of a connection

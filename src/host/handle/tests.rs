@@ -187,6 +187,36 @@ fn each_connection_has_one_handle_of_a_file_on_a_node() {
     assert!(node.directory(&other).is_none());
 }
 
+/// Also if another one was there meanwhile.
+#[test]
+fn a_directory_that_comes_back_is_shared_again() {
+    let (_directory, root, mut attributes) = directory();
+    let node = NodeFiles::default();
+    let mut known = Vec::new();
+    for number in 0..3 {
+        attributes.stat.ino = 1_000_000 + number;
+        let (mut handle, other) = (root.below(&attributes), connections(&root, &attributes, 1));
+        node.add(&mut handle);
+        other
+            .into_iter()
+            .for_each(|(_, mut handle)| node.add(&mut handle));
+        known.push((handle, attributes));
+    }
+    let shared = || node.directory(&root.0.descriptors).unwrap();
+    for number in [0, 2, 1, 1] {
+        let (handle, attributes) = &known[number];
+        node.add(&mut root.below(attributes));
+        assert!(Arc::ptr_eq(&shared().0, &handle.0));
+    }
+    // They are closed in turn, and the last one of those that are left is shared.
+    known.remove(1);
+    while let Some((handle, _)) = known.last() {
+        assert!(Arc::ptr_eq(&shared().0, &handle.0));
+        known.pop();
+    }
+    assert!(node.directory(&root.0.descriptors).is_none());
+}
+
 /// However many are held: who comes and goes again and again must not have all of them looked at each
 /// time.
 #[test]
