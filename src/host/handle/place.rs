@@ -163,14 +163,12 @@ impl NodeFiles {
             }
             Entry::Known(known) => {
                 let other = core::mem::replace(handle, known);
-                handle.take_over(other);
-            }
-            Entry::Refused => {
-                if let Err(errno) = handle.hold() {
-                    tracing::debug!(%errno, "one of too many files of one name is lost");
-                    handle.pin();
+                if let Err(other) = handle.take_over(other) {
+                    *handle = other;
+                    handle.hold_or_lose();
                 }
             }
+            Entry::Refused => handle.hold_or_lose(),
         }
     }
 
@@ -289,22 +287,37 @@ impl NodeFiles {
 impl Handle {
     /// Has the file found where `other`, another handle of it, was found just now, and opened if that
     /// is.
-    fn take_over(&self, mut other: Handle) {
+    ///
+    /// # Errors
+    /// `other`, if somebody is stuck in looking for the file where it was.
+    fn take_over(&self, mut other: Handle) -> Result<(), Handle> {
         // Somebody else has it only if it was just made, and then it remains with that.
         let Some(file) = Arc::get_mut(&mut other.0) else {
-            return;
+            return Ok(());
         };
         let found = file.place.get_mut().take();
-        let found = found.filter(|place| !self.is_in(place.directory()));
-        // Whoever looks for it in the old place at the moment finds it there, or not. Not waited for any
-        // longer than by a rename: who takes so long is stuck, and so would the next be.
-        let left = found.and_then(|place| {
-            let mut known = self.0.place.try_write_for(PATIENCE)?;
-            known.as_mut().map(|known| core::mem::replace(known, place))
-        });
-        drop(left);
+        if let Some(found) = found.filter(|place| !self.is_in(place.directory())) {
+            // Whoever looks for it in the old place at the moment finds it there, or not. Not waited for
+            // any longer than by a rename: who takes so long is stuck, and so would the next be.
+            let Some(mut known) = self.0.place.try_write_for(PATIENCE) else {
+                *file.place.get_mut() = Some(found);
+                return Err(other);
+            };
+            let left = known.as_mut().map(|known| core::mem::replace(known, found));
+            drop(known);
+            drop(left);
+        }
         if let Some(opened) = file.opened.get_mut().take() {
             self.keep(opened);
+        }
+        Ok(())
+    }
+
+    /// Opens the file for good, since the node does not know it. If that cannot be done it is lost.
+    fn hold_or_lose(&self) {
+        if let Err(errno) = self.hold() {
+            tracing::debug!(%errno, "a file that its node does not know is lost");
+            self.pin();
         }
     }
 }

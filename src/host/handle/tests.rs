@@ -335,6 +335,42 @@ fn what_is_lost_with_its_name_keeps_no_directory() {
     assert_eq!(child.stat().err(), Some(Errno::ESTALE));
 }
 
+/// The id that a walk has just given out must not be one that leads to the old place.
+#[test]
+fn what_is_found_elsewhere_is_kept_though_somebody_is_stuck_where_it_was() {
+    let Some((path, root, _, _)) = closable() else {
+        return;
+    };
+    let [old, new] = ["old", "new"].map(|name| {
+        std::fs::create_dir(path.path().join(name)).unwrap();
+        root.walk_open(Name::new(name.as_bytes()).unwrap())
+            .unwrap()
+            .0
+    });
+    std::fs::create_dir(path.path().join("old/d")).unwrap();
+    let name = Name::new(b"d").unwrap();
+    let (mut known, stat) = old.walk_open(name).unwrap();
+    let node = NodeFiles::default();
+    node.add(&mut known);
+    assert!(matches!(known.0.close(later(&known)), Closing::Done(_)));
+    std::fs::rename(path.path().join("old/d"), path.path().join("new/d")).unwrap();
+    let walk = || {
+        let (mut found, _) = new.walk(name).unwrap();
+        assert!(found.is_named());
+        node.add(&mut found);
+        found
+    };
+    let looking = known.0.place.read();
+    let found = walk();
+    assert_eq!(found.stat().map(|stat| stat.ino), Ok(stat.ino));
+    assert!(!Arc::ptr_eq(&found.0, &known.0) && !found.is_named());
+    drop(looking);
+    // And then they are one again.
+    assert_eq!(known.stat().err(), Some(Errno::ESTALE));
+    assert!(Arc::ptr_eq(&walk().0, &known.0));
+    assert_eq!(known.stat().map(|stat| stat.ino), Ok(stat.ino));
+}
+
 #[test]
 fn a_ring_does_not_grow_with_what_is_gone() {
     let Some((_path, root, _, _)) = closable() else {
