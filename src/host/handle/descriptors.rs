@@ -22,8 +22,8 @@ use crate::Errno;
 use crate::host::identity::Tick;
 use crate::server::{Quota, Share};
 
-/// How many files are looked at before opening one for a single operation is cheaper.
-const PATIENCE: usize = 64;
+/// How many files are asked for their descriptor before opening one for a single operation is cheaper.
+const ASKED: usize = 64;
 
 /// What the files of one connection may have open.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Descriptors {
     /// like, and beyond that one is closed for another.
     pub(super) fn keep(&self) -> Option<Share> {
         let replaced = || {
-            self.close_one(PATIENCE)
+            self.close_one(ASKED)
                 .then(|| self.quota.take().ok())
                 .flatten()
         };

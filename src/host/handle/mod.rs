@@ -212,7 +212,7 @@ impl Handle {
     /// for good.
     ///
     /// # Errors
-    /// EMFILE.
+    /// As [`with_fd`](Self::with_fd); EMFILE.
     pub(super) fn duplicate(&self, descriptors: &Arc<Descriptors>) -> Result<Handle, Errno> {
         let share = descriptors.take()?;
         let fd = self.with_fd(|fd| Ok(fd.try_clone_to_owned()?))?;
@@ -229,7 +229,8 @@ impl Handle {
     /// The handle of `name` in this directory.
     ///
     /// # Errors
-    /// As open(2) with O_PATH, and as [`child`](Self::child); EMFILE.
+    /// As open(2) with O_PATH, and as [`child`](Self::child); as [`reach`](Self::reach), of this directory;
+    /// EMFILE.
     pub(super) fn walk(&self, name: Name<'_>) -> Result<(Handle, Statx), Errno> {
         if !self.0.filesystem.remembers {
             return self.walk_open(name);

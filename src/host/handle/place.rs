@@ -108,14 +108,15 @@ fn gone(errno: Errno) -> Errno {
 
 /// How many files a connection can know by one name, which they have had one after the other: others
 /// have put them there, or the client has where the directory is served twice. The next are opened for
-/// good, so the quota of descriptors bounds them.
+/// good, so the quota of descriptors bounds them; one that cannot be is lost, though the walk to it has
+/// succeeded.
 const KNOWN: usize = 8;
 
 /// The files that clients know on a node of the server's tree.
 #[derive(Debug, Default)]
 pub struct NodeFiles {
-    /// Those that have a place. However often a connection walks to a file, that is one handle: what has
-    /// to be done for each when the name changes or goes is not for clients to multiply.
+    /// Those that have a place. However often a connection walks to one of them, that is one handle: what
+    /// has to be done for each when the name changes or goes is not for clients to multiply.
     ///
     /// Sorted by connection, so that one's own are found among those of many, and within that by when they
     /// were walked to last.
@@ -124,17 +125,17 @@ pub struct NodeFiles {
 
 #[derive(Debug)]
 struct Placed {
-    connection: Connection,
+    connection: Address,
     file: Weak<File>,
 }
 
 /// Where the descriptors of a connection are in memory. No others are there while a file is of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Connection(usize);
+struct Address(usize);
 
-impl Connection {
-    fn of(descriptors: &Arc<Descriptors>) -> Connection {
-        Connection(Arc::as_ptr(descriptors).addr())
+impl Address {
+    fn of(descriptors: &Arc<Descriptors>) -> Address {
+        Address(Arc::as_ptr(descriptors).addr())
     }
 }
 
@@ -173,7 +174,7 @@ impl NodeFiles {
     }
 
     fn enter(&self, file: &Arc<File>) -> Entry {
-        let (connection, identity) = (Connection::of(&file.descriptors), file.identity);
+        let (connection, identity) = (Address::of(&file.descriptors), file.identity);
         // Dropped behind the lock.
         let mut others: SmallVec<[Arc<File>; KNOWN]> = SmallVec::new();
         let mut placed = self.placed.lock();
@@ -234,7 +235,7 @@ impl NodeFiles {
     /// The directory that the connection with these descriptors has walked to here last, of those that it
     /// knows. The name may lead to another one by now.
     pub(in crate::host) fn directory(&self, descriptors: &Arc<Descriptors>) -> Option<Handle> {
-        let connection = Connection::of(descriptors);
+        let connection = Address::of(descriptors);
         let placed = self.placed.lock();
         let behind = placed.partition_point(|known| known.connection <= connection);
         let ours = placed.get(..behind)?.iter().rev();

@@ -62,7 +62,8 @@ impl Handle {
     /// handle need not have its descriptor open all the time, so there is no other accessor.
     ///
     /// # Errors
-    /// Those of `operation`; ESTALE if the file is no longer where it was walked to.
+    /// Those of `operation`; ESTALE if the file is no longer where it was walked to; EBUSY if a rename of
+    /// the file, or of what leads to it, hangs in the host.
     pub(in crate::host) fn with_fd<R>(
         &self,
         operation: impl FnOnce(BorrowedFd<'_>) -> Result<R, Errno>,
@@ -74,7 +75,7 @@ impl Handle {
     /// Opens the file for as long as there is a handle of it: nobody will say when its name changes.
     ///
     /// # Errors
-    /// ESTALE if the file is no longer where it was walked to; EMFILE.
+    /// As [`reach`](Self::reach); EMFILE.
     pub(in crate::host) fn hold(&self) -> Result<(), Errno> {
         self.stay()?;
         self.pin();
@@ -92,7 +93,7 @@ impl Handle {
     /// As [`stay`](Self::stay), by `deadline`, with the share that `room` yields if it is not open.
     ///
     /// # Errors
-    /// ESTALE if the file is no longer where it was walked to; those of `room`.
+    /// As [`reach`](Self::reach); those of `room`.
     pub(super) fn stay_with(
         &self,
         room: impl Fn() -> Result<Share, Errno>,
@@ -105,7 +106,7 @@ impl Handle {
     }
 
     /// The name has gone, or is as good as gone: what is open stays open for good, and what is not is
-    /// lost.
+    /// lost. Where somebody is stuck in looking for it, it keeps its place, and may still be found there.
     pub(super) fn pin(&self) {
         self.0.stays.store(PINNED, Ordering::Relaxed);
         // So that the directory is not kept for nothing, and with it all those above. Who looks there has
@@ -131,7 +132,8 @@ impl Handle {
     /// A descriptor of the file, which is kept if `share` yields one.
     ///
     /// # Errors
-    /// ESTALE if the file is no longer where it was walked to; those of `share`.
+    /// ESTALE if the file is no longer where it was walked to; EBUSY if a rename of the file, or of what
+    /// leads to it, hangs in the host; as open(2); those of `share`.
     pub(in crate::host) fn reach(
         &self,
         share: impl FnOnce() -> Result<Option<Share>, Errno>,
@@ -265,7 +267,7 @@ impl Handle {
     /// The attributes of the file.
     ///
     /// # Errors
-    /// As statx(2); ESTALE if the file is no longer where it was walked to.
+    /// As statx(2) and [`reach`](Self::reach).
     pub(in crate::host) fn stat(&self) -> Result<Statx, Errno> {
         let file = &self.0;
         if let Some(opened) = file.used() {
