@@ -309,12 +309,14 @@ impl Closer {
     }
 
     /// Ends the channel as [`shutdown`](Self::shutdown) does, without waiting for anybody, and gives
-    /// the window's memory back when this end and all its closers are gone.
+    /// the window's memory back when this end and all its closers are gone, if it is the server's: at a
+    /// client's it only ends the channel.
     ///
     /// A file lives as long as anybody has it, and its memory is charged to whoever touched it first:
     /// a client that keeps the windows of its dead channels would have ours grow without bound. The
     /// bytes behind the first page become zeros; the first stays, and with it the state that says
-    /// that the channel has ended.
+    /// that the channel has ended. The memory of pages that the client has pinned, for io_uring or in
+    /// a pipe, stays as well, as much as its limits of locked memory and of pipes permit.
     ///
     /// For a server that knows that nobody reads its last reply any more, because the client has
     /// ended the channel or hung up, or waits for another one. A client that still did would take

@@ -83,6 +83,10 @@ impl Mapping {
     /// madvise(MADV_REMOVE) of all pages but the first, whose words others may still look at: gives
     /// their memory back, also if the peer keeps its mapping or the file. They hold zeros then.
     ///
+    /// Not those that the peer has pinned: they leave the file, and their memory stays as long as a
+    /// buffer registered with io_uring or a pipe that vmsplice(2) has filled has them. How many that
+    /// are RLIMIT_MEMLOCK and the limits of pipes say.
+    ///
     /// # Errors
     ///
     /// As madvise(2), for instance EINVAL if this process locks its memory.
