@@ -60,6 +60,7 @@ pub use call::{Answer, Call};
 pub use direct::{Direct, DirectWorker};
 pub use dispatch::{RpcHandler, RpcHandlers};
 pub use fd_locks::{FdExclusive, FdLocks, FdShared, Guarded, Unguarded};
+pub(crate) use guarantee::LOCK_DEADLINE;
 pub use guarantee::{Below, Exclusive, Global, Shared, Unheld};
 pub use opts::ConnectionOpts;
 pub use quota::{Quota, Share};

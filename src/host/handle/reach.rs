@@ -16,17 +16,14 @@ use super::place::Place;
 use super::{FREE, File, Handle, LEAVING, Opened, PINNED};
 use crate::Errno;
 use crate::host::identity::Tick;
-use crate::server::Share;
+use crate::server::{LOCK_DEADLINE, Share};
 use crate::wire::Statx;
 
 /// After how many looks at a file by its name it is opened: a look at an open file is so much cheaper
 /// that the next few make up for the opening.
 const OFTEN: u8 = 4;
 
-/// How long an operation waits for renames of what it needs, as the server does.
-pub(super) const RENAME_LIMIT: Duration = Duration::from_secs(2);
-
-/// How long an operation may go on waiting for renames. The time begins with the first one that is in the
+/// How long an operation may go on waiting for renames, as in the server. The time begins with the first one that is in the
 /// way and does not begin again with the next.
 #[derive(Debug, Default)]
 pub(super) struct Deadline {
@@ -35,7 +32,9 @@ pub(super) struct Deadline {
 
 impl Deadline {
     fn get(&mut self) -> Instant {
-        *self.at.get_or_insert_with(|| Instant::now() + RENAME_LIMIT)
+        *self
+            .at
+            .get_or_insert_with(|| Instant::now() + LOCK_DEADLINE)
     }
 }
 

@@ -8,9 +8,8 @@ use tempfile::TempDir;
 use super::descriptors::Closing;
 use super::moving::lock;
 use super::place::PATIENCE;
-use super::reach::RENAME_LIMIT;
 use super::*;
-use crate::server::Quota;
+use crate::server::{LOCK_DEADLINE, Quota};
 
 /// The handle of a directory, and its attributes in so far as they make an identity.
 fn directory() -> (TempDir, Handle, Attributes) {
@@ -105,11 +104,11 @@ fn what_is_being_renamed_is_waited_for_once() {
     moved.0.looks.store(u8::MAX, Ordering::Relaxed);
     let start = Instant::now();
     assert_eq!(moved.stat().err(), Some(Errno::EBUSY));
-    assert!(start.elapsed() < 2 * RENAME_LIMIT);
+    assert!(start.elapsed() < 2 * LOCK_DEADLINE);
     let start = Instant::now();
     let walked = inner.walk_through(Name::new(b"d").unwrap(), Some(&node));
     assert_eq!(walked.err(), Some(Errno::EBUSY));
-    assert!(start.elapsed() < 2 * RENAME_LIMIT);
+    assert!(start.elapsed() < 2 * LOCK_DEADLINE);
 }
 
 /// However many connections know a file there: none of them keeps others from removing it.
@@ -127,7 +126,7 @@ fn those_who_are_about_to_lose_a_name_wait_together() {
         .collect();
     let start = Instant::now();
     let leaving = node.hold_all();
-    assert!((RENAME_LIMIT..3 * RENAME_LIMIT).contains(&start.elapsed()));
+    assert!((LOCK_DEADLINE..3 * LOCK_DEADLINE).contains(&start.elapsed()));
     leaving.gone();
     for lost in &known {
         assert_eq!(lost.stat().err(), Some(Errno::ESTALE));

@@ -39,7 +39,7 @@ use crate::wire::Name;
 
 /// How long a request waits for others that are running before it answers EBUSY, where waiting for
 /// ever could mean just that.
-pub(super) const LOCK_DEADLINE: Duration = Duration::from_secs(2);
+pub(crate) const LOCK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long a request waits for a node in motion before it gives way.
 const IN_THE_WAY: Duration = Duration::from_millis(20);

@@ -28,6 +28,7 @@ use super::tree::Node;
 use crate::Errno;
 use crate::wire::Name;
 
+pub(crate) use locks::LOCK_DEADLINE;
 pub(super) use locks::{Names, Stable, TreeLocks};
 pub(super) use patience::Rest;
 
