@@ -15,7 +15,9 @@ use fuser::{
     ReplyOpen, Request, Session, SessionACL, TimeOrNow,
 };
 use lisafs_conformance::Stop;
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 
 /// A regular file, in its root and in each of its directories.
@@ -195,6 +197,18 @@ impl Filesystem for Served {
             reply.data(&[]);
         }
     }
+}
+
+/// Leaves the mounts of this machine to others, so that none stays behind, however this process ends. To be
+/// called before there is a second thread. Who may not do that may not mount anything either.
+pub(crate) fn leave_mounts_alone() -> io::Result<()> {
+    const NONE: Option<&str> = None;
+    match unshare(CloneFlags::CLONE_NEWNS) {
+        Err(Errno::EPERM) => return Ok(()),
+        result => result?,
+    }
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+    Ok(())
 }
 
 /// A directory on which it is mounted. Unmounted when dropped, and who waits for it is told EIO.

@@ -82,6 +82,10 @@ fn main() -> ExitCode {
         return code;
     }
     let args = Args::parse();
+    if let Err(why) = hung::leave_mounts_alone() {
+        eprintln!("hostile: no mounts of its own: {why}");
+        return ExitCode::from(2);
+    }
     let scale = if args.long { Scale::Long } else { Scale::Short };
     let ours = Program::ours(args.sandbox);
     let theirs = args.gvisor.map(Program::gvisors);

@@ -439,8 +439,10 @@ fn ends(stage: &mut Stage) -> Verdict {
     drop(hung);
     stuck.join()?;
 
+    // Waited for when it goes, which must be after what it hangs in.
+    let second;
     let hung = Hung::mount(&stage.root.join("hung again"))?;
-    let second = stage.another(&[])?;
+    second = stage.another(&[])?;
     // Not a caller, which gives up by itself.
     let stream = UnixStream::connect(&second.socket)?;
     let mut socket = Socket::from(stream.try_clone()?);
