@@ -260,6 +260,16 @@ impl Hung {
         self.shared.state().hangs = true;
     }
 
+    /// It answers again. Who waits for it is told EIO.
+    pub(crate) fn recover(&self) {
+        let asked = {
+            let mut state = self.shared.state();
+            state.hangs = false;
+            std::mem::take(&mut state.asked)
+        };
+        drop(asked);
+    }
+
     /// Waits until so many wait for an answer.
     pub(crate) fn wait_for(&self, count: usize) -> Result<(), Stop> {
         let state = self.shared.state();
@@ -279,12 +289,7 @@ impl Hung {
 
 impl Drop for Hung {
     fn drop(&mut self) {
-        let asked = {
-            let mut state = self.shared.state();
-            state.hangs = false;
-            std::mem::take(&mut state.asked)
-        };
-        drop(asked);
+        self.recover();
         let flags = MntFlags::MNT_FORCE | MntFlags::MNT_DETACH;
         if let Err(why) = umount2(&self.path, flags) {
             eprintln!("hostile: {}: {why}", self.path.display());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use nix::unistd::mkfifo;
 use crate::accomplice::{Accomplice, KILLED_CONTENT, Step};
 use crate::case::{Case, Scale};
 use crate::outside::listen;
+use crate::process::within;
 use crate::stage::Stage;
 
 const POLICY: &[&str] = &["--host-uds", "all", "--host-fifo", "open"];
@@ -55,7 +56,7 @@ const LONGEST_LIFE: u64 = 8000;
 
 /// Makes a call that must not wait for anybody. A thread of this process counts the time: when that
 /// is stopped for a while, no server has been slow.
-pub(super) fn at_once<T>(what: &str, call: impl FnOnce() -> T) -> Result<T, Stop> {
+pub(in crate::cases) fn at_once<T>(what: &str, call: impl FnOnce() -> T) -> Result<T, Stop> {
     let (over, ticks) = (AtomicBool::new(false), AtomicU32::new(0));
     let done = thread::scope(|scope| {
         let ticking = scope.spawn(|| {
@@ -153,17 +154,24 @@ fn renames(stage: &mut Stage) -> Verdict {
     let mut other = stage.client()?;
     let theirs = other.root.control_fd;
     let over = AtomicBool::new(false);
-    let over = &over;
+    let moved = AtomicU64::new(0);
+    let (over, moved) = (&over, &moved);
     thread::scope(|scope| {
-        for channel in &mut channels {
-            scope.spawn(move || {
+        let renaming = channels.each_mut().map(|channel| {
+            scope.spawn(move || -> Result<(), Error> {
                 while !over.load(Relaxed) {
-                    // Whichever of the two is there.
-                    let _ = channel.rename((root, b"a"), (root, b"b"));
-                    let _ = channel.rename((root, b"b"), (root, b"a"));
+                    for (old, new) in [(b"a", b"b"), (b"b", b"a")] {
+                        match channel.rename((root, old), (root, new)) {
+                            Ok(()) => drop(moved.fetch_add(1, Relaxed)),
+                            // The other one is there, or others are in the way.
+                            Err(Error::Remote(Errno::ENOENT | Errno::EBUSY)) => {}
+                            Err(other) => return Err(other),
+                        }
+                    }
                 }
-            });
-        }
+                Ok(())
+            })
+        });
         let asked: Verdict = (0..500).try_for_each(|_| {
             at_once("FStat beside renames", || {
                 other.stat(theirs)?;
@@ -171,7 +179,14 @@ fn renames(stage: &mut Stage) -> Verdict {
             })??;
             Ok(())
         });
+        // The others may have had no turn by then.
+        let is_moved = within(Duration::from_secs(10), || moved.load(Relaxed) > 0);
         over.store(true, Relaxed);
+        for renaming in renaming {
+            let renamed = renaming.join();
+            renamed.map_err(|_| Stop::failed("who renames panicked"))??;
+        }
+        ensure!(is_moved, "not one rename was done");
         asked
     })?;
     stage.count_tries(500);
