@@ -120,6 +120,7 @@ impl Case {
             case: self.full_name(),
             server: program.name(),
             skipped: None,
+            left_out: Vec::new(),
             faults: Vec::new(),
             rpcs: 0,
             tries: 0,
@@ -158,6 +159,7 @@ impl Case {
         }
         outcome.faults.extend(stage.settle());
         (outcome.rpcs, outcome.tries) = (stage.rpcs(), stage.tries());
+        outcome.left_out = stage.take_left_out();
         outcome.took = since.elapsed();
         outcome
     }
@@ -224,6 +226,8 @@ pub(crate) struct Outcome {
     pub(crate) case: String,
     pub(crate) server: &'static str,
     pub(crate) skipped: Option<String>,
+    /// What of it could not be run, and why.
+    pub(crate) left_out: Vec<String>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) rpcs: u64,
     /// Attempts that could have gone wrong each for itself.

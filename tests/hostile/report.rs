@@ -38,6 +38,7 @@ impl Report {
                     "case": outcome.case,
                     "server": outcome.server,
                     "skipped": outcome.skipped,
+                    "left out": outcome.left_out,
                     "rpcs": outcome.rpcs,
                     "tries": outcome.tries,
                     "seconds": outcome.took.as_secs_f64(),
@@ -104,6 +105,8 @@ struct Census {
     cases: usize,
     /// Of these.
     skipped: usize,
+    /// Parts that could not be run.
+    left_out: usize,
     rpcs: u64,
     tries: u64,
     faults: [usize; Sort::ALL.len()],
@@ -115,6 +118,7 @@ impl Census {
         for outcome in of(outcomes, server) {
             census.cases += 1;
             census.skipped += usize::from(outcome.skipped.is_some());
+            census.left_out += outcome.left_out.len();
             census.rpcs += outcome.rpcs;
             census.tries += outcome.tries;
             for fault in &outcome.faults {
@@ -128,6 +132,7 @@ impl Census {
         let mut all = json!({
             "cases": self.cases,
             "skipped": self.skipped,
+            "left out": self.left_out,
             "rpcs": self.rpcs,
             "tries": self.tries,
         });
@@ -143,13 +148,14 @@ impl fmt::Display for Census {
         let Census {
             cases,
             skipped,
+            left_out,
             rpcs,
             tries,
             ..
         } = self;
         write!(
             f,
-            "cases {cases}, skipped {skipped}, RPCs {rpcs}, tries {tries}"
+            "cases {cases}, skipped {skipped}, parts left out {left_out}, RPCs {rpcs}, tries {tries}"
         )?;
         for (sort, count) in Sort::ALL.iter().zip(self.faults).rev() {
             write!(f, ", {sort} {count}")?;

@@ -105,6 +105,8 @@ pub(crate) struct Stage {
     /// The counters of all connections that were made.
     calls: Arc<Mutex<Vec<Arc<AtomicU64>>>>,
     tries: AtomicU64,
+    /// Cases of the conformance suite that could not be run, and why.
+    left_out: Vec<String>,
 }
 
 /// A connection that has mounted.
@@ -165,6 +167,7 @@ impl Stage {
             allowance: MEMORY,
             calls: Arc::default(),
             tries: AtomicU64::new(0),
+            left_out: Vec::new(),
             dir,
         };
         // What is only opened for the first client is no leak.
@@ -286,6 +289,11 @@ impl Stage {
         self.tries.load(Relaxed)
     }
 
+    /// What of the case could not be run, and why.
+    pub(crate) fn take_left_out(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.left_out)
+    }
+
     /// Prints what was measured, in long runs.
     pub(crate) fn tell(&self, what: fmt::Arguments<'_>) {
         if self.scale == Scale::Long {
@@ -349,7 +357,10 @@ impl Stage {
             for &via in case.vias() {
                 match lisafs_conformance::run_case(&target, case, via) {
                     Outcome::Passed => passed += 1,
-                    Outcome::Skipped(_) => {}
+                    Outcome::Skipped(why) => {
+                        self.left_out
+                            .push(format!("{} ({via}): {why}", case.name()));
+                    }
                     Outcome::Failed(why) => failed.push(format!("{} ({via}): {why}", case.name())),
                 }
             }

@@ -194,9 +194,11 @@ fn closed_twice(stage: &mut Stage) -> Verdict {
                 Ok::<_, Stop>(closed?)
             })
         })?;
-        match client.stat(ids[0]) {
-            Err(Error::Remote(Errno::EBADF)) => {}
-            other => return Err(Stop::failed(format_args!("{other:?} after two closes"))),
+        for id in ids {
+            match client.stat(*id) {
+                Err(Error::Remote(Errno::EBADF)) => {}
+                other => return Err(Stop::failed(format_args!("{other:?} after two closes"))),
+            }
         }
         stage.count_tries(1);
     }

@@ -34,6 +34,17 @@ pub(super) const CASES: &[Case] = &[
     .ours_only(GO_KEEPS),
 ];
 
+/// What becomes of channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harm {
+    /// They live on.
+    None,
+    /// Each side may wait for the other for ever, until the client has had enough; none is ended.
+    Stalls,
+    /// One that sees what cannot be ends them.
+    Ends,
+}
+
 /// A part of a window.
 struct Part {
     from: u64,
@@ -42,8 +53,8 @@ struct Part {
     /// all others keep to what is behind the header. Many words in the header end or stall the channel,
     /// and then nothing more is asked through it.
     one_in: (u64, u64),
-    /// Whether a channel outlives all of that.
-    survives: bool,
+    /// What all of that does, and has to do once at least: or nobody has looked at it.
+    harm: Harm,
 }
 
 /// Where requests and replies are: the channel lives on.
@@ -51,21 +62,21 @@ const MESSAGES: Part = Part {
     from: HEADER,
     to: u64::MAX,
     one_in: (1, 1),
-    survives: true,
+    harm: Harm::None,
 };
 /// Where each side says that it sleeps. One that is lied to leaves the other asleep.
 const FLAGS: Part = Part {
     from: 8,
     to: HEADER,
     one_in: (1, 1),
-    survives: false,
+    harm: Harm::Stalls,
 };
 /// The state and the length, too.
 const ALL: Part = Part {
     from: 0,
     to: u64::MAX,
     one_in: (100, 4000),
-    survives: false,
+    harm: Harm::Ends,
 };
 
 /// So many writes are one run.
@@ -88,7 +99,7 @@ const ANSWER: u32 = 10_000;
 /// How often it only lets others go first: most answers come by then.
 const YIELDS: u32 = 100;
 
-/// One channel at least has to end where channels do not survive, within so many times the requests.
+/// One channel at least has to come to harm where channels do, within so many times the requests.
 const MORE: u64 = 10;
 
 /// How far the requests are that are sent meanwhile.
@@ -130,7 +141,7 @@ fn scribble(window: &Window, part: &Part, one_in: u64, chance: &mut Chance) {
 }
 
 /// Scribbles until all requests are sent, as far as they are answered, or ends the channel when none has
-/// been for long.
+/// been for long. Returns whether it had to.
 fn scribble_beside(
     window: &Window,
     part: &Part,
@@ -138,8 +149,11 @@ fn scribble_beside(
     mut chance: Chance,
     progress: &Progress,
     closer: &Closer,
-) {
-    let patience = if part.survives { ANSWER } else { OWN_FAULT };
+) -> bool {
+    let patience = match part.harm {
+        Harm::None => ANSWER,
+        Harm::Stalls | Harm::Ends => OWN_FAULT,
+    };
     let (mut runs, mut last, mut idle) = (0, 0, 0);
     while !progress.over.load(Relaxed) {
         let answered = progress.answered.load(Relaxed);
@@ -160,9 +174,10 @@ fn scribble_beside(
             thread::sleep(LOOK);
         } else {
             closer.shutdown(Duration::ZERO);
-            return;
+            return true;
         }
     }
+    false
 }
 
 /// Sends requests while a part of the window is scribbled over. A try is one that was answered, and
@@ -171,8 +186,13 @@ fn under_scribbling(stage: &mut Stage, part: &Part, short: u64, long: u64) -> Ve
     let count = stage.count(short, long);
     let one_in = stage.count(part.one_in.0, part.one_in.1);
     let mut chance = stage.chance.clone();
-    let (mut sent, mut answered, mut lost) = (0, 0, 0_u64);
-    while sent < count || !part.survives && lost == 0 && sent < MORE * count {
+    let (mut sent, mut answered, mut ended, mut stalled) = (0, 0, 0_u64, 0_u64);
+    let is_harmed = |ended, stalled| match part.harm {
+        Harm::None => true,
+        Harm::Stalls => stalled > 0,
+        Harm::Ends => ended > 0,
+    };
+    while sent < count || !is_harmed(ended, stalled) && sent < MORE * count {
         // Begun anew before ids and files are so many that they are what is tried.
         let last = sent + count.saturating_sub(sent).clamp(1000, 5000);
         let mut client = stage.client()?;
@@ -184,8 +204,9 @@ fn under_scribbling(stage: &mut Stage, part: &Part, short: u64, long: u64) -> Ve
             let closer = channel.closer();
             let progress = Progress::default();
             let seed = Chance::new(chance.next(), "scribbler");
-            let lives = thread::scope(|scope| {
-                scope.spawn(|| scribble_beside(&window, part, one_in, seed, &progress, &closer));
+            let (lives, gave_up) = thread::scope(|scope| {
+                let scribbling = scope
+                    .spawn(|| scribble_beside(&window, part, one_in, seed, &progress, &closer));
                 let lives = (sent..last).all(|_| {
                     sent += 1;
                     let (mid, body) = requests.any(&mut chance);
@@ -196,23 +217,30 @@ fn under_scribbling(stage: &mut Stage, part: &Part, short: u64, long: u64) -> Ve
                     came
                 });
                 progress.over.store(true, Relaxed);
-                lives
+                (lives, scribbling.join().unwrap())
             });
             answered += progress.answered.into_inner();
-            lost += u64::from(!lives);
+            stalled += u64::from(gave_up);
+            ended += u64::from(!lives && !gave_up);
         }
     }
     stage.count_tries(answered);
     stage.tell(format_args!(
-        "{answered} answers to {sent} requests; {lost} channels have ended"
+        "{answered} answers to {sent} requests; {ended} channels have ended, {stalled} stalled"
     ));
     ensure!(
         answered > sent / 10 * 9,
         "only {answered} answers to {sent} requests"
     );
+    let is_expected = match part.harm {
+        Harm::None => (ended, stalled) == (0, 0),
+        Harm::Stalls => ended == 0,
+        Harm::Ends => true,
+    };
     ensure!(
-        part.survives == (lost == 0),
-        "{lost} channels have ended by what was written"
+        is_expected && is_harmed(ended, stalled),
+        "{:?} was expected: {ended} channels have ended by what was written, {stalled} stalled",
+        part.harm
     );
     Ok(())
 }
