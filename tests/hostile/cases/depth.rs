@@ -6,8 +6,9 @@ use std::process::Command;
 
 use lisafs::Errno;
 use lisafs::client::Error;
-use lisafs::wire::{FdId, SetStat, SetStatReq};
+use lisafs::wire::{ConnectWithCredsReq, FdId, Gid, SetStat, SetStatReq, Uid};
 use lisafs_conformance::{Stop, Verdict, ensure, refused, same};
+use nix::unistd::geteuid;
 
 use crate::case::Case;
 use crate::stage::{Client, Stage};
@@ -82,6 +83,26 @@ fn operate(client: &mut Client, bottom: FdId, ours: bool) -> Verdict {
     if ours {
         // gVisor's server links and binds by paths from the root, which are too long for the host.
         let bound = client.bind(bottom, b"socket", STREAM)?;
+        let socket = bound.inode.control_fd;
+        client.listen(bound.id, 2)?;
+        client.connect(socket, STREAM)?;
+        client.accept(bound.id)?;
+        let own = client.root.stat;
+        let connected = client.call(&ConnectWithCredsReq {
+            fd: socket,
+            sock_type: STREAM,
+            uid: Uid(own.uid),
+            gid: Gid(own.gid),
+        });
+        match connected {
+            Ok(_) => {
+                same!(client.take_fds().len(), 1, "descriptors");
+                client.accept(bound.id)?;
+            }
+            // It takes privileges.
+            Err(Error::Remote(Errno::EOPNOTSUPP)) if !geteuid().is_root() => {}
+            Err(other) => return Err(other.into()),
+        }
         client.close(&[bound.id, bound.inode.control_fd])?;
         client.unlink(bottom, b"socket")?;
         let hard = client.link(bottom, file, b"hard")?;

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::unistd::ftruncate;
 
-use crate::case::Case;
+use crate::case::{Case, Scale};
 use crate::observed::cpu_time;
 use crate::process::within;
 use crate::stage::Stage;
@@ -38,6 +38,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("handshakes_that_are_none", &["A5", "A2-15"], handshakes).ours_only(GO_KEEPS),
     Case::new("a_crowd_on_the_futex_word", &["A3"], crowd),
     Case::new("holes_in_the_window", &["A4"], holes),
+    Case::new("holes_in_the_header", &["A3", "A4"], header_holes).ours_only(GO_KEEPS),
     Case::new("channels_that_nobody_connects", &["A5"], unconnected),
     Case::new("windows_of_dead_channels_are_kept", &["A5"], kept).ours_only(ONE_FILE),
     Case::new(
@@ -216,7 +217,7 @@ fn handshakes(stage: &mut Stage) -> Verdict {
 /// Threads that sleep on the word and come back as often as they are woken, while another one
 /// rewrites it, cannot keep the end of a connection from coming.
 fn crowd(stage: &mut Stage) -> Verdict {
-    const CROWD: usize = 32;
+    const CROWD: usize = 64;
     let rounds = stage.count(2, 100);
     for _ in 0..rounds {
         let mut client = stage.client()?;
@@ -263,18 +264,20 @@ fn crowd(stage: &mut Stage) -> Verdict {
     Ok(())
 }
 
+const PUNCH: FallocateFlags =
+    FallocateFlags::FALLOC_FL_PUNCH_HOLE.union(FallocateFlags::FALLOC_FL_KEEP_SIZE);
+
 /// The file of a window can neither shrink nor grow, and holes in it are zeros.
 fn holes(stage: &mut Stage) -> Verdict {
     let mut client = stage.client()?;
     let root = client.root.control_fd;
     let (window, mut channel) = connected(&mut client)?;
     let memory = window.memory();
-    let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     let len = i64::try_from(window.len()).unwrap();
     let stat = request(&StatReq { fd: root })?;
     for _ in 0..100 {
         // All but the header.
-        fallocate(memory, punch, 4096, len - 4096)?;
+        fallocate(memory, PUNCH, 4096, len - 4096)?;
         let reply = exchange(&mut channel, &stat)?;
         same!(
             mid_of(&reply),
@@ -303,6 +306,61 @@ fn holes(stage: &mut Stage) -> Verdict {
     }
     let reply = exchange(&mut channel, &stat)?;
     same!(mid_of(&reply), Some(Mid::FSTAT), "the last reply");
+    Ok(())
+}
+
+/// The page that both sides sleep on goes, with all the words on it, while the server sleeps or is at a
+/// request. It answers, or ends the channel, and sleeps on the next page as on the first.
+fn header_holes(stage: &mut Stage) -> Verdict {
+    /// How long the server is given to get on with a request, in microseconds at the most.
+    const LONGEST: u64 = 500;
+    const LONG: usize = 1 << 20;
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let stat = request(&StatReq { fd: root })?;
+    let len = u32::try_from(stat.len()).unwrap();
+    // What takes long enough to be met in the middle.
+    let file = client.file(root, b"file", &vec![7; LONG])?;
+    let read = request(&PReadReq {
+        offset: 0,
+        fd: client.open(file, 0)?.id,
+        count: u32::try_from(LONG).unwrap(),
+    })?;
+    let mut chance = stage.chance.clone();
+    let mut ends = 0;
+    for round in 0..stage.count(200, 10_000) {
+        let (window, _channel) = connected(&mut client)?;
+        let punched = || fallocate(window.memory(), PUNCH, 0, 4096);
+        let passed_on = || {
+            within(NOTICE, || {
+                stage.jolt();
+                window.state().is_ok_and(|state| state != SERVER_ACTIVE)
+            })
+        };
+        if round % 2 == 0 {
+            punched()?;
+        } else {
+            window.hand_over(&read, u32::try_from(read.len()).unwrap())?;
+            stage.jolt();
+            thread::sleep(Duration::from_micros(chance.below(LONGEST)));
+            punched()?;
+            ensure!(passed_on(), "a turn that nobody has taken");
+        }
+        let ended = window.state()? == SHUT_DOWN;
+        ends += u64::from(ended);
+        ensure!(round % 2 == 1 || !ended, "zeros have ended a channel");
+        if !ended {
+            window.hand_over(&stat, len)?;
+            ensure!(passed_on(), "neither an answer nor an end");
+        }
+        others_live(&mut client, root)?;
+        stage.count_tries(1);
+    }
+    stage.tell(format_args!("{ends} channels have ended"));
+    ensure!(
+        stage.scale == Scale::Short || ends > 0,
+        "nobody was met at a request"
+    );
     Ok(())
 }
 
