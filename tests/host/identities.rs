@@ -13,6 +13,7 @@ use lisafs::client::{Communicator, Reply, Socket};
 use lisafs::host::HostFs;
 use lisafs::server::{ConnectionOpts, Server};
 use lisafs::wire::*;
+use lisafs_patience::Ended;
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, statfs};
 use tempfile::TempDir;
 
@@ -231,15 +232,6 @@ pub(crate) fn what_an_outsider_removes_or_replaces_is_stale() {
     assert_eq!(read(&mut scene.socket, again).unwrap(), "new");
     assert_eq!(stat(&mut scene.socket, second).err(), Some(Errno::ESTALE));
     scene.refuses(&StatReq { fd: second }, Errno::ESTALE);
-}
-
-/// Ends the other threads of a test, also when it fails.
-struct Ended<'a>(&'a AtomicBool);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// The server renames `a`, `b` and `c` in a ring while an outsider replaces `d` and clients use all

@@ -26,6 +26,7 @@ use flipcall::{
     Active, ClientEndpoint, ErrorKind, FdReceiver, FrameBuffer, FrameSocket, PacketWindow,
     Received, SendError, ServerEndpoint, SharedBytes, Spinners, WaitPolicy, fd_channel,
 };
+use lisafs_patience::Ended;
 use nix::errno::Errno;
 
 /// Far longer than anything here takes, even on a machine that does ten other things.
@@ -119,15 +120,6 @@ fn ended<T>(thread: ScopedJoinHandle<'_, T>, what: &str) -> T {
         thread::yield_now();
     }
     thread.join().unwrap()
-}
-
-/// Ends the thief, also when a test fails.
-struct Ended<'a>(&'a AtomicBool);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
 }
 
 /// Opens files all the time: the number of a descriptor that is closed is soon that of another.

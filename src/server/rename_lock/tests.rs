@@ -3,6 +3,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread::Scope;
 
+use lisafs_patience::{Ended, eventually};
+
 use super::*;
 
 fn soon() -> Instant {
@@ -27,9 +29,9 @@ fn reader<'s>(scope: &'s Scope<'s, '_>, lock: &'s RenameLock) -> mpsc::Sender<()
 }
 
 fn wait_for_waiting(lock: &RenameLock, count: usize) {
-    while lock.gate.lock().waiting < count {
-        thread::yield_now();
-    }
+    eventually("they wait at the gate", || {
+        lock.gate.lock().waiting >= count
+    });
 }
 
 #[test]
@@ -76,6 +78,7 @@ fn a_writer_that_was_overtaken_is_alone_again() {
     );
     let overtaken = AtomicUsize::new(0);
     thread::scope(|scope| {
+        let _ended = Ended(&stop);
         for _ in 0..3 {
             scope.spawn(|| {
                 while !stop.load(SeqCst) {
@@ -109,7 +112,6 @@ fn a_writer_that_was_overtaken_is_alone_again() {
             // It would be longer than all of this.
             lock.gate.lock().rest = None;
         }
-        stop.store(true, SeqCst);
     });
     assert_ne!(overtaken.load(SeqCst), 0);
 }
@@ -195,14 +197,16 @@ fn a_window_in_vain_is_followed_by_a_rest_whoever_comes_next() {
     let lock = RenameLock::default();
     thread::scope(|scope| {
         let stuck = reader(scope, &lock);
+        let writer = lock.writer_until(soon()).unwrap();
         let since = Instant::now();
-        assert!(exclusive(&lock, since + LAST_WINDOW).is_none());
+        assert!(!writer.close_for(LAST_WINDOW, lock.gate.lock(), Duration::ZERO));
+        drop(writer);
         let rest = lock.gate.lock().rest;
         let until = match rest {
             Some(Rest::Readers(until)) => until,
             other => panic!("{other:?}"),
         };
-        assert!(until > since + 2 * LAST_WINDOW);
+        assert!(until >= since + 4 * LAST_WINDOW);
         assert!(exclusive(&lock, until - LONGEST_WINDOW).is_none());
         // It has not closed the gate at all.
         assert_eq!(lock.gate.lock().rest, rest);
@@ -348,21 +352,35 @@ fn who_waits_for_a_writer_that_hangs_overtakes_it() {
 
 #[test]
 fn nobody_overtakes_a_writer_that_is_alone_again() {
+    // A machine that holds this thread up for so long in between may do so once and again.
+    let is_alone = (0..20).any(|_| is_alone_after_the_host());
+    assert!(is_alone, "it was overtaken in time, each time");
+}
+
+/// Whether a writer has left the host before anybody could overtake it, and then was alone.
+fn is_alone_after_the_host() -> bool {
     let lock = RenameLock::default();
     let (inside, entered) = mpsc::channel();
     thread::scope(|scope| {
         let mut writer = exclusive(&lock, soon()).unwrap();
-        writer.enter_host();
         scope.spawn(|| {
             let _guard = lock.shared();
             inside.send(()).unwrap();
         });
         wait_for_waiting(&lock, 1);
+        writer.enter_host();
+        // Who waits is to know until when.
+        lock.opened.notify_all();
+        thread::sleep(FIRST_WINDOW);
         writer.leave_host();
+        if writer.overtaken {
+            return false;
+        }
         let late = entered.recv_timeout(HOST_LIMIT + 2 * LONGEST_WINDOW);
         drop(writer);
         late.unwrap_err();
-    });
+        true
+    })
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! How tests wait for what other threads and processes do, on machines that do ten other things.
 #![forbid(unsafe_code)]
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,9 +32,37 @@ pub fn within(limit: Duration, mut happened: impl FnMut() -> bool) -> bool {
     true
 }
 
+/// Set when dropped: ends the other threads of a test, also when it fails. The scope of these threads would
+/// wait for them for ever.
+#[derive(Debug)]
+pub struct Ended<'a>(pub &'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Duration, within};
+    use super::{AtomicBool, Duration, Ended, SeqCst, thread, within};
+
+    #[test]
+    fn threads_end_with_a_test_that_fails() {
+        let over = AtomicBool::new(false);
+        let failed = std::panic::catch_unwind(|| {
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !over.load(SeqCst) {
+                        thread::yield_now();
+                    }
+                });
+                let _ended = Ended(&over);
+                panic!("injected");
+            });
+        });
+        failed.unwrap_err();
+    }
 
     #[test]
     fn what_happens_late_has_happened_and_what_never_does_has_not() {
