@@ -53,7 +53,7 @@ fn main() {
         a_fifo_is_read_in_order
     };
     let only_processes = tests! {
-        a_killed_server_is_eio_within_a_second
+        a_killed_server_is_eio_soon
     };
     let ours = both.into_iter().map(|(name, test)| {
         Trial::test(format!("ours::{name}"), move || {
@@ -506,7 +506,11 @@ fn a_fifo_is_read_in_order(which: Which) {
     );
 }
 
-fn a_killed_server_is_eio_within_a_second(which: Which) {
+/// How long callers may take to notice that the server is gone, on a machine that does ten other things:
+/// they must not wait for ever.
+const SOON: Duration = Duration::from_secs(20);
+
+fn a_killed_server_is_eio_soon(which: Which) {
     let mut server = Server::start(which);
     let client = server.client(&ClientOptions::new());
     fs::write(server.path("f"), vec![1; 100]).unwrap();
@@ -532,7 +536,7 @@ fn a_killed_server_is_eio_within_a_second(which: Which) {
     };
     process.kill().unwrap();
     let has_noticed = || ends.iter().all(JoinHandle::is_finished);
-    assert!(within(Duration::from_secs(1), has_noticed));
+    assert!(within(SOON, has_noticed));
     for end in ends {
         assert_eq!(end.join().unwrap(), Errno::EIO);
     }

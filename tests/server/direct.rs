@@ -7,10 +7,7 @@ use lisafs::server::{Direct, DirectWorker};
 use super::*;
 
 fn connect(scene: &Scene) -> Direct<PhantomFs> {
-    let backend = PhantomFs {
-        stage: Arc::clone(&scene.stage),
-        max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
-    };
+    let backend = PhantomFs::on(&scene.stage);
     let opts = ConnectionOpts::default();
     scene.server.connect_directly(backend, opts).unwrap()
 }

@@ -65,14 +65,8 @@ impl Undrained {
 
 /// A request whose answer is nothing without its descriptor.
 pub(super) fn bind(root: FdId) -> BindAtReq<'static> {
-    let create = CreateCommon {
-        dir_fd: root,
-        uid: Uid::NONE,
-        gid: Gid::NONE,
-        mode: 0o600,
-    };
     BindAtReq {
-        create,
+        create: create_in(root, 0o600),
         sock_type: 1,
         name: b"s",
     }
@@ -156,11 +150,8 @@ fn send_ahead(scene: &Scene, frames: &FrameSocket, root: FdId, count: usize) {
     // One thread answers all of them, in order.
     let nothing = SharedBytes::from(&mut [][..]);
     frames.send(Mid::MOUNT.0, nothing, &[]).unwrap();
-    let start = Instant::now();
-    while marks() == before {
-        assert!(start.elapsed() < DEADLINE, "nothing is answered");
-        thread::yield_now();
-    }
+    let answered = || marks() != before;
+    assert!(within(DEADLINE, answered), "nothing is answered");
 }
 
 /// The next answer: which message it is, its first bytes as a number, and how many descriptors came.
@@ -179,10 +170,7 @@ fn a_socket_donates_again_what_was_taken() {
     const LIMIT: usize = 3;
     let scene = Scene::new();
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let backend = PhantomFs {
-        stage: Arc::clone(&scene.stage),
-        max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
-    };
+    let backend = PhantomFs::on(&scene.stage);
     let opts = ConnectionOpts {
         max_donations: LIMIT,
         ..ConnectionOpts::default()

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -23,17 +22,8 @@ fn stick(
     stuck
 }
 
-/// The socket of a client, to hang up with while it is in use.
-fn stream(socket: &Socket) -> UnixStream {
-    UnixStream::from(socket.as_fd().try_clone_to_owned().unwrap())
-}
-
-fn until(scene: &Scene, mut happened: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !happened() {
-        assert!(Instant::now() < deadline, "{:?}", scene.server.census());
-        thread::sleep(Duration::from_millis(1));
-    }
+fn until(scene: &Scene, happened: impl FnMut() -> bool) {
+    assert!(within(DEADLINE, happened), "{:?}", scene.server.census());
 }
 
 /// The next client, as soon as there is a place.
@@ -234,11 +224,7 @@ fn a_request_that_hangs_holds_up_neither_its_connection_nor_a_rename_for_ever() 
 
     // Whoever still hangs gives everything back when the host answers at last.
     scene.stage.release();
-    let deadline = Instant::now() + DEADLINE;
-    while scene.server.count_nodes() > 1 {
-        assert!(Instant::now() < deadline, "{:?}", scene.server.census());
-        thread::yield_now();
-    }
+    until(&scene, || scene.server.count_nodes() <= 1);
 }
 
 #[test]
@@ -339,11 +325,7 @@ fn what_a_stuck_request_makes_after_the_end_is_dropped_at_once() {
     drop(socket);
     scene.server.wait();
     scene.stage.release_walks();
-    let deadline = Instant::now() + DEADLINE;
-    while scene.server.count_nodes() > 2 {
-        assert!(Instant::now() < deadline, "{:?}", scene.server.census());
-        thread::yield_now();
-    }
+    until(&scene, || scene.server.count_nodes() <= 2);
     assert!(late.join().unwrap().is_err());
     scene.stage.release();
     stuck.join().unwrap().unwrap_err();

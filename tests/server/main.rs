@@ -19,6 +19,7 @@ mod stuck_renames;
 mod totals;
 mod windows;
 
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -30,10 +31,11 @@ use lisafs::Errno;
 use lisafs::client::{Channel, Communicator, Error, Reply, Socket};
 use lisafs::server::{ConnectionOpts, Server};
 use lisafs::wire::*;
+use lisafs_patience::within;
 use phantom::{PhantomFs, Stage};
 
-/// Ten times what anything here takes on a loaded machine.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// Ten times what anything here takes: some are refused three times, after two seconds each.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 struct Scene {
     server: Server<PhantomFs>,
@@ -54,10 +56,7 @@ impl Scene {
 
     fn connect(&self, opts: ConnectionOpts) -> Result<(Socket, FdId), Errno> {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let backend = PhantomFs {
-            stage: Arc::clone(&self.stage),
-            max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
-        };
+        let backend = PhantomFs::on(&self.stage);
         self.server.start_connection(theirs, backend, opts)?;
         let mut socket = Socket::from(ours);
         let root = socket.mount().map_err(|error| error.errno())?.root;
@@ -77,6 +76,11 @@ fn channel(socket: &mut Socket) -> Channel {
     socket
         .open_channel(WaitPolicy::Park, &Spinners::new())
         .unwrap()
+}
+
+/// The socket of a client, to hang up with while it is in use.
+fn stream(socket: &Socket) -> UnixStream {
+    UnixStream::from(socket.as_fd().try_clone_to_owned().unwrap())
 }
 
 fn walk(on: &mut impl Communicator, from: FdId, path: &[&str]) -> Result<Vec<FdId>, Errno> {
@@ -111,13 +115,18 @@ fn errno<T: std::fmt::Debug>(result: Result<T, Error>) -> Errno {
     result.expect_err("the server refuses").errno()
 }
 
-fn mkdir(on: &mut impl Communicator, dir_fd: FdId, name: &str) -> Result<FdId, Errno> {
-    let create = CreateCommon {
+/// What is made in a directory, for whoever the server takes the client for.
+fn create_in(dir_fd: FdId, mode: u16) -> CreateCommon {
+    CreateCommon {
         dir_fd,
         uid: Uid::NONE,
         gid: Gid::NONE,
-        mode: 0o755,
-    };
+        mode,
+    }
+}
+
+fn mkdir(on: &mut impl Communicator, dir_fd: FdId, name: &str) -> Result<FdId, Errno> {
+    let create = create_in(dir_fd, 0o755);
     let name = name.as_bytes();
     let made = on.call(&MkdirAtReq { create, name }, &mut Reply::new());
     let made = made.map_err(|error| error.errno())?;
@@ -419,11 +428,8 @@ fn connections_and_channels_are_bounded_and_given_back() {
     one(channels.last_mut().unwrap(), root, "a");
 
     channels.pop();
-    let deadline = Instant::now() + DEADLINE;
-    while scene.server.census().channels == 4 {
-        assert!(Instant::now() < deadline);
-        thread::yield_now();
-    }
+    let is_free = || scene.server.census().channels < 4;
+    assert!(within(DEADLINE, is_free));
     channels.push(channel(&mut socket));
     one(channels.last_mut().unwrap(), root, "b");
     drop((socket, channels));

@@ -13,7 +13,9 @@ use lisafs::server::{
     Global, Guarded, Mounted, OpenFdImpl, OpenFlags, RenameFlags, RenameOutcome, ServerImpl,
     ServerOpts, Shared,
 };
-use lisafs::wire::{Dirent64, DirentWriter, Mid, Name, Statx, messages};
+use lisafs::wire::{DEFAULT_MAX_MESSAGE_SIZE, Dirent64, DirentWriter, Mid, Name, Statx, messages};
+
+use crate::DEADLINE;
 
 /// What the back end shares with the test.
 #[derive(Debug, Default)]
@@ -45,10 +47,14 @@ impl Stage {
     /// Waits until `count` requests hang in the back end.
     pub(crate) fn wait_until_stuck(&self, count: usize) {
         let stuck = self.stuck.lock().unwrap();
-        let _stuck = self
+        let (stuck, outcome) = self
             .changed
-            .wait_while(stuck, |stuck| stuck.inside < count)
+            .wait_timeout_while(stuck, DEADLINE, |stuck| stuck.inside < count)
             .unwrap();
+        let inside = stuck.inside;
+        // Those who hang use it when they are let go on.
+        drop(stuck);
+        assert!(!outcome.timed_out(), "only {inside} of {count} hang");
     }
 
     /// Lets the requests that hang go on.
@@ -79,6 +85,15 @@ impl Stage {
 pub(crate) struct PhantomFs {
     pub(crate) stage: Arc<Stage>,
     pub(crate) max_message_size: u32,
+}
+
+impl PhantomFs {
+    pub(crate) fn on(stage: &Arc<Stage>) -> PhantomFs {
+        PhantomFs {
+            stage: Arc::clone(stage),
+            max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 
 use lisafs::Errno;
 use lisafs::server::{ConnectionOpts, Refusal, Server, Totals};
-use lisafs::wire::DEFAULT_MAX_MESSAGE_SIZE;
 
 use crate::phantom::PhantomFs;
 use crate::{Scene, close, one, walk};
@@ -94,11 +93,8 @@ fn connections_are_refused_when_nothing_can_be_set_aside() {
         assert_eq!((connected.len(), refused), (expected, Errno::EMFILE));
         // Whoever goes makes room.
         connected.pop();
-        let deadline = std::time::Instant::now() + crate::DEADLINE;
-        while let Err(why) = scene.connect(opts.clone()) {
-            assert!(std::time::Instant::now() < deadline, "{why}");
-            std::thread::yield_now();
-        }
+        let is_room = || scene.connect(opts.clone()).is_ok();
+        assert!(lisafs_patience::within(crate::DEADLINE, is_room));
     }
 }
 
@@ -132,10 +128,7 @@ fn who_is_refused_is_told_of_what_there_is_too_little() {
         ] {
             let server = Server::new(max_connections).with_totals(totals);
             let connect = || {
-                let backend = PhantomFs {
-                    stage: std::sync::Arc::default(),
-                    max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
-                };
+                let backend = PhantomFs::on(&std::sync::Arc::default());
                 server.connect_directly(backend, opts.clone())
             };
             let first = connect().unwrap();

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use flipcall::{Active, ClientEndpoint, PacketWindow, WindowDescriptor};
@@ -62,10 +61,6 @@ impl Answered {
         }
     }
 
-    fn stream(&self) -> UnixStream {
-        UnixStream::from(self.socket.as_fd().try_clone_to_owned().unwrap())
-    }
-
     /// Looks at the answer at last.
     fn is_whole(&self) -> bool {
         let mut answer = vec![0; ANSWER - 64];
@@ -110,20 +105,17 @@ fn an_answer_stays_whole_when_the_server_ends() {
 #[test]
 fn the_answer_of_a_client_that_hangs_up_or_breaks_the_protocol_goes() {
     let ends: [fn(&Answered); 2] = [
-        |client| client.stream().shutdown(Shutdown::Both).unwrap(),
+        |client| stream(&client.socket).shutdown(Shutdown::Both).unwrap(),
         // The header of a frame that is far too long.
-        |client| client.stream().write_all(&[0xff; 8]).unwrap(),
+        |client| stream(&client.socket).write_all(&[0xff; 8]).unwrap(),
     ];
     for (number, end) in ends.iter().enumerate() {
         let scene = Scene::new();
         let client = Answered::new(&scene);
         assert!(client.is_whole());
         end(&client);
-        let deadline = Instant::now() + DEADLINE;
-        while !client.is_empty() {
-            assert!(Instant::now() < deadline, "after end {number}");
-            thread::yield_now();
-        }
+        let is_empty = || client.is_empty();
+        assert!(within(DEADLINE, is_empty), "after end {number}");
     }
 }
 
@@ -133,7 +125,7 @@ fn the_answer_goes_also_when_the_channel_ends_with_its_connection() {
     for round in 0..200 {
         let scene = Scene::new();
         let client = Answered::new(&scene);
-        let stream = client.stream();
+        let stream = stream(&client.socket);
         let Answered { active, window, .. } = client;
         let ending = thread::spawn(move || {
             for _ in 0..round * 50 {
@@ -143,10 +135,7 @@ fn the_answer_goes_also_when_the_channel_ends_with_its_connection() {
         });
         stream.shutdown(Shutdown::Both).unwrap();
         ending.join().unwrap();
-        let deadline = Instant::now() + DEADLINE;
-        while window.metadata().unwrap().blocks() > 8 {
-            assert!(Instant::now() < deadline, "in round {round}");
-            thread::yield_now();
-        }
+        let is_empty = || window.metadata().unwrap().blocks() <= 8;
+        assert!(within(DEADLINE, is_empty), "in round {round}");
     }
 }

@@ -60,11 +60,8 @@ impl Site {
 
     /// Waits for what is being released by a thread that is ending.
     fn until_held(&self, wanted: Held, place: &str) {
-        let deadline = Instant::now() + DEADLINE;
-        while self.held() != wanted {
-            assert!(Instant::now() < deadline, "{place}: {:?}", self.held());
-            thread::sleep(Duration::from_millis(1));
-        }
+        let is_held = || self.held() == wanted;
+        assert!(within(DEADLINE, is_held), "{place}: {:?}", self.held());
     }
 }
 

@@ -2,6 +2,9 @@
 
 use super::super::*;
 
+/// Of what requests make.
+const MODE: u16 = 0o644;
+
 /// What a request can name. A directory, and in it a file of each type.
 pub(super) struct Ids {
     pub(super) root: FdId,
@@ -23,7 +26,7 @@ impl Ids {
             let opened = on.call(&OpenAtReq { fd, flags }, &mut Reply::new());
             opened.unwrap().open_fd
         });
-        let (create, mut reply) = (at(directory), Reply::new());
+        let (create, mut reply) = (create_in(directory, MODE), Reply::new());
         let bind = BindAtReq {
             create,
             sock_type: 1,
@@ -40,15 +43,6 @@ impl Ids {
             listing,
             bound,
         }
-    }
-}
-
-fn at(dir_fd: FdId) -> CreateCommon {
-    CreateCommon {
-        dir_fd,
-        uid: Uid::NONE,
-        gid: Gid::NONE,
-        mode: 0o644,
     }
 }
 
@@ -105,7 +99,7 @@ pub(super) const ANSWERED: &[Place] = &[
     }),
     ("ControlFdImpl::placed", |ids| {
         message(&MkdirAtReq {
-            create: at(ids.directory),
+            create: create_in(ids.directory, MODE),
             name: b"new",
         })
     }),
@@ -136,20 +130,20 @@ pub(super) const ANSWERED: &[Place] = &[
     }),
     ("ControlFdImpl::open_create", |ids| {
         message(&OpenCreateAtReq {
-            create: at(ids.directory),
+            create: create_in(ids.directory, MODE),
             flags: 2,
             name: b"f-new",
         })
     }),
     ("ControlFdImpl::mkdir", |ids| {
         message(&MkdirAtReq {
-            create: at(ids.directory),
+            create: create_in(ids.directory, MODE),
             name: b"new",
         })
     }),
     ("ControlFdImpl::mknod", |ids| {
         message(&MknodAtReq {
-            create: at(ids.directory),
+            create: create_in(ids.directory, MODE),
             minor: 0,
             major: 0,
             name: b"f-new",
@@ -193,7 +187,7 @@ pub(super) const ANSWERED: &[Place] = &[
     }),
     ("ControlFdImpl::bind_at", |ids| {
         message(&BindAtReq {
-            create: at(ids.directory),
+            create: create_in(ids.directory, MODE),
             sock_type: 1,
             name: b"s-new",
         })
@@ -303,7 +297,7 @@ pub(super) const UNANSWERED: &[Place] = &[
     }),
     ("BoundSocketFdImpl::socket", |ids| {
         message(&BindAtReq {
-            create: at(ids.directory),
+            create: create_in(ids.directory, MODE),
             sock_type: 1,
             name: b"s-new",
         })
