@@ -11,10 +11,10 @@
 mod fake;
 
 use std::fmt::Debug;
-use std::time::{Duration, Instant};
 
 use lisafs::client::ClientOptions;
 use lisafs::wire::{FdId, InodeResp, Mid, OpenAtResp, Statx};
+use lisafs_patience::{PATIENCE, within};
 
 /// How many descriptors and threads this process has.
 fn census() -> (usize, usize) {
@@ -66,15 +66,8 @@ fn connection() {
 
 /// Waits until `census` says what is expected: a joined thread can take a moment to leave the list.
 fn settle<T: Debug + PartialEq>(expected: &T, census: impl Fn() -> T) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while census() != *expected {
-        assert!(
-            Instant::now() < deadline,
-            "before {expected:?}, after {:?}",
-            census()
-        );
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let is_settled = within(PATIENCE, || census() == *expected);
+    assert!(is_settled, "before {expected:?}, after {:?}", census());
 }
 
 #[test]

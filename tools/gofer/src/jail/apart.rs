@@ -21,6 +21,11 @@ pub(super) fn run(name: &str, case: &str) -> Output {
 
 /// The same, started by the program and the words in `around`.
 pub(super) fn run_by(around: &[&str], name: &str, case: &str) -> Output {
+    again(around, name, (CASE, case))
+}
+
+/// The same with a variable of the environment that says so.
+pub(super) fn again(around: &[&str], name: &str, (variable, value): (&str, &str)) -> Output {
     // A process that is restricted for good cannot remove what it has made.
     let scratch = tempfile::tempdir().unwrap();
     let program = env::current_exe().unwrap();
@@ -34,7 +39,7 @@ pub(super) fn run_by(around: &[&str], name: &str, case: &str) -> Output {
     };
     command
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(CASE, case)
+        .env(variable, value)
         .env("TMPDIR", scratch.path())
         .output()
         .unwrap()

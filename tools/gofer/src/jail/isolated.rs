@@ -4,7 +4,11 @@
 use std::env;
 use std::process::{Command, Stdio};
 
-use crate::skipped::{pass_on, skip};
+use super::apart::{again, assert_passed};
+use crate::skipped::skip;
+
+/// What starts a program in such namespaces.
+const UNSHARE: &[&str] = &["unshare", "--user", "--map-root-user", "--mount", "--"];
 
 const INSIDE: &str = "LISAFS_GOFER_TEST_IS_ISOLATED";
 
@@ -30,39 +34,20 @@ pub(super) fn isolated(name: &str, before: &str) -> Isolated {
         skip(name, "there is no permission to make user namespaces");
         return Isolated::Outside;
     }
-    // A test that has left the root of the host cannot remove what it has made there.
-    let scratch = tempfile::tempdir().unwrap();
     // Without `exec`: with its last process, the outer namespace would go.
     let script = format!(
         "set -e; {before}\nunshare --user --map-root-user --mount --propagation unchanged \"$@\""
     );
-    let output = unshare()
-        .args(["sh", "-c", &script, "sh"])
-        .arg(env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "yes")
-        .env("TMPDIR", scratch.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{}\n{said}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    pass_on(&output.stderr);
+    let around = [UNSHARE, &["sh", "-c", &script, "sh"]].concat();
+    assert_passed(name, &again(&around, name, (INSIDE, "yes")));
     Isolated::Outside
 }
 
-fn unshare() -> Command {
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "--"]);
-    command
-}
-
 fn may_unshare() -> bool {
-    let mut command = unshare();
-    command.arg("true").stderr(Stdio::null());
+    let mut command = Command::new(UNSHARE[0]);
+    command
+        .args(&UNSHARE[1..])
+        .arg("true")
+        .stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
