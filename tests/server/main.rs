@@ -280,6 +280,29 @@ fn a_tree_of_any_depth_is_renamed_deleted_and_dropped() {
     assert_eq!(scene.server.count_nodes(), 1);
 }
 
+#[test]
+fn a_mount_path_of_any_depth_is_renamed_opened_below_and_dropped() {
+    const DEPTH: usize = 100_000;
+    let scene = Scene::new();
+    let opts = ConnectionOpts {
+        mount_path: b"/d".repeat(DEPTH),
+        ..ConnectionOpts::default()
+    };
+    let (mut socket, bottom) = scene.connect(opts).unwrap();
+    assert_eq!(scene.server.count_nodes(), DEPTH + 1);
+    let (mut other, root) = scene.client();
+    rename(&mut other, (root, "d"), (root, "e")).unwrap();
+    let f = one(&mut socket, bottom, "f");
+    let open = OpenAtReq { fd: f, flags: 0 };
+    socket.call(&open, &mut Reply::new()).unwrap();
+    let opened = scene.events().pop().unwrap();
+    let path = format!("open /e{}/f", "/d".repeat(DEPTH - 1));
+    assert!(opened == path, "it is not opened where it is");
+    drop((socket, other));
+    scene.server.wait();
+    assert_eq!(scene.server.count_nodes(), 1);
+}
+
 /// What is deleted is no part of the tree, and keeps nothing that is or was in it.
 #[test]
 fn a_deleted_node_keeps_no_other() {
