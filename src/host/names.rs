@@ -77,8 +77,8 @@ pub(super) fn rename(
     let leaving = replaced.map(NodeFiles::hold_all);
     let outcome = old_parent.with_fd(|old_fd| {
         new_parent.with_fd(|new_fd| {
-            let mut moved = lock(&moved, new_parent)?;
-            let mut exchanged = lock(&exchanged, old_parent)?;
+            let mut moved = lock(&moved, new_parent, new_fd)?;
+            let mut exchanged = lock(&exchanged, old_parent, old_fd)?;
             old_name.as_bytes().with_nix_path(|old| {
                 new_name
                     .as_bytes()

@@ -215,7 +215,17 @@ impl Handle {
     /// As [`with_fd`](Self::with_fd); EMFILE.
     pub(super) fn duplicate(&self, descriptors: &Arc<Descriptors>) -> Result<Handle, Errno> {
         let share = descriptors.take()?;
-        let fd = self.with_fd(|fd| Ok(fd.try_clone_to_owned()?))?;
+        self.with_fd(|fd| self.duplicate_with(fd, share, descriptors))
+    }
+
+    /// As [`duplicate`](Self::duplicate), of `fd`, which is of this file, with a share of `descriptors`.
+    fn duplicate_with(
+        &self,
+        fd: BorrowedFd<'_>,
+        share: Share,
+        descriptors: &Arc<Descriptors>,
+    ) -> Result<Handle, Errno> {
+        let fd = fd.try_clone_to_owned()?;
         let attributes = look(fd.as_fd())?;
         Handle::open(
             (fd, share),

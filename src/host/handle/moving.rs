@@ -3,11 +3,13 @@
 //! A file is found in a directory that its own connection has, also where another one has moved it: what
 //! that one leaves behind when it ends nobody would close, and the descriptors that are set aside for it
 //! would stay so. As a rule such a file only gets another name where it is. Where it gets into another
-//! directory, that is opened for its connection for good, once for all that get there in a row. If the
-//! connection has all the descriptors that it may have, the file is lost as it would be with its name,
-//! unless it is open.
+//! directory, that is opened for its connection, once for all that get there in a row, and stays open
+//! until they are closed or walked to again. It takes the place of files that are merely kept open, so
+//! no more than half of what the connection may have is taken up by what others do. Where there is no
+//! room, the file is lost as it would be with its name, unless it is open.
 #![forbid(unsafe_code)]
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -16,38 +18,43 @@ use parking_lot::RwLockWriteGuard;
 use smallvec::SmallVec;
 
 use super::place::{PATIENCE, Place};
-use super::{Descriptors, File, Handle, PINNED};
+use super::{Descriptors, Handle, PINNED};
 use crate::Errno;
 use crate::wire::Name;
 
 /// A file whose name is about to change, locked against who looks for it by a name.
 pub(in crate::host) struct Moving<'h> {
-    file: &'h File,
+    handle: &'h Handle,
     place: RwLockWriteGuard<'h, Option<Place>>,
     /// Where it will be; `None` if its connection has no room for that.
     directory: Option<Handle>,
 }
 
 impl Moving<'_> {
-    /// `directory` as the connection of the file has it.
+    fn descriptors(&self) -> &Arc<Descriptors> {
+        &self.handle.0.descriptors
+    }
+
+    /// `directory` as the connection of the file has it already.
+    fn at_hand(&self, directory: &Handle) -> Option<Handle> {
+        if Arc::ptr_eq(self.descriptors(), &directory.0.descriptors) {
+            return Some(directory.clone());
+        }
+        let last = || self.descriptors().last_moved_into().map(Handle);
+        let place = self.place.as_ref();
+        let own = place.map(|place| place.directory().clone());
+        let is_it = |own: &Handle| own.is_same(directory);
+        own.filter(is_it).or_else(|| last().filter(is_it))
+    }
+
+    /// Opens `directory` for the connection of the file.
     ///
     /// # Errors
-    /// As [`duplicate`](Handle::duplicate).
-    fn own(&self, directory: &Handle) -> Result<Handle, Errno> {
-        let descriptors = &self.file.descriptors;
-        if Arc::ptr_eq(descriptors, &directory.0.descriptors) {
-            return Ok(directory.clone());
-        }
-        if let Some(place) = &*self.place
-            && place.directory().is_same(directory)
-        {
-            return Ok(place.directory().clone());
-        }
-        let last = descriptors.last_moved_into().map(Handle);
-        if let Some(last) = last.filter(|last| last.is_same(directory)) {
-            return Ok(last);
-        }
-        let opened = directory.duplicate(descriptors)?;
+    /// EMFILE when it has no room for it; as dup(2) and statx(2).
+    fn open(&self, directory: &Handle, fd: BorrowedFd<'_>) -> Result<Handle, Errno> {
+        let descriptors = self.descriptors();
+        let share = descriptors.keep().ok_or(Errno::EMFILE)?;
+        let opened = directory.duplicate_with(fd, share, descriptors)?;
         descriptors.moved_into(&opened.0);
         Ok(opened)
     }
@@ -57,7 +64,7 @@ impl Moving<'_> {
             return;
         }
         if self.directory.is_none() {
-            self.file.stays.store(PINNED, Ordering::Relaxed);
+            self.handle.0.stays.store(PINNED, Ordering::Relaxed);
         }
         *self.place = self
             .directory
@@ -66,20 +73,27 @@ impl Moving<'_> {
     }
 }
 
-/// Locks the places of `handles`, whose name is about to become one in `directory`.
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.handle.remain();
+    }
+}
+
+/// Locks the places of `handles`, whose name is about to become one in `directory`, of which `fd` is.
 ///
 /// # Errors
 /// EBUSY if somebody is stuck in looking for one of the files.
 pub(in crate::host) fn lock<'h>(
     handles: &'h [Handle],
     directory: &Handle,
+    fd: BorrowedFd<'_>,
 ) -> Result<SmallVec<[Moving<'h>; 1]>, Errno> {
     let deadline = Instant::now() + PATIENCE;
     let lock = |handle: &'h Handle| {
         let place = handle.0.place.try_write_until(deadline);
         let directory = None;
         place.ok_or(Errno::EBUSY).map(|place| Moving {
-            file: &handle.0,
+            handle,
             place,
             directory,
         })
@@ -88,13 +102,17 @@ pub(in crate::host) fn lock<'h>(
     let mut moving = moving?;
     // Where there is no room for one there is none for the next.
     let mut full: Option<&Arc<Descriptors>> = None;
-    for file in &mut moving {
-        let descriptors = &file.file.descriptors;
-        let is_full = full.is_some_and(|full| Arc::ptr_eq(full, descriptors));
-        if is_full || file.place.is_none() {
+    for file in moving.iter_mut().filter(|file| file.place.is_some()) {
+        file.directory = file.at_hand(directory);
+        if file.directory.is_some() {
             continue;
         }
-        match file.own(directory) {
+        file.handle.stay_if_open();
+        let descriptors = &file.handle.0.descriptors;
+        if full.is_some_and(|full| Arc::ptr_eq(full, descriptors)) {
+            continue;
+        }
+        match file.open(directory, fd) {
             Ok(directory) => file.directory = Some(directory),
             Err(errno) => {
                 full = Some(descriptors);

@@ -297,7 +297,7 @@ impl Handle {
             return Ok(());
         };
         let found = file.place.get_mut().take();
-        if let Some(found) = found.filter(|place| !self.is_in(place.directory())) {
+        if let Some(found) = found.filter(|place| !self.finds_by(place.directory())) {
             // Whoever looks for it in the old place at the moment finds it there, or not. Not waited for
             // any longer than by a rename: who takes so long is stuck, and so would the next be.
             let Some(mut known) = self.0.place.try_write_for(PATIENCE) else {
@@ -312,6 +312,16 @@ impl Handle {
             self.keep(opened);
         }
         Ok(())
+    }
+
+    /// Whether there is nothing to be gained from looking for the file in `directory`, where it is.
+    fn finds_by(&self, directory: &Handle) -> bool {
+        let place = self.0.place.read();
+        place.as_ref().is_none_or(|place| {
+            let own = place.directory();
+            // One that others have had opened for it can be closed then.
+            Arc::ptr_eq(&own.0, &directory.0) || (own.is_same(directory) && !own.0.is_pinned())
+        })
     }
 
     /// Opens the file for good, since the node does not know it. If that cannot be done it is lost.

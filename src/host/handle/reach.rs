@@ -104,6 +104,14 @@ impl Handle {
         Ok(())
     }
 
+    /// If the file is open, keeps it so until its name has [gone](Self::pin) or is known to
+    /// [remain](Self::remain).
+    pub(super) fn stay_if_open(&self) {
+        self.change_stay(FREE, LEAVING);
+        // Who is closing it already has done so when the lock is there.
+        drop(self.0.opened());
+    }
+
     /// The name has gone, or is as good as gone: what is open stays open for good, and what is not is
     /// lost. Where somebody is stuck in looking for it, it keeps its place, and may still be found there.
     pub(super) fn pin(&self) {

@@ -63,17 +63,18 @@ fn a_chain_of_any_length_is_released_on_a_small_stack() {
 
 #[test]
 fn a_rename_waits_so_long_for_who_is_stuck_and_no_longer() {
-    let (_directory, root, attributes) = directory();
+    let (path, root, attributes) = directory();
+    let fd = Opened::open(path.path()).unwrap();
     let handles = [(); 2].map(|()| root.below(&attributes));
     let [free, stuck] = &handles;
     let looking = stuck.0.place.read();
     let start = Instant::now();
-    assert_eq!(lock(&handles, &root).err(), Some(Errno::EBUSY));
+    assert_eq!(lock(&handles, &root, fd.as_fd()).err(), Some(Errno::EBUSY));
     assert!(start.elapsed() >= PATIENCE);
     // Nothing stays locked.
     assert!(free.0.place.try_write().is_some());
     drop(looking);
-    assert_eq!(lock(&handles, &root).unwrap().len(), 2);
+    assert_eq!(lock(&handles, &root, fd.as_fd()).unwrap().len(), 2);
 }
 
 /// And what is below it, if that has to be opened again.
@@ -164,7 +165,8 @@ fn connections(
 
 #[test]
 fn each_connection_has_one_handle_of_a_file_on_a_node() {
-    let (_directory, root, attributes) = directory();
+    let (path, root, attributes) = directory();
+    let fd = Opened::open(path.path()).unwrap();
     let node = NodeFiles::default();
     let mut known = connections(&root, &attributes, 20);
     known.iter_mut().for_each(|(_, handle)| node.add(handle));
@@ -180,7 +182,7 @@ fn each_connection_has_one_handle_of_a_file_on_a_node() {
         assert!(Arc::ptr_eq(&directory.0, &handle.0));
     }
     assert_eq!((node.len(), node.handles().len()), (20, 20));
-    assert_eq!(lock(&node.handles(), &root).unwrap().len(), 20);
+    assert_eq!(lock(&node.handles(), &root, fd.as_fd()).unwrap().len(), 20);
     // Another connection knows nothing of it.
     let other = Descriptors::new(Quota::new(8));
     assert!(node.directory(&other).is_none());

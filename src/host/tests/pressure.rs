@@ -458,6 +458,56 @@ fn what_others_move_is_found_by_a_descriptor_of_its_own_connection() {
     }
 }
 
+/// Sorting what somebody else knows into directories must not keep them from opening files.
+#[test]
+fn what_others_move_takes_half_of_the_descriptors_at_most_and_gives_them_back() {
+    const FILES: usize = 10;
+    for mut served in grounds() {
+        served.directories(3);
+        let names: Vec<_> = (0..FILES).map(|number| format!("f{number}")).collect();
+        for file in &names {
+            let path = served.path(&format!("d0/{file}"));
+            fs::write(&path, "known").unwrap();
+            settle(&path);
+        }
+        let (root, quota) = served.limited(LIMIT);
+        let (other, _others) = served.limited(LIMIT);
+        let directory = root.child("d0").unwrap();
+        let known: Vec<_> = names
+            .iter()
+            .map(|name| directory.child(name).unwrap())
+            .collect();
+        let target = |number: usize| if number.is_multiple_of(2) { "d1" } else { "d2" };
+        for (number, (file, moved)) in known.iter().zip(&names).enumerate() {
+            let (from, to) = (
+                other.child("d0").unwrap(),
+                other.child(target(number)).unwrap(),
+            );
+            let (old, new) = ((&from.handle, name(moved)), (&to.handle, name(moved)));
+            let (moved, replaced) = (Some(&file.node), None);
+            let known = Known { moved, replaced };
+            rename(old.0, old.1, new.0, new.1, RenameFlags::empty(), known).unwrap();
+        }
+        assert!(quota.used() <= LIMIT / 2, "{} are used", quota.used());
+        let found = known.iter().filter(|file| file.handle.stat().is_ok());
+        assert!(found.count() > 0);
+        let open = || served.host.open_file(&root.handle, flags(libc::O_RDONLY));
+        let opened: Vec<_> = (0..LIMIT / 2).map(|_| open().unwrap()).collect();
+        drop(opened);
+        // A walk finds them, and what was opened for them is no longer needed.
+        for (number, (file, moved)) in known.iter().zip(&names).enumerate() {
+            let to = root.child(target(number)).unwrap();
+            let mut found = to.child(moved).unwrap().handle;
+            file.node.add(&mut found);
+            assert_eq!(found.stat().unwrap().size, 5);
+            found.give_up();
+            to.handle.give_up();
+        }
+        directory.handle.give_up();
+        assert_eq!(quota.used(), 1, "the root");
+    }
+}
+
 #[test]
 fn what_others_move_is_lost_where_its_connection_has_no_descriptor_unless_it_is_open() {
     for mut served in grounds() {
