@@ -56,7 +56,7 @@ impl TreeLocks {
         Stable {
             locks: self,
             rename: Some(self.rename.shared()),
-            deadline: None,
+            left: LOCK_DEADLINE,
         }
     }
 
@@ -76,8 +76,8 @@ pub(in crate::server) struct Stable<'t> {
     locks: &'t TreeLocks,
     /// `None` only while it gives way.
     rename: Option<SharedGuard<'t>>,
-    /// For all waits of the request for nodes in motion, from the first one on.
-    deadline: Option<Instant>,
+    /// Of the time that the request may wait for nodes in motion.
+    left: Duration,
 }
 
 impl Stable<'_> {
@@ -87,11 +87,6 @@ impl Stable<'_> {
         self.rename = None;
         thread::sleep(pause);
         self.rename = Some(self.locks.rename.shared());
-    }
-
-    fn deadline(&mut self) -> Instant {
-        let deadline = || Instant::now() + LOCK_DEADLINE;
-        *self.deadline.get_or_insert_with(deadline)
     }
 
     /// Runs `operation` with the read guarantee on `node`.
@@ -118,13 +113,15 @@ impl Stable<'_> {
     ) -> Result<RwLockReadGuard<'n, ()>, Errno> {
         let lock = node.operation_lock();
         while node.is_in_motion() {
+            let since = Instant::now();
             if let Some(guard) = lock.try_read_for(IN_THE_WAY) {
                 return Ok(guard);
             }
-            if Instant::now() >= self.deadline() {
+            self.give_way(Duration::ZERO);
+            self.left = self.left.saturating_sub(since.elapsed());
+            if self.left.is_zero() {
                 return Err(Errno::EBUSY);
             }
-            self.give_way(Duration::ZERO);
         }
         Ok(lock.read())
     }
@@ -138,9 +135,15 @@ impl Stable<'_> {
         &mut self,
         mut walk: impl FnMut(&mut Self) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
+        let mut since = None;
         loop {
             let result = walk(self);
-            if !matches!(result, Err(Errno::EBUSY)) || Instant::now() >= self.deadline() {
+            if !matches!(result, Err(Errno::EBUSY)) {
+                return result;
+            }
+            // A back end may have waited as well.
+            let waited = since.get_or_insert_with(Instant::now).elapsed();
+            if waited >= self.left {
                 return result;
             }
             self.give_way(IN_THE_WAY);

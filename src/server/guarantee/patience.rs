@@ -2,9 +2,9 @@
 //!
 //! Who waits for a node's operation lock exclusively keeps new readers out. So it is waited for in
 //! *windows*, as by the `RenameLock`, and after one in vain nobody begins another on that node for three
-//! times as long, nor on a directory that was held meanwhile: readers that are slow are outwaited, and
-//! one that is stuck costs the others a bounded part of their time, however many wait for it. In between
-//! it is only looked whether the lock is free. Nothing is held then, the rename lock neither.
+//! times as long: readers that are slow are outwaited, and one that is stuck costs the others a bounded
+//! part of their time, however many wait for it. In between it is only looked whether the lock is free.
+//! Nothing is held then, the rename lock neither.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,8 +73,8 @@ impl Patience {
     }
 
     /// The last window was in vain, since somebody has the lock of the node that is `in_the_way`; that of
-    /// the `other` is wanted as well, and may have been held. Returns the end of the next one, when it is
-    /// time for that, or for another look.
+    /// the `other` is wanted as well. Returns the end of the next one, when it is time for that, or for
+    /// another look.
     ///
     /// # Errors
     /// EBUSY at the deadline.
@@ -85,9 +85,7 @@ impl Patience {
         other: Option<&Node<S>>,
     ) -> Result<Instant, Errno> {
         if let Some(since) = self.since.take() {
-            for node in other.into_iter().chain([in_the_way]) {
-                node.rest().begin(3 * since.elapsed());
-            }
+            in_the_way.rest().begin(3 * since.elapsed());
             self.window = LONGEST_WINDOW.min(2 * self.window);
         }
         loop {
