@@ -342,6 +342,11 @@ const LOGGED: &[(&str, usize, &str)] = &[
     ("serve.rs", 6, "at the start, and for signals"),
     ("socket_name.rs", 1, "at the end"),
     ("trace.rs", 1, "what was asked for with `--trace`"),
+    (
+        "turn.rs",
+        1,
+        "once for each socket, at the start and at the end",
+    ),
 ];
 
 /// Whether what a client has the library and the gofer log is bounded, but for lines that it cannot have

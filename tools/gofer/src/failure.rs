@@ -27,12 +27,6 @@ pub(crate) enum Failure {
     Setup { dir: PathBuf, why: SetupError },
     #[error("{}: another server listens here: end it, or choose another path", path.display())]
     Live { path: PathBuf },
-    #[error(
-        "{}: somebody keeps this directory locked, in which servers make sockets one after the other: \
-         lslocks(8) says who; end that, or choose another directory",
-        directory.display()
-    )]
-    Locked { directory: PathBuf },
     #[error("{}: --listen and --metrics name the same socket: choose another for one", path.display())]
     SameSocket { path: PathBuf },
     #[error(

@@ -42,8 +42,7 @@ impl SocketName {
 
     /// Removes it, unless it is somebody else's by now.
     pub(crate) fn remove(&self) {
-        // Whoever keeps the directory locked is no server that starts.
-        let _turn = Turn::take(&self.path).ok();
+        let _turn = Turn::take(&self.path);
         let now = identity(&self.path);
         if now.is_some()
             && now == self.identity

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use lisafs::Errno;
 use lisafs::client::{Client, ClientOptions, OpenOptions};
+use nix::sys::signal::Signal;
 
 use crate::process::{Gofer, command, eventually, wait};
 
@@ -103,6 +104,28 @@ fn a_live_socket_is_left_to_its_server() {
     assert!(message.contains("another server listens"), "{message}");
     UnixStream::connect(&socket).unwrap();
     drop(live);
+}
+
+/// Whoever may read the directory can have the lock, shared or alone.
+#[test]
+fn a_directory_that_others_keep_locked_is_no_obstacle() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let lock = fs::File::open(dir.path()).unwrap();
+    lock.lock_shared().unwrap();
+    let (mut log, writer) = std::io::pipe().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lisafs-gofer"));
+    command.arg("serve").stderr(writer);
+    let mut gofer = Gofer::spawn(command, dir, root);
+    gofer.connect(&ClientOptions::new()).root().stat().unwrap();
+    gofer.signal(Signal::SIGTERM);
+    assert_eq!(gofer.wait().code(), Some(0));
+    assert!(!gofer.socket.exists());
+    let mut told = String::new();
+    log.read_to_string(&mut told).unwrap();
+    // By the gofer, and by whoever removes the socket.
+    assert_eq!(told.matches("lslocks(8) says who").count(), 2, "{told}");
 }
 
 #[test]
