@@ -79,20 +79,31 @@ fn find_out(options: &CheckOptions) -> Result<Findings, Failure> {
     drop(question);
     let mut text = String::new();
     let read = File::from(answer).read_to_string(&mut text);
-    let status = match waitpid(child, None) {
+    let ended = match waitpid(child, None) {
         // Whoever has started this ignores SIGCHLD, and so it does: what was said has to do.
-        Err(Errno::ECHILD) => WaitStatus::Exited(child, i32::from(!text.starts_with('{'))),
-        other => other.map_err(&failed)?,
+        Err(Errno::ECHILD) => None,
+        other => Some(other.map_err(&failed)?),
     };
     read.map_err(cannot("the sandbox cannot be tried"))?;
-    match status {
-        WaitStatus::Exited(_, 0) => {
-            serde_json::from_str(&text).map_err(|_| Failure::Check("it says nothing".to_owned()))
+    conclude(ended, text)
+}
+
+/// What is known of the sandbox once the child has `said` that, and has `ended` so if that is known.
+fn conclude(ended: Option<WaitStatus>, said: String) -> Result<Findings, Failure> {
+    if let Some(WaitStatus::Exited(..)) | None = ended {
+        match serde_json::from_str(&said) {
+            Ok(findings) => return Ok(findings),
+            // Which says why.
+            Err(_) if !said.is_empty() => return Err(Failure::Check(said)),
+            Err(_) => {}
         }
-        // Which says why.
-        WaitStatus::Exited(..) => Err(Failure::Check(text)),
-        other => Err(Failure::Check(format!("it has ended: {other:?}"))),
     }
+    Err(Failure::Check(match ended {
+        Some(how) => format!("it has ended: {how:?}"),
+        None => "it has ended and said nothing, and how is not known where SIGCHLD is ignored: \
+                 `env --default-signal=CHLD lisafs-gofer check` tells"
+            .to_owned(),
+    }))
 }
 
 /// What the child does.
@@ -169,5 +180,40 @@ impl Findings {
             writeln!(out, "{}", line(layer, what, advice.as_deref()))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::Signal;
+    use nix::unistd::Pid;
+
+    use super::*;
+
+    fn message(ended: Option<WaitStatus>, said: &str) -> String {
+        conclude(ended, said.to_owned()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_child_that_could_not_be_waited_for_is_taken_at_its_word() {
+        let findings = conclude(None, r#"{"strict":true,"layers":[]}"#.to_owned()).unwrap();
+        assert!(findings.strict);
+        assert!(message(None, "no such directory").ends_with(": no such directory"));
+        let silent = message(None, "");
+        assert!(silent.contains("said nothing"), "{silent}");
+        assert!(silent.contains("--default-signal=CHLD"), "{silent}");
+    }
+
+    #[test]
+    fn how_a_child_has_ended_is_told_if_it_has_not_said_why() {
+        let child = Pid::from_raw(1);
+        let killed = Some(WaitStatus::Signaled(child, Signal::SIGSYS, false));
+        for said in ["", r#"{"strict":true,"layers":[]}"#] {
+            let message = message(killed, said);
+            assert!(message.contains("SIGSYS"), "{message}");
+        }
+        let failed = Some(WaitStatus::Exited(child, 2));
+        assert!(message(failed, "no such directory").ends_with(": no such directory"));
+        assert!(message(failed, "").contains("Exited"));
     }
 }
