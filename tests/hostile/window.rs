@@ -17,6 +17,7 @@ use flipcall::{
 use lisafs::Errno;
 use lisafs::wire::{ChannelReq, Mid, Request};
 use lisafs_conformance::{Caller, RawChannel, Stop, encoded};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::process::within;
 
@@ -91,6 +92,28 @@ impl Window {
 
     pub(crate) fn set_state(&self, state: u32) -> io::Result<()> {
         self.write(0, &state.to_ne_bytes())
+    }
+
+    /// Whether the server has ended the channel, even if this side has written over the word that says so:
+    /// a server that is done with a channel closes its end of the descriptors' socket.
+    pub(crate) fn is_over(&self) -> io::Result<bool> {
+        let mut polled = [PollFd::new(self.gifts(), PollFlags::empty())];
+        poll(&mut polled, PollTimeout::ZERO)?;
+        let events = polled[0].any();
+        Ok(events.unwrap_or(true) || self.state()? == SHUT_DOWN)
+    }
+
+    /// The datagram that is there, as long as it claims to be.
+    pub(crate) fn contents(&self) -> io::Result<Vec<u8>> {
+        let mut word = [0; 4];
+        self.memory
+            .read_exact_at(&mut word, self.place.offset + 4)?;
+        let claimed = u64::from(u32::from_ne_bytes(word));
+        let len = claimed.min(self.len() - HEADER);
+        let mut bytes = vec![0; usize::try_from(len).unwrap()];
+        self.memory
+            .read_exact_at(&mut bytes, self.place.offset + HEADER)?;
+        Ok(bytes)
     }
 
     /// Hands a datagram over that claims to be `data_len` long.
