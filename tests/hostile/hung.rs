@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -199,16 +199,24 @@ impl Filesystem for Served {
     }
 }
 
+/// Why this process has no mounts of its own, if it has none.
+static NOT_ALONE: OnceLock<Errno> = OnceLock::new();
+
 /// Leaves the mounts of this machine to others, so that none stays behind, however this process ends. To be
-/// called before there is a second thread. Who may not do that may not mount anything either.
+/// called before there is a second thread. Where that is refused, nothing is mounted: to who has not the
+/// right, in a container whose profile forbids it, or below a root that is no mount.
 pub(crate) fn leave_mounts_alone() -> io::Result<()> {
     const NONE: Option<&str> = None;
-    match unshare(CloneFlags::CLONE_NEWNS) {
-        Err(Errno::EPERM) => return Ok(()),
-        result => result?,
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    let alone =
+        unshare(CloneFlags::CLONE_NEWNS).and_then(|()| mount(NONE, "/", NONE, private, NONE));
+    match alone {
+        Err(errno @ (Errno::EPERM | Errno::EACCES | Errno::EINVAL)) => {
+            NOT_ALONE.get_or_init(|| errno);
+            Ok(())
+        }
+        result => Ok(result?),
     }
-    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
-    Ok(())
 }
 
 /// A directory on which it is mounted. Unmounted when dropped, and who waits for it is told EIO.
@@ -220,6 +228,10 @@ pub(crate) struct Hung {
 impl Hung {
     /// Mounts it on a new directory.
     pub(crate) fn mount(path: &Path) -> Result<Hung, Stop> {
+        if let Some(errno) = NOT_ALONE.get() {
+            let why = format!("needs root, and mounts of its own: {}", errno.desc());
+            return Err(Stop::skipped(why));
+        }
         fs::create_dir(path)?;
         let refused = |why: io::Error| match why.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound => {
