@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use super::backend::ServerImpl;
 use super::fd::{ControlFd, OpenFd};
-use super::guarantee::{Global, Rest, TreeLocks};
+use super::guarantee::{Contention, Global, TreeLocks};
 use super::slack::Shrinking;
 use super::unwind;
 use crate::Errno;
@@ -62,7 +62,7 @@ pub struct Node<S: ServerImpl> {
     /// A rename that concerns it is in the host; `guarantee/locks.rs` says more.
     in_motion: AtomicBool,
     operation: RwLock<()>,
-    rest: Rest,
+    contention: Contention,
     /// Who wants to hear of renames; empty unless `S::NOTIFY_RENAMED`.
     observers: Mutex<Vec<Observer<S>>>,
     data: S::NodeData,
@@ -109,7 +109,7 @@ impl<S: ServerImpl> Node<S> {
             deleted: AtomicBool::new(false),
             in_motion: AtomicBool::new(false),
             operation: RwLock::new(()),
-            rest: Rest::default(),
+            contention: Contention::default(),
             observers: Mutex::default(),
             data: S::NodeData::default(),
         })
@@ -130,8 +130,8 @@ impl<S: ServerImpl> Node<S> {
     }
 
     /// Of the operation lock.
-    pub(super) fn rest(&self) -> &Rest {
-        &self.rest
+    pub(super) fn contention(&self) -> &Contention {
+        &self.contention
     }
 
     /// What the back end keeps here.

@@ -15,6 +15,7 @@ mod model;
 mod outsiders;
 mod panics;
 mod phantom;
+mod queues;
 mod stuck_renames;
 mod totals;
 mod windows;

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread;
+use std::time::Duration;
 
 use flipcall::SharedBytes;
 use lisafs::Errno;
@@ -16,6 +18,10 @@ use lisafs::server::{
 use lisafs::wire::{DEFAULT_MAX_MESSAGE_SIZE, Dirent64, DirentWriter, Mid, Name, Statx, messages};
 
 use crate::DEADLINE;
+
+/// What gets a name like this takes its time, but less than a rename may have for itself.
+const SLOW: &[u8] = b"d-slow";
+const SLOWLY: Duration = Duration::from_millis(400);
 
 /// What the back end shares with the test.
 #[derive(Debug, Default)]
@@ -237,6 +243,9 @@ impl ControlFdImpl for PhantomFile {
         name: Name<'_>,
         _creation: Creation,
     ) -> Result<(PhantomFile, Statx), Errno> {
+        if name.as_bytes().starts_with(SLOW) {
+            thread::sleep(SLOWLY);
+        }
         self.made(name)
     }
 
@@ -273,13 +282,12 @@ impl ControlFdImpl for PhantomFile {
         new_name: Name<'_>,
     ) -> Result<RenameOutcome, Errno> {
         match new_name.as_bytes() {
-            b"f-other-link" => Ok(RenameOutcome::SameFile),
-            b"f-hangs-on-its-way" => {
-                self.stage.hang(|stuck| stuck.released);
-                Ok(RenameOutcome::Renamed)
-            }
-            _ => Ok(RenameOutcome::Renamed),
+            b"f-other-link" => return Ok(RenameOutcome::SameFile),
+            b"f-hangs-on-its-way" => self.stage.hang(|stuck| stuck.released),
+            slow if slow.starts_with(SLOW) => thread::sleep(SLOWLY),
+            _ => {}
         }
+        Ok(RenameOutcome::Renamed)
     }
 
     fn rename_at2(

@@ -23,8 +23,8 @@ use crate::wire::Statx;
 /// that the next few make up for the opening.
 const OFTEN: u8 = 4;
 
-/// How long an operation may go on waiting for renames, as in the server. The time begins with the first one that is in the
-/// way and does not begin again with the next.
+/// How long an operation may go on waiting for renames, as in the server. The time begins with the
+/// first one that is in the way and does not begin again with the next.
 #[derive(Debug, Default)]
 pub(super) struct Deadline {
     at: Option<Instant>,

@@ -63,10 +63,10 @@ impl TreeLocks {
     /// Keeps other renames out, so that directories stay where they are, and nobody else.
     ///
     /// # Errors
-    /// EBUSY if a rename that is running does not end in time.
+    /// EBUSY if none of those that are running or wait ends in time.
     pub(in crate::server) fn renaming(&self) -> Result<Renaming<'_>, Errno> {
-        let deadline = Instant::now() + LOCK_DEADLINE;
-        let writer = self.rename.writer_until(deadline).ok_or(Errno::EBUSY)?;
+        let writer = self.rename.writer_within(LOCK_DEADLINE);
+        let (writer, deadline) = writer.ok_or(Errno::EBUSY)?;
         Ok(Renaming { writer, deadline })
     }
 }
@@ -165,11 +165,13 @@ impl Stable<'_> {
             Some(guard) => guard,
             None => self.wait_to_write(node)?,
         };
-        operation(Exclusive {
+        let result = operation(Exclusive {
             server,
             node,
             child: None,
-        })
+        });
+        node.contention().count();
+        result
     }
 
     #[cold]
@@ -177,13 +179,13 @@ impl Stable<'_> {
         &mut self,
         node: &'n Node<S>,
     ) -> Result<RwLockWriteGuard<'n, ()>, Errno> {
-        let mut patience = Patience::begin();
+        let mut patience = Patience::begin(node);
         let mut end = patience.first();
         loop {
             if let Some(guard) = node.operation_lock().try_write_until(end) {
                 return Ok(guard);
             }
-            end = patience.next(self, node, None)?;
+            end = patience.next(self, (node, true), None)?;
         }
     }
 
@@ -200,7 +202,7 @@ impl Stable<'_> {
         name: Name<'_>,
         operation: impl FnOnce(Exclusive<'_, S>) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
-        let mut patience = Patience::begin();
+        let mut patience = Patience::begin(directory);
         let mut end = patience.first();
         loop {
             let mut has_directory = false;
@@ -210,18 +212,22 @@ impl Stable<'_> {
                 let lock = child.as_deref().map(Node::operation_lock);
                 let locked = lock.map(|lock| lock.try_write_until(end));
                 if !matches!(locked, Some(None)) {
-                    return operation(Exclusive {
+                    let result = operation(Exclusive {
                         server,
                         node: directory,
                         child: child.as_deref(),
                     });
+                    directory.contention().count();
+                    return result;
                 }
             }
             // Others may have the directory meanwhile.
             let child = directory.existing_child(name);
             end = match child.as_deref() {
-                Some(child) if has_directory => patience.next(self, child, Some(directory))?,
-                child => patience.next(self, directory, child)?,
+                Some(child) if has_directory => {
+                    patience.next(self, (child, false), Some(directory))?
+                }
+                child => patience.next(self, (directory, true), child)?,
             };
         }
     }
@@ -241,7 +247,7 @@ impl Stable<'_> {
         target: &Node<S>,
         operation: impl FnOnce(Exclusive<'_, S>, Shared<'_, S>) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
-        let mut patience = Patience::begin();
+        let mut patience = Patience::begin(directory);
         let mut end = patience.first();
         loop {
             let (mut in_the_way, mut other) = (directory, target);
@@ -254,10 +260,13 @@ impl Stable<'_> {
                         child: None,
                     };
                     let node = target;
-                    return operation(at, Shared { server, node });
+                    let result = operation(at, Shared { server, node });
+                    directory.contention().count();
+                    return result;
                 }
             }
-            end = patience.next(self, in_the_way, Some(other))?;
+            let is_first = core::ptr::eq(in_the_way, directory);
+            end = patience.next(self, (in_the_way, is_first), Some(other))?;
         }
     }
 }

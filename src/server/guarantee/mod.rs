@@ -30,7 +30,7 @@ use crate::wire::Name;
 
 pub(crate) use locks::LOCK_DEADLINE;
 pub(super) use locks::{Names, Stable, TreeLocks};
-pub(super) use patience::Rest;
+pub(super) use patience::Contention;
 
 /// The read guarantee: the rename lock and the node's operation lock are held shared.
 ///

@@ -5,9 +5,12 @@
 //! times as long: readers that are slow are outwaited, and one that is stuck costs the others a bounded
 //! part of their time, however many wait for it. In between it is only looked whether the lock is free.
 //! Nothing is held then, the rename lock neither.
+//!
+//! Who finds nothing in the way but the first node, and that others get through with it, is in a queue
+//! that moves, and has its time again.
 
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::locks::{LOCK_DEADLINE, Stable};
@@ -22,30 +25,43 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 /// What times are told from.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Until when nobody is to wait for a lock exclusively, in milliseconds.
+/// How the waits for a lock go.
 #[derive(Debug, Default)]
-pub(in crate::server) struct Rest {
+pub(in crate::server) struct Contention {
+    /// Until when nobody is to wait for it exclusively, in milliseconds.
     until: AtomicU64,
+    /// How many have had it exclusively, and have done what they wanted.
+    done: AtomicU32,
 }
 
-impl Rest {
+impl Contention {
     fn now() -> u64 {
         // Half a billion years.
         u64::try_from(EPOCH.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// To be called by who has the lock exclusively.
+    pub(super) fn count(&self) {
+        let done = self.done.load(Ordering::Relaxed).wrapping_add(1);
+        self.done.store(done, Ordering::Relaxed);
+    }
+
+    fn done(&self) -> u32 {
+        self.done.load(Ordering::Relaxed)
     }
 
     fn left(&self) -> Duration {
         Duration::from_millis(
             self.until
                 .load(Ordering::Relaxed)
-                .saturating_sub(Rest::now()),
+                .saturating_sub(Contention::now()),
         )
     }
 
     /// Has it last for so long, unless it lasts longer already.
     fn begin(&self, rest: Duration) {
         let millis = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
-        let until = Rest::now().saturating_add(millis.max(1));
+        let until = Contention::now().saturating_add(millis.max(1));
         self.until.fetch_max(until, Ordering::Relaxed);
     }
 }
@@ -53,15 +69,19 @@ impl Rest {
 /// Somebody's wait for one lock.
 pub(super) struct Patience {
     deadline: Instant,
+    /// How many were done with the first node when this time began; `None` if something else was in the
+    /// way since.
+    done: Option<u32>,
     window: Duration,
     /// When the last window began; `None` if that was a look, which keeps nobody out.
     since: Option<Instant>,
 }
 
 impl Patience {
-    pub(super) fn begin() -> Patience {
+    pub(super) fn begin<S: ServerImpl>(first: &Node<S>) -> Patience {
         Patience {
             deadline: Instant::now() + LOCK_DEADLINE,
+            done: Some(first.contention().done()),
             window: FIRST_WINDOW,
             since: None,
         }
@@ -72,30 +92,36 @@ impl Patience {
         self.deadline - LOCK_DEADLINE
     }
 
-    /// The last window was in vain, since somebody has the lock of the node that is `in_the_way`; that of
-    /// the `other` is wanted as well. Returns the end of the next one, when it is time for that, or for
-    /// another look.
+    /// The last window was in vain, since somebody has the lock of the node that is `in_the_way`, which
+    /// is the first or not; that of the `other` is wanted as well. Returns the end of the next window,
+    /// when it is time for that, or for another look.
     ///
     /// # Errors
-    /// EBUSY at the deadline.
+    /// EBUSY at the deadline, unless this is a queue that moves.
     pub(super) fn next<S: ServerImpl>(
         &mut self,
         stable: &mut Stable<'_>,
-        in_the_way: &Node<S>,
+        (in_the_way, is_first): (&Node<S>, bool),
         other: Option<&Node<S>>,
     ) -> Result<Instant, Errno> {
+        let done = in_the_way.contention().done();
+        self.done = self.done.filter(|_| is_first);
         if let Some(since) = self.since.take() {
-            in_the_way.rest().begin(3 * since.elapsed());
+            in_the_way.contention().begin(3 * since.elapsed());
             self.window = LONGEST_WINDOW.min(2 * self.window);
         }
         loop {
             let now = Instant::now();
             let left = self.deadline.saturating_duration_since(now);
             if left.is_zero() {
-                return Err(Errno::EBUSY);
+                if self.done.is_none_or(|before| before == done) {
+                    return Err(Errno::EBUSY);
+                }
+                (self.deadline, self.done) = (now + LOCK_DEADLINE, Some(done));
+                continue;
             }
-            let rest = other.map_or(Duration::ZERO, |other| other.rest().left());
-            let rest = in_the_way.rest().left().max(rest).min(left);
+            let rest = other.map_or(Duration::ZERO, |other| other.contention().left());
+            let rest = in_the_way.contention().left().max(rest).min(left);
             if rest.is_zero() {
                 self.since = Some(now);
                 return Ok(now + self.window);
@@ -114,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_rest_ends_and_is_not_cut_short() {
-        let rest = Rest::default();
+        let rest = Contention::default();
         rest.begin(Duration::from_secs(5));
         let left = rest.left();
         assert!(left > Duration::from_secs(4), "{left:?}");

@@ -27,6 +27,8 @@
 //! - After a window in vain no writer closes the gate for three times as long, unless the readers have
 //!   all left. So writers that cannot get in, however many there are and whenever they begin, leave the
 //!   others three quarters of the time. After one that was overtaken nobody closes it for half a second.
+//! - Writers queue. One gives up when for the whole of its time none of them has been alone to its end:
+//!   a queue that moves is waited for.
 //! - Who has waited at the gate passes before it is closed again, also between renames in a row. These
 //!   have no rest in between: a host on which each takes long would be slower by as much, and others
 //!   in the queue would give up. So one request of each of the others is served between two of them.
@@ -81,7 +83,10 @@ struct Gate {
     state: State,
     /// Readers at the gate, which pass before it is closed again.
     waiting: usize,
+    /// It is not closed again before this is over.
     rest: Option<Rest>,
+    /// When a writer that was alone has last come to an end.
+    ended: Option<Instant>,
 }
 
 /// Why the gate is not closed again, and until when.
@@ -193,13 +198,28 @@ impl RenameLock {
         }
     }
 
-    /// Takes the right to close the gate, or gives up at `deadline`.
-    pub(super) fn writer_until(&self, deadline: Instant) -> Option<Writer<'_>> {
-        let turn = self.writer.try_lock_until(deadline)?;
-        Some(Writer {
+    /// Takes the right to close the gate, or gives up when nobody who was alone has come to an end for as
+    /// long as `patience`. Returns until when the writer may try to be alone, too.
+    pub(super) fn writer_within(&self, patience: Duration) -> Option<(Writer<'_>, Instant)> {
+        let mut since = Instant::now();
+        let turn = match self.writer.try_lock() {
+            Some(turn) => turn,
+            None => loop {
+                let turn = self.writer.try_lock_until(since + patience);
+                let ended = self.gate.lock().ended.filter(|ended| *ended > since);
+                since = ended.unwrap_or(since);
+                match turn {
+                    Some(turn) => break turn,
+                    None if ended.is_none() => return None,
+                    None => {}
+                }
+            },
+        };
+        let writer = Writer {
             lock: self,
             _turn: turn,
-        })
+        };
+        Some((writer, since + patience))
     }
 }
 
@@ -342,6 +362,7 @@ impl Drop for ExclusiveGuard<'_> {
         if self.overtaken || gate.state == State::Overtaken {
             gate.rest = Some(Rest::Overtaken(Instant::now() + AFTER_HOST_LIMIT));
         }
+        gate.ended = Some(Instant::now());
         lock.open(&mut gate, State::Open);
         // Behind this the turn ends: the next writer finds the gate open.
     }

@@ -12,7 +12,9 @@ fn soon() -> Instant {
 }
 
 fn exclusive(lock: &RenameLock, deadline: Instant) -> Option<ExclusiveGuard<'_>> {
-    lock.writer_until(deadline)?.exclusive_until(deadline)
+    let patience = deadline.saturating_duration_since(Instant::now());
+    let (writer, _) = lock.writer_within(patience)?;
+    writer.exclusive_until(deadline)
 }
 
 /// Holds the lock shared on a thread of its own until what is returned is dropped.
@@ -154,6 +156,49 @@ fn who_has_waited_passes_before_the_next_writer() {
     }
 }
 
+/// However long it takes in all.
+#[test]
+fn a_queue_of_writers_that_moves_is_waited_for() {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let lock = RenameLock::default();
+    let alone = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let (writer, deadline) = lock.writer_within(PATIENCE).unwrap();
+                assert!(deadline > Instant::now());
+                let _guard = writer.exclusive_until(deadline).unwrap();
+                thread::sleep(PATIENCE / 5);
+                alone.fetch_add(1, SeqCst);
+            });
+        }
+    });
+    assert_eq!(alone.load(SeqCst), 8);
+}
+
+/// One that nobody comes out of is not, although the turn goes from one to the next.
+#[test]
+fn a_queue_of_writers_that_are_never_alone_is_not_waited_for() {
+    const PATIENCE: Duration = Duration::from_millis(400);
+    let lock = RenameLock::default();
+    thread::scope(|scope| {
+        let stuck = reader(scope, &lock);
+        let writers = [(); 4].map(|()| {
+            scope.spawn(|| {
+                let since = Instant::now();
+                let alone = lock.writer_within(PATIENCE);
+                let alone = alone.and_then(|(writer, deadline)| writer.exclusive_until(deadline));
+                assert!(alone.is_none());
+                since.elapsed()
+            })
+        });
+        for writer in writers {
+            assert!(writer.join().unwrap() < 4 * PATIENCE);
+        }
+        drop(stuck);
+    });
+}
+
 #[test]
 fn slow_readers_are_outwaited() {
     let lock = RenameLock::default();
@@ -197,7 +242,7 @@ fn a_window_in_vain_is_followed_by_a_rest_whoever_comes_next() {
     let lock = RenameLock::default();
     thread::scope(|scope| {
         let stuck = reader(scope, &lock);
-        let writer = lock.writer_until(soon()).unwrap();
+        let (writer, _) = lock.writer_within(Duration::from_secs(20)).unwrap();
         let since = Instant::now();
         assert!(!writer.close_for(LAST_WINDOW, lock.gate.lock(), Duration::ZERO));
         drop(writer);
