@@ -6,6 +6,7 @@ mod create;
 mod dirents;
 mod filesystem;
 mod links;
+mod moved;
 mod named;
 mod names;
 mod open;
