@@ -16,7 +16,8 @@ use super::place::Place;
 use super::{FREE, File, Handle, LEAVING, Opened, PINNED};
 use crate::Errno;
 use crate::host::identity::Tick;
-use crate::server::{LOCK_DEADLINE, Share};
+use crate::server::Share;
+use crate::server::guarantee::LOCK_DEADLINE;
 use crate::wire::Statx;
 
 /// After how many looks at a file by its name it is opened: a look at an open file is so much cheaper

@@ -9,7 +9,8 @@ use super::descriptors::Closing;
 use super::moving::lock;
 use super::place::PATIENCE;
 use super::*;
-use crate::server::{LOCK_DEADLINE, Quota};
+use crate::server::Quota;
+use crate::server::guarantee::LOCK_DEADLINE;
 
 /// The handle of a directory, and its attributes in so far as they make an identity.
 fn directory() -> (TempDir, Handle, Attributes) {

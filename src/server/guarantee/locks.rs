@@ -30,16 +30,12 @@ use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use smallvec::SmallVec;
 
 use super::patience::Patience;
-use super::{Exclusive, Global, Shared};
+use super::{Exclusive, Global, LOCK_DEADLINE, Shared};
 use crate::Errno;
 use crate::server::backend::{RenameOutcome, ServerImpl};
 use crate::server::rename_lock::{RenameLock, SharedGuard, Writer};
 use crate::server::tree::Node;
 use crate::wire::Name;
-
-/// How long a request waits for others that are running before it answers EBUSY, where waiting for
-/// ever could mean just that.
-pub(crate) const LOCK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long a request waits for a node in motion before it gives way.
 const IN_THE_WAY: Duration = Duration::from_millis(20);

@@ -22,15 +22,19 @@ mod patience;
 
 use core::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::backend::ServerImpl;
 use super::tree::Node;
 use crate::Errno;
 use crate::wire::Name;
 
-pub(crate) use locks::LOCK_DEADLINE;
 pub(super) use locks::{Names, Stable, TreeLocks};
 pub(super) use patience::Contention;
+
+/// How long a request waits for others that are running before it answers EBUSY, where waiting for
+/// ever could mean just that.
+pub(crate) const LOCK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The read guarantee: the rename lock and the node's operation lock are held shared.
 ///

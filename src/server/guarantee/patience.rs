@@ -13,7 +13,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::locks::{LOCK_DEADLINE, Stable};
+use super::LOCK_DEADLINE;
+use super::locks::Stable;
 use crate::Errno;
 use crate::server::backend::ServerImpl;
 use crate::server::rename_lock::{FIRST_WINDOW, LONGEST_WINDOW};
