@@ -43,10 +43,16 @@ pub(crate) trait Word {
     fn fetch_or(&self, bits: u32, order: Ordering) -> u32;
     /// Atomic and, returns the old value.
     fn fetch_and(&self, bits: u32, order: Ordering) -> u32;
-    /// Sleeps while the word holds `expected`. May return early for no reason.
-    fn wait(&self, expected: u32) -> Result<(), Errno>;
+    /// Sleeps while the word holds `expected`, and `own` holds `held`. The peer does not reach that one: a
+    /// thread that it has moved away from the word (FUTEX_REQUEUE) is woken by [`wake_own`]. May return
+    /// early for no reason.
+    ///
+    /// [`wake_own`]: Word::wake_own
+    fn wait(&self, expected: u32, own: &Self, held: u32) -> Result<(), Errno>;
     /// Wakes up to `count` sleepers, and says how many that was.
     fn wake(&self, count: i32) -> Result<u32, Errno>;
+    /// Wakes all who sleep with this word as their own.
+    fn wake_own(&self);
 }
 
 /// Which end of the channel this is.
@@ -201,7 +207,8 @@ impl<W: Word> Control<'_, W> {
             match self.look(SeqCst) {
                 Ok(true) => break Ok(()),
                 Ok(false) => {
-                    if let Err(errno) = self.state.wait(self.role.theirs()) {
+                    let theirs = self.role.theirs();
+                    if let Err(errno) = self.state.wait(theirs, self.gate, ASLEEP) {
                         break Err(self.end(Ended::Futex(errno)));
                     }
                 }
@@ -280,11 +287,13 @@ impl<W: Word> Control<'_, W> {
     }
 
     /// Wakes every thread on the word. All of them, because a hostile peer may have parked any
-    /// number of its own there to swallow a single wake.
+    /// number of its own there to swallow a single wake. Those of this process also by the gate: the
+    /// peer may have moved them from the word to another one.
     pub(crate) fn wake_all(&self) {
         // A failure leaves nothing else to try; the local thread is the one that reports it, from
         // its own sleep.
         let _ = self.state.wake(i32::MAX);
+        self.gate.wake_own();
     }
 
     /// Whether a local thread may still be asleep.

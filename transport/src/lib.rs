@@ -54,7 +54,7 @@
 //! |---|---|
 //! | `endpoint` | who may do what: [`ClientEndpoint`], [`ServerEndpoint`], [`Active`], [`Closer`] |
 //! | `control` | the hand-over protocol on an abstract word; explored by loom |
-//! | `wait`, `futex` | how to wait for a turn, and for how long to poll; the two system calls |
+//! | `wait`, `futex` | how to wait for a turn, and for how long to poll; the system calls |
 //! | `window`, `mapping`, `shared` | making, checking, mapping windows; the view of their bytes |
 //! | `handshake` | the JSON exchanged once per channel |
 //! | `fdchannel`, `socket`, `sys` | descriptors one by one; frames; sendmsg and recvmsg |

@@ -83,7 +83,8 @@ impl Word for ModelWord {
         self.value.fetch_and(bits, order)
     }
 
-    fn wait(&self, expected: u32) -> Result<(), Errno> {
+    /// As a kernel that knows of no second word: nothing may depend on that but a peer's tricks.
+    fn wait(&self, expected: u32, _own: &ModelWord, _held: u32) -> Result<(), Errno> {
         let bucket = self.bucket.lock().unwrap();
         if self.value.load(Acquire) == expected {
             drop(self.sleepers.wait(bucket).unwrap());
@@ -100,6 +101,8 @@ impl Word for ModelWord {
         }
         Ok(1)
     }
+
+    fn wake_own(&self) {}
 }
 
 /// One window: the word, the parking flags, one word of payload, and each side's private gate.

@@ -58,13 +58,14 @@ const ANSWER: [i64; 4] = [
 
 /// What threads are made of and not the back end's: memory, where the only answer to a failure is the
 /// end of the process; locks, signals and the clock, which do not fail.
-const RUNTIME: [i64; 17] = [
+const RUNTIME: [i64; 18] = [
     libc::SYS_brk,
     libc::SYS_mremap,
     libc::SYS_munmap,
     libc::SYS_madvise,
     libc::SYS_mprotect,
     libc::SYS_futex,
+    libc::SYS_futex_waitv,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigreturn,

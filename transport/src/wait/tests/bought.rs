@@ -66,7 +66,7 @@ impl Word for Timed<'_> {
         self.value.fetch_and(bits, order)
     }
 
-    fn wait(&self, _: u32) -> Result<(), Errno> {
+    fn wait(&self, _: u32, _: &Self, _: u32) -> Result<(), Errno> {
         let left = self.scene.turn.get().saturating_sub(self.scene.now.get());
         self.scene.asleep.set(self.scene.asleep.get() + left);
         self.scene.pass(left);
@@ -76,6 +76,8 @@ impl Word for Timed<'_> {
     fn wake(&self, _: i32) -> Result<u32, Errno> {
         Ok(0)
     }
+
+    fn wake_own(&self) {}
 }
 
 /// How long a server spins for each of many requests that take it `work`, and come so long after the

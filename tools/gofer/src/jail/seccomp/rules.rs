@@ -145,6 +145,7 @@ pub(super) const ANYHOW: &[c_long] = &[
     libc::SYS_brk,
     // Threads.
     libc::SYS_futex,
+    libc::SYS_futex_waitv,
     libc::SYS_membarrier,
     libc::SYS_set_robust_list,
     libc::SYS_rseq,
