@@ -136,7 +136,8 @@ impl BoundSocketFd {
     pub(super) fn accept_one(&self) -> Result<OwnedFd, Errno> {
         // The client has the same open description and may have made it blocking. If it does so
         // again between these two calls, the accept waits as long as the receive timeout says; if it
-        // has changed that too, or called listen itself, it holds up its own channel.
+        // has changed that too, or called listen itself, it holds up its own channel, to the end of its
+        // connection.
         fcntl(&self.socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok(sys::accept(self.socket.as_fd())?)
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use flipcall::{FrameBuffer, FrameSocket, Received, SendError, SharedBytes, Spinners, WaitPolicy};
 
+use super::accepting::Accepting;
 use super::backend::ServerImpl;
 use super::call::{Payload, Scratch};
 use super::channels::{Channels, LastAnswers};
@@ -63,6 +64,7 @@ pub(super) struct Connection<S: ServerImpl> {
     /// Its descriptors are what the back end counts, or else the objects.
     allowance: Allowance,
     channels: Channels,
+    accepting: Accepting<S>,
     /// No request starts any more.
     closing: AtomicBool,
     /// Channels end with the reply they are at.
@@ -135,6 +137,7 @@ impl<S: ServerImpl> Connection<S> {
             allowance,
             opts,
             channels: Channels::default(),
+            accepting: Accepting::default(),
             closing: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -152,6 +155,10 @@ impl<S: ServerImpl> Connection<S> {
 
     pub(super) fn channels(&self) -> &Channels {
         &self.channels
+    }
+
+    pub(super) fn accepting(&self) -> &Accepting<S> {
+        &self.accepting
     }
 
     pub(super) fn backend(&self) -> &S {
@@ -377,6 +384,7 @@ impl<S: ServerImpl> Connection<S> {
         }
         let stuck = self.channels.end(Instant::now() + CLOSE_DEADLINE, answers);
         self.socket.shutdown();
+        self.accepting.end();
         if stuck > 0 {
             rarely!(
                 warn,

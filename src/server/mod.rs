@@ -17,6 +17,7 @@
 //!    new ids published, and control goes back.
 #![forbid(unsafe_code)]
 
+mod accepting;
 mod backend;
 mod call;
 mod channel;

@@ -39,6 +39,44 @@ fn next_client(scene: &Scene) -> (Socket, FdId) {
     next.unwrap()
 }
 
+/// It can have an accept wait although nothing of the host hangs.
+#[test]
+fn a_client_that_hangs_up_while_it_accepts_leaves_nothing() {
+    fn accept(mut on: impl Communicator + Send + 'static, fd: FdId) -> JoinHandle<()> {
+        thread::spawn(move || {
+            on.call(&AcceptReq { fd }, &mut Reply::new()).unwrap_err();
+        })
+    }
+    for over_a_channel in [false, true] {
+        let scene = Scene::new();
+        let (mut socket, root) = scene.client();
+        let create = create_in(root, 0o600);
+        let (sock_type, name) = (libc::SOCK_STREAM.cast_unsigned(), b"s-waits");
+        let request = BindAtReq {
+            create,
+            sock_type,
+            name,
+        };
+        let bound = socket.call(&request, &mut Reply::new()).unwrap();
+        let fd = bound.bound_socket_fd;
+        let hang_up = stream(&socket);
+        let accepting = if over_a_channel {
+            accept(channel(&mut socket), fd)
+        } else {
+            accept(socket, fd)
+        };
+        until(&scene, || {
+            scene.events().last().is_some_and(|last| last == "accept")
+        });
+        hang_up.shutdown(Shutdown::Both).unwrap();
+        assert!(
+            scene.server.shutdown(DEADLINE),
+            "over a channel: {over_a_channel}"
+        );
+        accepting.join().unwrap();
+    }
+}
+
 #[test]
 fn a_client_that_hangs_up_while_its_socket_hangs_leaves_its_place() {
     let scene = Scene::with(Server::new(1));

@@ -1,6 +1,7 @@
 //! A back end without files: every name exists, and its first letter says what it is. What the
 //! runtime does to ids, nodes and locks can be seen without a host in the way.
 
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -259,8 +260,9 @@ impl ControlFdImpl for PhantomFile {
         self.stage
             .note(format!("bind in {}", at.path().escape_ascii()));
         let (file, stat) = self.made(name)?;
-        let (socket, _) = UnixStream::pair().map_err(Errno::from)?;
-        Ok((file, stat, PhantomSocket { socket }))
+        let (socket, peer) = UnixStream::pair().map_err(Errno::from)?;
+        let waits = (name.as_bytes() == b"s-waits").then(|| (peer, Arc::clone(&self.stage)));
+        Ok((file, stat, PhantomSocket { socket, waits }))
     }
 
     fn unlink(
@@ -319,6 +321,12 @@ impl OpenFdImpl for PhantomFile {
         Ok(self.statx())
     }
 
+    fn sync(&self, _at: FdShared<'_, PhantomFs>) -> Result<(), Errno> {
+        let name = self.name.escape_ascii();
+        self.stage.note(format!("sync {name}"));
+        Ok(())
+    }
+
     /// Claims to have filled whatever it got.
     fn read(
         &self,
@@ -358,6 +366,9 @@ impl OpenFdImpl for PhantomFile {
 #[derive(Debug)]
 pub(crate) struct PhantomSocket {
     socket: UnixStream,
+    /// Nobody comes, and an accept waits all the same: as one does of which the client has taken back
+    /// O_NONBLOCK.
+    waits: Option<(UnixStream, Arc<Stage>)>,
 }
 
 impl BoundSocketFdImpl for PhantomSocket {
@@ -372,6 +383,12 @@ impl BoundSocketFdImpl for PhantomSocket {
     }
 
     fn accept(&self, _at: FdShared<'_, PhantomFs>) -> Result<(OwnedFd, Vec<u8>), Errno> {
-        Err(Errno::EAGAIN)
+        let Some((_, stage)) = &self.waits else {
+            return Err(Errno::EAGAIN);
+        };
+        stage.note("accept".to_owned());
+        // Ends with a shutdown of the socket, as accept(2).
+        let _ = (&self.socket).read(&mut [0]);
+        Err(Errno::EINVAL)
     }
 }

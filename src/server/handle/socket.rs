@@ -125,9 +125,10 @@ impl Serve for AcceptReq {
     fn serve<'c, S: ServerImpl>(self, call: &mut Call<'c, S>) -> Result<Answer<'c, S>, Errno> {
         let fd = call.bound(self.fd)?;
         let node = fd.control().node();
+        let accepting = call.connection.accepting();
         let (socket, peer_addr) = call.fd_shared(node, |at| {
             node.live()?;
-            fd.socket().accept(at)
+            accepting.from(&fd, || fd.socket().accept(at))
         })?;
         let answer = call.reply::<Self>(&AcceptResp {
             peer_addr: &peer_addr,
