@@ -34,6 +34,7 @@ fn main() {
         ownership::links_of_one_file_survive_their_rename
         ownership::a_read_only_root_is_only_given_away_if_it_is_mounted_so
         sockets::sockets_work_at_any_depth
+        sockets::the_address_of_a_peer_is_not_told
         closing::a_reader_sees_the_end_when_a_writer_is_closed
         closing::a_peer_sees_the_end_when_a_connection_is_closed
         closing::a_bound_socket_that_is_closed_accepts_nobody

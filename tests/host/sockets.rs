@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
@@ -10,7 +11,10 @@ use std::thread;
 use lisafs::Errno;
 use lisafs::client::{Communicator, Reply};
 use lisafs::wire::*;
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, getpeername, getsockopt, socket,
+};
 use nix::unistd::{self, getgroups, setgroups};
 
 use crate::scene::{STREAM, Scene, mkdir};
@@ -71,6 +75,34 @@ pub(crate) fn sockets_work_at_any_depth() {
         let again = channel.call(&AcceptReq { fd: listener }, &mut reply);
         assert_eq!(again.err().map(|error| error.errno()), Some(Errno::EAGAIN));
     }
+}
+
+/// It may be a path of the host.
+pub(crate) fn the_address_of_a_peer_is_not_told() {
+    let mut scene = Scene::new();
+    let mut reply = Reply::new();
+    let request = BindAtReq {
+        create: scene.create(0o600),
+        sock_type: STREAM,
+        name: b"served",
+    };
+    let bound = scene.socket.call(&request, &mut reply).unwrap();
+    let fd = bound.bound_socket_fd;
+    let own = reply.take_fd().unwrap();
+    scene.call(&ListenReq { fd, backlog: 5 }).unwrap();
+    let [from, to] = ["from", "served"].map(|name| scene.path(name));
+    let address = UnixAddr::new(&from).unwrap();
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let peer = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+    bind(peer.as_raw_fd(), &address).unwrap();
+    connect(peer.as_raw_fd(), &UnixAddr::new(&to).unwrap()).unwrap();
+    let accepted = scene.socket.call(&AcceptReq { fd }, &mut reply).unwrap();
+    assert_eq!(accepted.peer_addr, b"");
+    // The kernel knows it.
+    let accepted = reply.take_fd().unwrap();
+    let known: UnixAddr = getpeername(accepted.as_raw_fd()).unwrap();
+    assert_eq!(known.path(), Some(from.as_path()));
+    drop(own);
 }
 
 /// What proc_pid_status(5) says of the identities that threads have. Those of earlier cases may be

@@ -44,7 +44,11 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
     (
         "A3",
         "the state word",
-        &[Cases, Test("transport/tests/loom.rs")],
+        &[
+            Cases,
+            Test("transport/tests/loom.rs"),
+            Test("transport/src/futex.rs"),
+        ],
     ),
     (
         "A4",
@@ -66,7 +70,11 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
         &[Cases, Test("tests/server/donations.rs")],
     ),
     ("A7", "too many descriptors and ids", &[Cases]),
-    ("A8", "large counts in small requests", &[Cases]),
+    (
+        "A8",
+        "large counts in small requests",
+        &[Cases, Test("tests/server/main.rs")],
+    ),
     ("A9", "descriptors of the client's", &[Cases]),
     (
         "A10",
@@ -84,6 +92,7 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
                 "struct Pending<",
                 "ids are taken from private memory, and published when the reply is complete",
             ),
+            Test("tests/server/main.rs"),
         ],
     ),
     ("A13", "deep trees", &[Cases]),
@@ -108,7 +117,11 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
         "symlinks and mounts",
         &[Cases, Test("src/host/tests/filesystem.rs")],
     ),
-    ("A17", "host calls that wait", &[Cases]),
+    (
+        "A17",
+        "host calls that wait",
+        &[Cases, Test("tests/server/ends.rs")],
+    ),
     (
         "A18",
         "the lock of renames",
@@ -154,7 +167,11 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
         "floods of the log",
         &[Cases, Test("tools/gofer/src/panics.rs")],
     ),
-    ("A27", "what replies give away", &[Cases]),
+    (
+        "A27",
+        "what replies give away",
+        &[Cases, Test("tests/host/sockets.rs")],
+    ),
     (
         "A28",
         "identities towards host daemons",
@@ -208,7 +225,7 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
     (
         "A3-3",
         "a census around everything",
-        &[Cases, Test("tests/host/failures.rs")],
+        &[Cases, Test("tests/host/failures.rs"), Test("tests/faults")],
     ),
     ("A3-4", "a mutator beside the server", &[Cases]),
     ("A3-5", "swaps", &[Cases]),
@@ -232,7 +249,10 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
     (
         "A3-10",
         "the same requests to gVisor's server",
-        &[Test("tests/interop/conformance.rs")],
+        &[
+            Test("tests/interop/conformance.rs"),
+            Test("tests/interop/differential"),
+        ],
     ),
 ];
 

@@ -183,6 +183,59 @@ fn ids_are_bounded_counted_and_never_used_again() {
     assert!(reused > last, "{reused} was handed out after {last}");
 }
 
+/// Whoever guesses them finds nothing, however far the request has come that makes them.
+#[test]
+fn ids_are_known_with_the_reply_that_tells_of_them() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let mut guesser = channel(&mut socket);
+    let last = one(&mut socket, root, "d");
+    thread::scope(|scope_of_threads| {
+        let walking = scope_of_threads.spawn(|| walk(&mut socket, root, &["a", "b", "hangs"]));
+        scene.stage.wait_until_stuck(1);
+        let mut reply = Reply::new();
+        for ahead in 1..10 {
+            let fd = FdId(last.0 + ahead);
+            let guessed = guesser.call(&StatReq { fd }, &mut reply);
+            assert_eq!(errno(guessed), Errno::EBADF, "{fd}");
+        }
+        scene.stage.release();
+        scene.stage.release_walks();
+        let walked = walking.join().unwrap().unwrap();
+        assert_eq!(walked.len(), 3);
+        for fd in walked {
+            assert!(
+                (last.0 + 1..last.0 + 10).contains(&fd.0),
+                "{fd} was not guessed"
+            );
+            guesser.call(&StatReq { fd }, &mut reply).unwrap();
+        }
+    });
+}
+
+#[test]
+fn an_id_that_is_there_often_is_synced_once() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let mut reply = Reply::new();
+    let mut open = |name| {
+        let fd = one(&mut socket, root, name);
+        let opened = socket.call(&OpenAtReq { fd, flags: 0 }, &mut reply);
+        opened.unwrap().open_fd
+    };
+    let [one, two] = ["f-one", "f-two"].map(&mut open);
+    let mut many = vec![one; 30_000];
+    many.extend([two, one, two]);
+    let fds = Array::new(&many);
+    for _ in 0..2 {
+        socket.call(&FSyncReq { fds }, &mut reply).unwrap();
+    }
+    let mut synced = scene.events();
+    synced.retain(|event| event.starts_with("sync"));
+    let once = ["sync f-one", "sync f-two"];
+    assert_eq!(synced, [once, once].concat());
+}
+
 #[test]
 fn objects_are_bounded_with_an_id_or_without() {
     let scene = Scene::new();

@@ -33,7 +33,7 @@ const MISSING: u64 = 25_000;
 
 /// How many bytes more there may be than before, however many names there were: an allocator keeps some
 /// of what threads have needed.
-const KEPT: u64 = 2 << 20;
+pub(super) const KEPT: u64 = 2 << 20;
 
 /// Twice as many as they are for the first comparison. What is kept for each shows in both.
 const ROUNDS: u64 = 2;

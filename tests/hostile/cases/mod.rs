@@ -13,6 +13,7 @@ mod liveness;
 mod memory;
 mod numbers;
 mod races;
+mod repetition;
 mod scribbling;
 mod sweep;
 mod windows;
@@ -34,6 +35,7 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
         memory::CASES,
         depth::CASES,
         races::CASES,
+        repetition::CASES,
         liveness::CASES,
         hung::CASES,
         limits::CASES,
