@@ -12,7 +12,7 @@ use lisafs::host::CharacterDevices;
 use lisafs::server::Server;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::prctl::set_dumpable;
+use nix::sys::prctl::{get_dumpable, set_dumpable};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd::getpid;
@@ -220,7 +220,16 @@ fn restrict_files(
 /// from here on, and it leaves no core.
 fn restrict_calls(files: &Files, invocation: &Invocation) -> Result<(), Failure> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(cannot("cannot turn off core dumps"))?;
-    set_dumpable(false).map_err(cannot("cannot keep others from looking into this process"))?;
+    let is_dumpable = set_dumpable(false).and_then(|()| get_dumpable());
+    is_dumpable
+        .and_then(|is_dumpable| {
+            if is_dumpable {
+                Err(Errno::EPERM)
+            } else {
+                Ok(())
+            }
+        })
+        .map_err(cannot("cannot keep others from looking into this process"))?;
     seccomp::install(&Policy {
         procfd: files.ordinary().procfd(),
         host_uds: invocation.host_uds,
