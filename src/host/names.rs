@@ -34,7 +34,7 @@ pub(super) fn unlink(
     };
     parent.with_fd(|parent| Ok(unlinkat(parent, name.as_bytes(), flags)?))?;
     if let Some(leaving) = leaving {
-        leaving.gone();
+        leaving.gone(parent);
     }
     Ok(())
 }
@@ -93,7 +93,7 @@ pub(super) fn rename(
         })
     })?;
     if let Some(leaving) = leaving.filter(|_| outcome == RenameOutcome::Renamed) {
-        leaving.gone();
+        leaving.gone(new_parent);
     }
     Ok(outcome)
 }

@@ -20,7 +20,7 @@ use crate::observe::Via;
 /// A channel that nobody serves yet.
 pub(super) struct Channel {
     endpoint: ServerEndpoint,
-    descriptors: FdSender,
+    descriptors: Arc<FdSender>,
 }
 
 /// What the client needs to connect to a new channel.
@@ -54,10 +54,15 @@ impl Channel {
         Ok((
             Channel {
                 endpoint,
-                descriptors,
+                descriptors: Arc::new(descriptors),
             },
             client,
         ))
+    }
+
+    /// What donates over it.
+    pub(super) fn descriptors(&self) -> Arc<FdSender> {
+        Arc::clone(&self.descriptors)
     }
 
     /// Serves the client until either side ends the channel, whose number is `number`.
@@ -90,7 +95,7 @@ impl Channel {
 /// What a channel's thread works with.
 struct Worker<'w, S: ServerImpl> {
     connection: &'w Arc<Connection<S>>,
-    descriptors: FdSender,
+    descriptors: Arc<FdSender>,
     /// The private copy of a request.
     body: Box<[u8]>,
     scratch: Scratch,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flipcall::Closer;
+use flipcall::{Closer, FdSender};
 use parking_lot::{Condvar, Mutex};
 
 use super::backend::ServerImpl;
@@ -40,6 +40,9 @@ pub(super) enum LastAnswers {
 struct State {
     next: u64,
     running: Vec<(u64, Closer)>,
+    /// Of those that have ended, what the client has not taken all descriptors from: they count against
+    /// a limit that all processes of our user share, so the places are not free.
+    untaken: Vec<Arc<FdSender>>,
     /// No more channels are made.
     closed: bool,
 }
@@ -53,7 +56,8 @@ impl Channels {
     /// Makes a channel and starts its thread.
     ///
     /// # Errors
-    /// ENOMEM when there are as many as there may be, ENOSYS when the connection is ending.
+    /// ENOMEM when there are as many as there may be, those included that have ended with descriptors
+    /// that the client has not taken; ENOSYS when the connection is ending.
     pub(super) fn open<S: ServerImpl>(
         &self,
         connection: &Arc<Connection<S>>,
@@ -62,12 +66,14 @@ impl Channels {
         if state.closed {
             return Err(Errno::ENOSYS);
         }
-        if state.running.len() >= connection.opts().max_channels {
+        state.untaken.retain(is_unread);
+        if state.running.len() + state.untaken.len() >= connection.opts().max_channels {
             return Err(Errno::ENOMEM);
         }
         let (channel, client) = Channel::new(connection)?;
         let (number, closer) = (state.next, client.closer.clone());
         let (counted, ending) = (closer.clone(), closer.clone());
+        let descriptors = channel.descriptors();
         let id = connection.id();
         let connection = Arc::clone(connection);
         thread::Builder::new()
@@ -80,6 +86,7 @@ impl Channels {
                     connection: &connection,
                     number,
                     closer: ending,
+                    descriptors,
                 };
                 let _counted = connection.waits().count(counted);
                 if let Err(errno) = connection.backend().thread_started() {
@@ -103,6 +110,7 @@ impl Channels {
     pub(super) fn end(&self, deadline: Instant, answers: LastAnswers) -> usize {
         let mut state = self.state.lock();
         state.closed = true;
+        state.untaken.clear();
         let all = state.running.clone();
         while !state.running.is_empty() && Instant::now() < deadline {
             for (_, closer) in &state.running {
@@ -129,11 +137,17 @@ impl Channels {
     }
 }
 
+fn is_unread(descriptors: &Arc<FdSender>) -> bool {
+    // It does not fail for a socket; nobody is to lose a place for it if it does.
+    descriptors.is_unread().unwrap_or(false)
+}
+
 /// Tells that a channel has ended, however it did.
 struct ChannelEnd<'c, S: ServerImpl> {
     connection: &'c Connection<S>,
     number: u64,
     closer: Closer,
+    descriptors: Arc<FdSender>,
 }
 
 impl<S: ServerImpl> Drop for ChannelEnd<'_, S> {
@@ -147,6 +161,11 @@ impl<S: ServerImpl> Drop for ChannelEnd<'_, S> {
         let channels = self.connection.channels();
         let mut state = channels.state.lock();
         state.running.retain(|(number, _)| *number != self.number);
+        if !state.closed && is_unread(&self.descriptors) {
+            // For the client it has ended all the same.
+            self.descriptors.shutdown();
+            state.untaken.push(Arc::clone(&self.descriptors));
+        }
         channels.ended.notify_all();
     }
 }

@@ -31,7 +31,8 @@ pub struct ConnectionOpts {
     /// Whether the tree is mounted read-only wherever `readonly` says that nothing changes, so that a
     /// client of such a connection may have a descriptor of its root as well.
     pub mounted_readonly: bool,
-    /// How many channels the client can have at a time; ENOMEM above. At least 1.
+    /// How many channels the client can have at a time; ENOMEM above. One that has ended counts until the
+    /// client has received the descriptors that were donated over it. At least 1.
     pub max_channels: usize,
     /// How many ids the client can have at a time; EMFILE above.
     pub max_ids: usize,

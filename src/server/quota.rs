@@ -100,6 +100,12 @@ impl Quota {
         self.limit
     }
 
+    /// How much can be held whatever others hold.
+    #[must_use]
+    pub fn sure(&self) -> usize {
+        self.pooled.as_ref().map_or(self.limit, |of| of.reserved)
+    }
+
     /// Takes one.
     ///
     /// # Errors
@@ -257,6 +263,7 @@ mod tests {
         assert_eq!(pool.used(), 6);
         let more: Vec<_> = (0..3).map(|_| two.take().unwrap()).collect();
         assert!(two.spare().is_none());
+        assert_eq!((two.sure(), pool.sure()), (3, 13));
         // Its own limit is kept.
         let last = two.take().unwrap();
         assert!(two.take().is_err());

@@ -11,9 +11,10 @@ use super::refusal::Refusal;
 ///
 /// Whatever others hold, each connection can have 32 descriptors and 1,024 ids, if it may have so many
 /// at all. Those are set aside when it starts, along with what its socket, its channels and its threads
-/// take. A quarter of either total is for that alone, so that those who are there cannot keep others
-/// from coming by holding much. What is stuck in the host when its client has hung up is not counted as
-/// far as it was set aside, as long as that makes no more than a quarter of all descriptors beside them.
+/// take. Half of those descriptors may be of files that others have moved or removed. A quarter of either
+/// total is for that alone, so that those who are there cannot keep others from coming by holding much.
+/// What is stuck in the host when its client has hung up is not counted as far as it was set aside, as
+/// long as that makes no more than a quarter of all descriptors beside them.
 ///
 /// ```
 /// use lisafs::host::HostFs;

@@ -69,7 +69,15 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
         "descriptors that are not taken",
         &[Cases, Test("tests/server/donations.rs")],
     ),
-    ("A7", "too many descriptors and ids", &[Cases]),
+    (
+        "A7",
+        "too many descriptors and ids",
+        &[
+            Cases,
+            Test("tests/server/totals.rs"),
+            Test("src/host/tests/moved.rs"),
+        ],
+    ),
     (
         "A8",
         "large counts in small requests",

@@ -1,5 +1,7 @@
 //! Descriptors that cannot be given to the client, because it does not take those before them.
 
+use std::collections::VecDeque;
+
 use flipcall::{
     Active, ClientEndpoint, FdReceiver, FrameBuffer, FrameSocket, PacketWindow, Received,
     SharedBytes, WindowDescriptor,
@@ -15,8 +17,12 @@ struct Undrained {
 
 impl Undrained {
     fn open(socket: &mut Socket) -> Undrained {
+        Undrained::try_open(socket).unwrap()
+    }
+
+    fn try_open(socket: &mut Socket) -> Result<Undrained, Error> {
         let mut reply = Reply::new();
-        let place = socket.call(&ChannelReq {}, &mut reply).unwrap();
+        let place = socket.call(&ChannelReq {}, &mut reply)?;
         let descriptor = WindowDescriptor {
             offset: place.data_offset.try_into().unwrap(),
             length: place.data_length,
@@ -24,10 +30,10 @@ impl Undrained {
         let [memfd, descriptors] = reply.take_fds().try_into().unwrap();
         let window = PacketWindow::from_peer(memfd, descriptor).unwrap();
         let endpoint = ClientEndpoint::new(window, WaitPolicy::Park, &Spinners::new());
-        Undrained {
+        Ok(Undrained {
             active: endpoint.connect().unwrap(),
             descriptors: FdReceiver::from(descriptors),
-        }
+        })
     }
 
     /// Sends a request, and returns how many descriptors the reply says are queued.
@@ -127,6 +133,47 @@ fn a_channel_donates_again_what_was_taken() {
             undrained.take();
         }
     }
+}
+
+/// They are in flight although nobody donates there any more.
+#[test]
+fn a_channel_that_has_ended_keeps_its_place_until_its_descriptors_are_taken() {
+    let scene = Scene::new();
+    let (mut socket, root) = scene.client();
+    let max_channels = ConnectionOpts::default().max_channels;
+    let none_runs = || scene.server.census().channels == 0;
+    let mut left: VecDeque<_> = (0..max_channels)
+        .map(|_| {
+            let mut undrained = Undrained::open(&mut socket);
+            undrained.fill(root, 8);
+            drop(undrained.active);
+            assert!(within(DEADLINE, none_runs), "the channel does not end");
+            undrained.descriptors
+        })
+        .collect();
+    let no_more = |socket: &mut Socket| {
+        let refused = Undrained::try_open(socket).map(drop);
+        assert_eq!(refused.unwrap_err().errno(), Errno::ENOMEM);
+    };
+    no_more(&mut socket);
+    // All but one, all, and the end.
+    let takes = |descriptors: &FdReceiver| descriptors.recv().unwrap().is_some();
+    let first = left.pop_front().unwrap();
+    assert!((0..7).all(|_| takes(&first)));
+    no_more(&mut socket);
+    assert!(takes(&first) && !takes(&first));
+    let mut undrained = Undrained::open(&mut socket);
+    no_more(&mut socket);
+    // It is as good as any other, and what is left with the dead ones can still be taken.
+    undrained.fill(root, 8);
+    for descriptors in left.split_off(1) {
+        assert!((0..8).all(|_| takes(&descriptors)) && !takes(&descriptors));
+    }
+    // Nobody can take what is closed.
+    drop(left);
+    let running = (1..max_channels).map(|_| Undrained::open(&mut socket));
+    let _running: Vec<_> = running.collect();
+    no_more(&mut socket);
 }
 
 #[test]

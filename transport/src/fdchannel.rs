@@ -98,6 +98,16 @@ impl FdSender {
         Ok(())
     }
 
+    /// Whether the client has left some of what was queued, and can still take it: the kernel keeps it
+    /// until its end is read or closed, whatever becomes of this one.
+    ///
+    /// # Errors
+    ///
+    /// What ioctl(2) says.
+    pub fn is_unread(&self) -> nix::Result<bool> {
+        Ok(sys::unread(self.socket.as_fd())? > 0)
+    }
+
     /// Ends the channel from any thread; descriptors already queued can still be received.
     pub fn shutdown(&self) {
         // It can only fail with ENOTCONN, when the peer has ended it already.
@@ -143,5 +153,32 @@ impl FdReceiver {
 impl From<OwnedFd> for FdReceiver {
     fn from(socket: OwnedFd) -> FdReceiver {
         FdReceiver { socket }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unread_is_so_until_it_is_taken_or_cannot_be() {
+        let (sender, client) = fd_channel(2).unwrap();
+        let receiver = FdReceiver::from(client);
+        let send = || sender.send(sender.socket.as_fd()).unwrap();
+        assert_eq!(sender.is_unread(), Ok(false));
+        send();
+        send();
+        sender.shutdown();
+        for _ in 0..2 {
+            assert_eq!(sender.is_unread(), Ok(true));
+            assert!(receiver.recv().unwrap().is_some());
+        }
+        assert_eq!(sender.is_unread(), Ok(false));
+        assert!(receiver.recv().unwrap().is_none());
+        let (sender, client) = fd_channel(2).unwrap();
+        sender.send(sender.socket.as_fd()).unwrap();
+        assert_eq!(sender.is_unread(), Ok(true));
+        drop(client);
+        assert_eq!(sender.is_unread(), Ok(false));
     }
 }

@@ -9,6 +9,10 @@
 //! ([`NodeFiles`](super::place::NodeFiles)): the place of any other does not follow renames, so it
 //! might not be found again. It can be closed once it is older than a tick of the clock, so that its
 //! identity is that of no file that is made afterwards, and while nobody uses its descriptor.
+//!
+//! What others have had opened and cannot be found again, since they have moved or removed it, is open for
+//! good as far as it takes [half](Descriptors::of_others) of what the connection is sure to have. Beyond
+//! that it stands in the ring too, and is closed, and lost, when nothing else can be.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -29,10 +33,21 @@ const ASKED: usize = 64;
 #[derive(Debug)]
 pub(in crate::host) struct Descriptors {
     quota: Arc<Quota>,
+    /// What others have open here for good.
+    of_others: Arc<Quota>,
     /// Those that may be open and closed again, least recently passed first.
     ring: Mutex<VecDeque<Weak<File>>>,
     /// The directory that was opened last since others have moved files of this connection into it.
     moved_into: Mutex<Weak<File>>,
+}
+
+/// What may be closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// What can be found again.
+    Placed,
+    /// What is lost by that as well.
+    Any,
 }
 
 /// What becomes of a file that was asked for its descriptor.
@@ -46,6 +61,7 @@ pub(super) enum Closing {
 impl Descriptors {
     pub(in crate::host) fn new(quota: Arc<Quota>) -> Arc<Descriptors> {
         Arc::new(Descriptors {
+            of_others: Quota::new(quota.sure() / 2),
             quota,
             ring: Mutex::default(),
             moved_into: Mutex::default(),
@@ -66,19 +82,30 @@ impl Descriptors {
     /// # Errors
     /// EMFILE when all are taken and none of them can be closed.
     pub(super) fn take(&self) -> Result<Share, Errno> {
+        let close_one = || {
+            [Of::Placed, Of::Any]
+                .into_iter()
+                .any(|of| self.close_one(usize::MAX, of))
+        };
         loop {
             match self.quota.take() {
-                Err(Errno::EMFILE) if self.close_one(usize::MAX) => {}
+                Err(Errno::EMFILE) if close_one() => {}
                 taken => return taken,
             }
         }
+    }
+
+    /// Counts something that others have open here for good, if they have less than half of what the
+    /// connection is sure to have.
+    pub(super) fn of_others(&self) -> Option<Share> {
+        self.of_others.take().ok()
     }
 
     /// Takes one for a file that can be closed again: half of all may be kept by such files as they
     /// like, and beyond that one is closed for another.
     pub(super) fn keep(&self) -> Option<Share> {
         let replaced = || {
-            self.close_one(ASKED)
+            self.close_one(ASKED, Of::Placed)
                 .then(|| self.quota.take().ok())
                 .flatten()
         };
@@ -108,9 +135,9 @@ impl Descriptors {
         self.ring.lock().len()
     }
 
-    /// Closes the descriptor of a file that has not been used for some time, if one of the next `most`
-    /// has none.
-    fn close_one(&self, most: usize) -> bool {
+    /// Closes the descriptor of a file that has not been used for some time and is one `of` those, if one
+    /// of the next `most` is such a file.
+    fn close_one(&self, most: usize, of: Of) -> bool {
         let tick = Tick::now();
         let mut ring = self.ring.lock();
         // Each of them may have been used once since it was passed.
@@ -121,7 +148,7 @@ impl Descriptors {
                 ring.push_back(next);
                 continue;
             }
-            match file.close(tick) {
+            match file.close(tick, of) {
                 Closing::Done(opened) => {
                     // Neither is dropped with the ring locked.
                     drop(ring);

@@ -20,7 +20,8 @@
 //! well when it is looked at again and again. A descriptor that has not been used for long is closed
 //! when another one is wanted and there is no room ([`descriptors`]): the handle is a named one again.
 //! So what has to stay open is what cannot be found again: files younger than the last tick of the
-//! clock, for that long, and files whose name has gone.
+//! clock, for that long, and files whose name has gone, as far as others do not make them too many
+//! ([`strand`](Handle::strand)).
 //!
 //! Handles are named only where an identity is good for telling files apart
 //! ([`FileSystem::remembers`], [`Identity::outlasts`]); all others are opened at once. So are the
@@ -36,14 +37,16 @@ mod reach;
 mod tests;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use parking_lot::RwLock;
 
 pub(super) use self::descriptors::Descriptors;
+#[cfg(test)]
+use self::descriptors::Of;
 #[cfg(test)]
 pub(super) use self::look::stat;
 pub(super) use self::look::{Lasting, stat_again, stat_name};
@@ -67,6 +70,8 @@ const FREE: u8 = 0;
 const LEAVING: u8 = 1;
 /// It must not be closed any more: it has no place.
 const PINNED: u8 = 2;
+/// It has no place, and is closed if nothing else can be, which loses it.
+const ADRIFT: u8 = 3;
 
 /// A file of any type, symlinks included. Clones are the same handle.
 #[derive(Clone, Debug)]
@@ -87,13 +92,15 @@ struct File {
     is_used: AtomicBool,
     /// The descriptors know that it can be closed: a node knows the file, so its place is kept right.
     is_listed: AtomicBool,
-    /// Whether it may be closed: [`FREE`], [`LEAVING`] or [`PINNED`].
+    /// Whether it may be closed: [`FREE`], [`LEAVING`], [`PINNED`] or [`ADRIFT`].
     stays: AtomicU8,
+    /// Others have it pinned.
+    of_others: OnceLock<Share>,
     /// How often it was looked at by its name.
     looks: AtomicU8,
     /// How many more files in this directory are opened as soon as they are walked to.
     ahead: AtomicU8,
-    /// `None` only in a file that is pinned: it is open, or it is lost.
+    /// `None` only in a file that is pinned or adrift: it is open, or it is lost.
     ///
     /// SYNC: whoever opens the file by its name, or says that it is not there, holds this shared;
     /// whoever renames the file through the server holds it exclusively until the name in it is the
@@ -125,6 +132,7 @@ impl Handle {
             is_used: AtomicBool::new(false),
             is_listed: AtomicBool::new(false),
             stays: AtomicU8::new(if place.is_none() { PINNED } else { FREE }),
+            of_others: OnceLock::new(),
             looks: AtomicU8::new(0),
             ahead: AtomicU8::new(0),
             place: RwLock::new(place),
@@ -378,7 +386,10 @@ impl Handle {
     /// Closes the descriptor as if there were no room for it, and returns whether it was.
     #[cfg(test)]
     pub(super) fn give_up(&self) -> bool {
-        matches!(self.0.close(Tick::now()), descriptors::Closing::Done(_))
+        matches!(
+            self.0.close(Tick::now(), Of::Placed),
+            descriptors::Closing::Done(_)
+        )
     }
 
     /// Takes a share of the connection's descriptors for something that will be open as long as the
@@ -423,11 +434,17 @@ impl Handle {
 impl File {
     /// Whether it may ever be looked for by its name.
     fn needs_place(&self) -> bool {
-        !self.is_pinned() || self.opened.read().is_none()
+        !self.has_left() || self.opened.read().is_none()
     }
 
-    fn is_pinned(&self) -> bool {
-        self.stays.load(Ordering::Relaxed) == PINNED
+    /// Whether it has no place any more.
+    fn has_left(&self) -> bool {
+        matches!(self.stays.load(Ordering::Relaxed), PINNED | ADRIFT)
+    }
+
+    /// Whether it is neither open nor found.
+    fn is_lost(&self) -> bool {
+        self.has_left() && self.opened.read().is_none()
     }
 
     fn lasting(&self) -> Option<Lasting> {

@@ -4,21 +4,21 @@
 //! that one leaves behind when it ends nobody would close, and the descriptors that are set aside for it
 //! would stay so. As a rule such a file only gets another name where it is. Where it gets into another
 //! directory, that is opened for its connection, once for all that get there in a row, and stays open
-//! until they are closed or walked to again. It takes the place of files that are merely kept open, so
-//! no more than half of what the connection may have is taken up by what others do. Where there is no
-//! room, the file is lost as it would be with its name, unless it is open.
+//! until they are closed or walked to again, if it can take the place of files that are merely kept open.
+//! Where there is no room, the file is lost as it would be with its name, unless it is open. Such files
+//! and directories are open for good up to half of what the connection is sure to have, and beyond
+//! that until it wants their descriptors ([`strand`](Handle::strand)).
 #![forbid(unsafe_code)]
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use parking_lot::RwLockWriteGuard;
 use smallvec::SmallVec;
 
 use super::place::{PATIENCE, Place};
-use super::{Descriptors, Handle, PINNED};
+use super::{Descriptors, Handle};
 use crate::Errno;
 use crate::wire::Name;
 
@@ -43,7 +43,7 @@ impl Moving<'_> {
         let last = || self.descriptors().last_moved_into().map(Handle);
         let place = self.place.as_ref();
         let own = place.map(|place| place.directory().clone());
-        let is_it = |own: &Handle| own.is_same(directory);
+        let is_it = |own: &Handle| own.is_same(directory) && !own.0.is_lost();
         own.filter(is_it).or_else(|| last().filter(is_it))
     }
 
@@ -55,6 +55,9 @@ impl Moving<'_> {
         let descriptors = self.descriptors();
         let share = descriptors.keep().ok_or(Errno::EMFILE)?;
         let opened = directory.duplicate_with(fd, share, descriptors)?;
+        opened.strand();
+        // If it is open for good, it leaves the ring when it is asked.
+        descriptors.list(&opened.0);
         descriptors.moved_into(&opened.0);
         Ok(opened)
     }
@@ -64,7 +67,7 @@ impl Moving<'_> {
             return;
         }
         if self.directory.is_none() {
-            self.handle.0.stays.store(PINNED, Ordering::Relaxed);
+            self.handle.strand();
         }
         *self.place = self
             .directory

@@ -9,7 +9,8 @@
 //!   asked for it in vain looks whether the file is open by now. A handle that cannot be opened, because
 //!   an outsider was first or its connection has all the descriptors that it may have, is lost and
 //!   answers ESTALE: what one connection holds must not keep another from removing files, nor itself
-//!   from making room.
+//!   from making room. What others remove does not keep it from opening files either: beyond half of
+//!   what it is sure to have it is lost when there is no other room ([`strand`](Handle::strand)).
 //! - While a name is changed, the places of its node are locked ([`lock`]), from before the host's
 //!   rename to after their own ([`arrive`]). Whoever wants to open or look at such a file meanwhile
 //!   waits, and finds it by its new name; what it is told is true at one moment.
@@ -153,7 +154,7 @@ impl NodeFiles {
     /// connection has a handle of the same file here already, `handle` becomes that one.
     pub(in crate::host) fn add(&self, handle: &mut Handle) {
         let file = &handle.0;
-        if file.is_pinned() {
+        if file.has_left() {
             return;
         }
         match self.enter(file) {
@@ -184,7 +185,7 @@ impl NodeFiles {
             && known.connection == connection
         {
             match known.file.upgrade() {
-                Some(file) if !file.is_pinned() && file.identity == identity => {
+                Some(file) if !file.has_left() && file.identity == identity => {
                     // Behind those that the client knew there until it came back.
                     let behind = placed.partition_point(|known| known.connection <= connection);
                     if let Some(known) = placed.get_mut(end..behind) {
@@ -192,7 +193,7 @@ impl NodeFiles {
                     }
                     return Entry::Known(Handle(file));
                 }
-                Some(file) if !file.is_pinned() => {
+                Some(file) if !file.has_left() => {
                     end += 1;
                     others.push(file);
                 }
@@ -320,7 +321,7 @@ impl Handle {
         place.as_ref().is_none_or(|place| {
             let own = place.directory();
             // One that others have had opened for it can be closed then.
-            Arc::ptr_eq(&own.0, &directory.0) || (own.is_same(directory) && !own.0.is_pinned())
+            Arc::ptr_eq(&own.0, &directory.0) || (own.is_same(directory) && !own.0.has_left())
         })
     }
 
@@ -341,9 +342,16 @@ pub(in crate::host) struct Leaving {
 }
 
 impl Leaving {
-    /// The name has gone.
-    pub(in crate::host) fn gone(self) {
-        self.handles.iter().for_each(Handle::pin);
+    /// The name has gone from `directory`, by the doing of the connection that this is of.
+    pub(in crate::host) fn gone(self, directory: &Handle) {
+        for handle in &self.handles {
+            if Arc::ptr_eq(&handle.0.descriptors, &directory.0.descriptors) {
+                handle.pin();
+            } else {
+                handle.strand();
+                handle.leave();
+            }
+        }
     }
 }
 

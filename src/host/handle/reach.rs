@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use parking_lot::{MappedRwLockReadGuard, RwLockReadGuard};
 use smallvec::SmallVec;
 
-use super::descriptors::Closing;
+use super::descriptors::{Closing, Of};
 use super::look::{for_the_wire, stat_again};
 use super::place::Place;
-use super::{FREE, File, Handle, LEAVING, Opened, PINNED};
+use super::{ADRIFT, FREE, File, Handle, LEAVING, Opened, PINNED};
 use crate::Errno;
 use crate::host::identity::Tick;
 use crate::server::Share;
@@ -117,6 +117,27 @@ impl Handle {
     /// lost. Where somebody is stuck in looking for it, it keeps its place, and may still be found there.
     pub(super) fn pin(&self) {
         self.0.stays.store(PINNED, Ordering::Relaxed);
+        self.leave();
+    }
+
+    /// The name has gone, or leads out of what the connection can reach, by the doing of others: what is
+    /// open stays so as long as they do not take more than half of what is set aside for it, and
+    /// beyond that until a descriptor is wanted and no file can be closed that is found again.
+    pub(super) fn strand(&self) {
+        let file = &self.0;
+        let is_open = file.opened().is_some();
+        let counted = is_open.then(|| file.descriptors.of_others()).flatten();
+        let mut stays = ADRIFT;
+        if let Some(share) = counted {
+            // It happens once: what has no place any more is not moved, nor known by a name.
+            let _ = file.of_others.set(share);
+            stays = PINNED;
+        }
+        file.stays.store(stays, Ordering::Relaxed);
+    }
+
+    /// Gives up the place.
+    pub(super) fn leave(&self) {
         // So that the directory is not kept for nothing, and with it all those above. Who looks there has
         // the lock for a moment, unless it hangs in the host.
         let place = self.0.place.try_write_for(MOMENT);
@@ -333,17 +354,16 @@ impl File {
         Some(opened)
     }
 
-    /// Takes the descriptor away, if the file can be opened again.
-    pub(super) fn close(&self, tick: Tick) -> Closing {
+    /// Takes the descriptor away, if the file is one `of` those that can be closed.
+    pub(super) fn close(&self, tick: Tick, of: Of) -> Closing {
         let Some(mut slot) = self.opened.try_write() else {
             return Closing::NotNow;
         };
-        let Some(identity) = self.identity else {
-            return Closing::Never;
-        };
-        match self.stays.load(Ordering::Relaxed) {
-            PINNED => return Closing::Never,
-            FREE if identity.outlasts(tick) => {}
+        match (self.stays.load(Ordering::Relaxed), self.identity) {
+            (ADRIFT, _) if of == Of::Any => {}
+            (ADRIFT, _) => return Closing::NotNow,
+            (PINNED, _) | (_, None) => return Closing::Never,
+            (FREE, Some(identity)) if identity.outlasts(tick) => {}
             _ => return Closing::NotNow,
         }
         self.looks.store(0, Ordering::Relaxed);

@@ -129,7 +129,7 @@ fn those_who_are_about_to_lose_a_name_wait_together() {
     let start = Instant::now();
     let leaving = node.hold_all();
     assert!((LOCK_DEADLINE..3 * LOCK_DEADLINE).contains(&start.elapsed()));
-    leaving.gone();
+    leaving.gone(&root);
     for lost in &known {
         assert_eq!(lost.stat().err(), Some(Errno::ESTALE));
     }
@@ -292,13 +292,13 @@ fn a_file_is_closed_once_it_can_be_told_from_what_comes_after_it() {
     let Some((_path, root, child, before)) = closable() else {
         return;
     };
-    assert!(matches!(child.0.close(before), Closing::NotNow));
+    assert!(matches!(child.0.close(before, Of::Placed), Closing::NotNow));
     let now = later(&child);
-    assert!(matches!(child.0.close(now), Closing::Done(_)));
-    assert!(matches!(child.0.close(now), Closing::Never));
-    assert!(matches!(root.0.close(now), Closing::Never));
+    assert!(matches!(child.0.close(now, Of::Placed), Closing::Done(_)));
+    assert!(matches!(child.0.close(now, Of::Placed), Closing::Never));
+    assert!(matches!(root.0.close(now, Of::Placed), Closing::Never));
     child.with_fd(look).unwrap();
-    assert!(matches!(child.0.close(now), Closing::Done(_)));
+    assert!(matches!(child.0.close(now, Of::Placed), Closing::Done(_)));
 }
 
 #[test]
@@ -309,12 +309,12 @@ fn what_is_in_use_or_held_is_not_closed() {
     let now = later(&child);
     child
         .with_fd(|_| {
-            assert!(matches!(child.0.close(now), Closing::NotNow));
+            assert!(matches!(child.0.close(now, Of::Placed), Closing::NotNow));
             Ok(())
         })
         .unwrap();
     child.hold().unwrap();
-    assert!(matches!(child.0.close(now), Closing::Never));
+    assert!(matches!(child.0.close(now, Of::Placed), Closing::Never));
     assert!(!child.is_named());
 }
 
@@ -326,11 +326,14 @@ fn what_is_lost_with_its_name_keeps_no_directory() {
     };
     let node = NodeFiles::default();
     node.add(&mut child);
-    assert!(matches!(child.0.close(later(&child)), Closing::Done(_)));
+    assert!(matches!(
+        child.0.close(later(&child), Of::Placed),
+        Closing::Done(_)
+    ));
     let taken: Vec<_> = std::iter::from_fn(|| root.reserve().ok()).collect();
     // It can be opened for a moment, but not kept.
     child.with_fd(look).unwrap();
-    node.hold_all().gone();
+    node.hold_all().gone(&root);
     drop(taken);
     assert!(child.0.place.read().is_none());
     assert_eq!(child.with_fd(look).err(), Some(Errno::ESTALE));
@@ -354,7 +357,10 @@ fn what_is_found_elsewhere_is_kept_though_somebody_is_stuck_where_it_was() {
     let (mut known, stat) = old.walk_open(name).unwrap();
     let node = NodeFiles::default();
     node.add(&mut known);
-    assert!(matches!(known.0.close(later(&known)), Closing::Done(_)));
+    assert!(matches!(
+        known.0.close(later(&known), Of::Placed),
+        Closing::Done(_)
+    ));
     std::fs::rename(path.path().join("old/d"), path.path().join("new/d")).unwrap();
     let walk = || {
         let (mut found, _) = new.walk(name).unwrap();

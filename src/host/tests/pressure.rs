@@ -38,9 +38,14 @@ impl Served {
     /// The root of a connection that may have so many descriptors.
     pub(super) fn limited(&mut self, limit: usize) -> (Walked, Arc<Quota>) {
         let quota = Quota::new(limit);
-        assert!(self.host.count_descriptors(&quota));
+        (self.counted(&quota), quota)
+    }
+
+    /// The root of a connection whose descriptors are counted there.
+    pub(super) fn counted(&mut self, quota: &Arc<Quota>) -> Walked {
+        assert!(self.host.count_descriptors(quota));
         let root = self.host.mount_at(b"/").unwrap().control.handle().clone();
-        (Walked::at(root), quota)
+        Walked::at(root)
     }
 
     /// Directories with a file in each, which says which directory it is in.

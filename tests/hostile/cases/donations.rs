@@ -32,6 +32,13 @@ pub(super) const CASES: &[Case] = &[
     )
     .options(&["--host-fifo", "open", "--max-donations", "3"])
     .ours_only(NO_FLAG),
+    Case::new(
+        "donations_of_dead_channels",
+        &["A5", "A6"],
+        of_dead_channels,
+    )
+    .options(&["--host-fifo", "open"])
+    .ours_only("it has no limit for what is in flight"),
 ];
 
 /// How long answers are waited for that have to come.
@@ -39,6 +46,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many can be in flight unless somebody says otherwise.
 const USUAL: usize = 8;
+
+/// How many channels a client can have unless somebody says otherwise.
+const CHANNELS: usize = 4;
 
 /// How many can be in flight in the cases that say so.
 const LIMIT: usize = 3;
@@ -220,6 +230,48 @@ fn over_the_socket(stage: &mut Stage) -> Verdict {
             stage.count_tries(1);
         }
         same!(answer(&frames)?, (Mid::MKDIR_AT, 0), "the mark");
+    }
+    Ok(())
+}
+
+/// A client that takes nothing, ends its channel and has another one made leaves no more in flight than
+/// one whose channels go on.
+fn of_dead_channels(stage: &mut Stage) -> Verdict {
+    let mut client = stage.client()?;
+    let root = client.root.control_fd;
+    let of_fifo = request(&make_fifo(stage, &mut client, root)?)?;
+    let mut dead = Vec::new();
+    for _ in 0..10 * CHANNELS {
+        stage.count_tries(1);
+        // The end of the one before may take a moment.
+        let window = if dead.len() < CHANNELS {
+            Window::open_again(&mut client)?
+        } else if let Ok(window) = Window::open(&mut client) {
+            window
+        } else {
+            continue;
+        };
+        let mut channel = window.connect(&client)?;
+        for _ in 0..USUAL {
+            let reply = exchange(&mut channel, &of_fifo)?;
+            same!(announced(&reply)?, (Mid::OPEN_AT, 1), "with room for it");
+        }
+        // A length that makes no sense.
+        window.hand_over(&[], u32::MAX)?;
+        let ends = || {
+            stage.jolt();
+            window.is_over().unwrap_or(true)
+        };
+        ensure!(within(PATIENCE, ends), "the channel goes on");
+        dead.push(window);
+    }
+    same!(dead.len(), CHANNELS, "channels with descriptors in flight");
+    for (nth, window) in dead.iter().enumerate() {
+        let left = iter::from_fn(|| window.take_gift()).count();
+        same!(left, USUAL, "descriptors left in the channel {nth}");
+        // Which makes room for another.
+        let mut another = client.channel()?;
+        same!(another.stat(root)?.ino, client.root.stat.ino, "the root");
     }
     Ok(())
 }

@@ -239,6 +239,7 @@ pub(crate) struct ServeOptions {
     /// against a limit that all processes of this user share. A client that takes the descriptors of
     /// each answer has two on their way at the most. Above the limit, files are opened without, and what
     /// makes no sense without its descriptor (FIFOs, devices, sockets, channels) is refused with EAGAIN.
+    /// A channel that has ended counts for --max-channels until those on their way over it are taken.
     /// From 2 to 500: for more the kernel has no room (net.core.wmem_max).
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=500))]
     pub(crate) max_donations: u16,
