@@ -67,7 +67,11 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
     ),
     ("A7", "too many descriptors and ids", &[Cases]),
     ("A8", "large counts in small requests", &[Cases]),
-    ("A9", "descriptors of the client's", &[Cases]),
+    (
+        "A9",
+        "descriptors of the client's",
+        &[Cases, Test("tests/server/abandoned.rs")],
+    ),
     (
         "A10",
         "arithmetic",
