@@ -456,7 +456,11 @@ impl<S: ServerImpl> Drop for SocketEnd<'_, S> {
             // It is not the client that has hung up.
             self.connection.cut.store(true, Ordering::Release);
         }
-        if self.connection.close() {
+        let is_over = self.connection.close();
+        // Here and before the place goes to others: it can hang, in which case this thread does. What
+        // closes the socket in the end may be any thread, one that holds a lock among them.
+        self.connection.socket.discard();
+        if is_over {
             self.connection.place.leave();
         } else {
             self.connection.leave_stuck();

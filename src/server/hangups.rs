@@ -2,7 +2,8 @@
 //!
 //! That thread sees it when it comes back to the socket, which is never if the host hangs. So a server
 //! has one thread more, for as long as it has connections, that sleeps in poll(2) until one of their
-//! sockets is closed. It touches nothing that a request may hold.
+//! sockets is closed. It touches nothing that a request may hold. It may be the last that has a socket: the
+//! thread that served that has emptied it by then, so closing it waits for nobody.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;

@@ -134,9 +134,13 @@ struct Entry<S: ServerImpl> {
 }
 
 impl<S: ServerImpl> Connections<S> {
-    fn enter(&mut self, id: u64, entry: Entry<S>) {
-        self.next += 1;
-        self.running.insert(id, entry);
+    /// # Errors
+    /// ECONNRESET after the end.
+    fn may_enter(&self) -> Result<(), Errno> {
+        if self.closed {
+            return Err(Errno::ECONNRESET);
+        }
+        Ok(())
     }
 
     fn wake(&self) {
@@ -270,24 +274,30 @@ impl<S: ServerImpl> Server<S> {
     /// EMFILE when there are as many connections as there may be, or the [totals](Totals) permit no
     /// more, and which of them it is; EINVAL for options that make no sense; ECONNRESET after
     /// [`shutdown`](Self::shutdown); EAGAIN when there can be no thread.
+    ///
+    /// `stream` is closed then, by this thread: descriptors that the client has sent, unless they were
+    /// [refused](flipcall::refuse_descriptors()), can have it hang for as long as the client likes. Who
+    /// cannot afford that keeps a duplicate, and closes it elsewhere.
     pub fn start_connection(
         &self,
         stream: UnixStream,
         backend: S,
         opts: ConnectionOpts,
     ) -> Result<(), Refusal> {
-        let mut connections = self.inner.connections.lock();
-        let connection = self.admit(&connections, stream, backend, opts)?;
+        let connection = self.admit(stream, backend, opts)?;
         let id = connection.id();
-        if connections.waker.is_none() {
-            connections.waker = Some(hangups::start(&self.inner)?);
-        }
         let inner = Arc::clone(&self.inner);
         let entry = Entry {
             connection: Arc::downgrade(&connection),
             socket: Some(connection.socket()),
             hung_up: None,
         };
+        // Behind what has the socket: if there is no connection, that is dropped without the lock.
+        let mut connections = self.inner.connections.lock();
+        connections.may_enter()?;
+        if connections.waker.is_none() {
+            connections.waker = Some(hangups::start(&self.inner)?);
+        }
         thread::Builder::new()
             .name(format!("connection {id}"))
             .stack_size(connection::STACK_SIZE)
@@ -299,7 +309,7 @@ impl<S: ServerImpl> Server<S> {
                 connection.serve();
             })
             .map_err(Errno::from)?;
-        connections.enter(id, entry);
+        connections.running.insert(id, entry);
         connections.wake();
         Ok(())
     }
@@ -311,15 +321,17 @@ impl<S: ServerImpl> Server<S> {
     pub fn connect_directly(&self, backend: S, opts: ConnectionOpts) -> Result<Direct<S>, Refusal> {
         // Nobody is at the other end, and nothing is sent.
         let (stream, _) = UnixStream::pair().map_err(Errno::from)?;
-        let mut connections = self.inner.connections.lock();
-        let connection = self.admit(&connections, stream, backend, opts)?;
+        let connection = self.admit(stream, backend, opts)?;
         let id = connection.id();
         let entry = Entry {
             connection: Arc::downgrade(&connection),
             socket: None,
             hung_up: None,
         };
-        connections.enter(id, entry);
+        let mut connections = self.inner.connections.lock();
+        connections.may_enter()?;
+        connections.running.insert(id, entry);
+        drop(connections);
         let inner = Arc::clone(&self.inner);
         Ok(Direct::new(connection, ConnectionEnd { inner, id }))
     }
@@ -327,19 +339,19 @@ impl<S: ServerImpl> Server<S> {
     /// Makes the next connection, if there may be one more.
     fn admit(
         &self,
-        connections: &Connections<S>,
         stream: UnixStream,
         backend: S,
         opts: ConnectionOpts,
     ) -> Result<Arc<Connection<S>>, Refusal> {
-        if connections.closed {
-            return Err(Errno::ECONNRESET.into());
-        }
+        let mut connections = self.inner.connections.lock();
+        connections.may_enter()?;
         let places = &connections.places;
         let place = places.take().map_err(|_| Refusal::Connections)?;
         let allowance = connections.pools.allow(&opts)?;
-        let shared = Arc::clone(&self.inner.shared);
         let id = connections.next;
+        connections.next += 1;
+        drop(connections);
+        let shared = Arc::clone(&self.inner.shared);
         let connection = Connection::new(id, shared, stream, backend, opts, place, allowance)?;
         Ok(Arc::new(connection))
     }
@@ -443,10 +455,12 @@ struct ConnectionEnd<S: ServerImpl> {
 impl<S: ServerImpl> Drop for ConnectionEnd<S> {
     fn drop(&mut self) {
         let mut connections = self.inner.connections.lock();
-        connections.running.remove(&self.id);
+        let ended = connections.running.remove(&self.id);
         connections.stuck.remove(&self.id);
         connections.wake();
         drop(connections);
         self.inner.ended.notify_all();
+        // Without the lock, as it may be the last that has the socket.
+        drop(ended);
     }
 }

@@ -83,7 +83,11 @@ const ATTACKS: &[(&str, &str, &[Answer])] = &[
         "large counts in small requests",
         &[Cases, Test("tests/server/main.rs")],
     ),
-    ("A9", "descriptors of the client's", &[Cases]),
+    (
+        "A9",
+        "descriptors of the client's",
+        &[Cases, Test("tests/server/abandoned.rs")],
+    ),
     (
         "A10",
         "arithmetic",

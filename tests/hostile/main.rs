@@ -21,6 +21,8 @@ mod cases;
 mod chance;
 mod documented;
 mod hung;
+#[path = "../server/lingering.rs"]
+mod lingering;
 mod observed;
 mod outside;
 #[path = "../../tools/gofer/tests/gofer/process.rs"]

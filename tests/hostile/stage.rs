@@ -326,6 +326,14 @@ impl Stage {
         self.gofer.signal(Signal::SIGCONT);
     }
 
+    /// Does something while no thread of the server runs.
+    pub(crate) fn while_stopped<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.gofer.signal(Signal::SIGSTOP);
+        let done = act();
+        self.gofer.signal(Signal::SIGCONT);
+        done
+    }
+
     /// Another server for the same directory, with some more words.
     pub(crate) fn another(&self, more: &[&str]) -> io::Result<Gofer> {
         let options = [self.options, more].concat();

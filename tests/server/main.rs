@@ -6,10 +6,12 @@
     clippy::unwrap_used
 )] // a test may panic
 
+mod abandoned;
 mod brittle;
 mod direct;
 mod donations;
 mod ends;
+mod lingering;
 mod listing;
 mod model;
 mod nodes;

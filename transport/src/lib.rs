@@ -88,6 +88,6 @@ pub use endpoint::{Active, ClientEndpoint, Closer, ServerEndpoint};
 pub use error::{Error, ErrorKind};
 pub use fdchannel::{FdReceiver, FdSender, fd_channel};
 pub use shared::{OutOfBounds, SharedBytes};
-pub use socket::{FrameBuffer, FrameSocket, Received, SendError};
+pub use socket::{FrameBuffer, FrameSocket, Received, SendError, refuse_descriptors};
 pub use wait::{ParseWaitPolicyError, Spinners, WaitPolicy, WaitStats};
 pub use window::{PacketWindow, WindowDescriptor};

@@ -349,14 +349,49 @@ impl FrameSocket {
         let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Read);
     }
 
-    /// Makes the kernel refuse descriptors that the peer sends, where it can (Linux 6.16); the
-    /// peer's send then fails with EPERM. Elsewhere they are discarded on receipt.
+    /// As [`shutdown`](Self::shutdown), and throws away what the peer has sent and nobody has
+    /// received. For the thread that receives.
+    ///
+    /// Descriptors of the peer's are closed by whoever throws them away, and if nobody else has them
+    /// that can take as long as the peer likes: a TCP socket lingers for its own peer, a file waits for
+    /// its file system. Nothing is left of them for the thread that drops this.
+    ///
+    /// ```
+    /// use flipcall::{FrameBuffer, FrameSocket, Received, SharedBytes};
+    ///
+    /// # let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    /// let (client, server) = (FrameSocket::from(ours), FrameSocket::from(theirs));
+    /// client.send(7, SharedBytes::from(&mut [][..]), &[])?;
+    /// server.discard();
+    /// let found = server.recv(&mut FrameBuffer::new(), 0, &mut Vec::new(), 0)?;
+    /// assert!(matches!(found, Received::Closed));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn discard(&self) {
+        // The peer can send nothing more.
+        self.shutdown();
+        let mut sink = [0; 4096];
+        // Afterwards a byte out of band: kernels before 6.9 keep that when they pass over it.
+        for flags in [MsgFlags::empty(), MsgFlags::MSG_OOB] {
+            let flags = flags | MsgFlags::MSG_DONTWAIT;
+            loop {
+                match sys::recv(self.as_fd(), &mut sink, 0, drop, flags) {
+                    Ok(0) => break,
+                    // That the peer has gone is said once, and may be said before the last byte.
+                    Ok(_) | Err(Errno::EINTR | Errno::ECONNRESET) => {}
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    /// As [`refuse_descriptors`](refuse_descriptors()) does.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Io`] with the errno of setsockopt(2).
     pub fn refuse_descriptors(&self) -> Result<(), Error> {
-        sys::refuse_descriptors(self.as_fd()).map_err(Error::os("cannot refuse descriptors"))
+        refuse_descriptors(self.as_fd()).map_err(Error::os("cannot refuse descriptors"))
     }
 
     /// Reads until `buf` is full or the stream ends, and returns how much was read.
@@ -421,6 +456,19 @@ impl FrameSocket {
             Err(errno) => Err(Error::os("cannot wait for the socket")(errno)),
         }
     }
+}
+
+/// Makes the kernel refuse descriptors that are sent to `socket`, where it can (Linux 6.16); the send
+/// then fails with EPERM. Elsewhere they are discarded on receipt.
+///
+/// From a listening socket those have it that clients make from then on, so that nothing comes before
+/// they are accepted.
+///
+/// # Errors
+///
+/// The errno of setsockopt(2).
+pub fn refuse_descriptors(socket: BorrowedFd<'_>) -> nix::Result<()> {
+    sys::refuse_descriptors(socket)
 }
 
 impl From<UnixStream> for FrameSocket {

@@ -9,8 +9,8 @@
 )]
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::thread;
 
@@ -19,6 +19,7 @@ use flipcall::{
 };
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::pipe;
 
 const MAX: u32 = 1000;
@@ -247,6 +248,48 @@ fn refused_descriptors_do_not_break_the_socket() {
     }
     let received = recv(&socket, &mut FrameBuffer::new()).unwrap();
     assert_eq!(received, Received::Frame { mid: 1, len: 0 });
+}
+
+/// What was not received is gone although the socket is not closed, however it was sent and whether
+/// the peer is still there or not.
+#[test]
+fn nothing_is_left_in_a_socket_that_was_discarded() {
+    let oob = MsgFlags::MSG_OOB;
+    let none = MsgFlags::empty();
+    for sent in [
+        &[none][..],
+        &[oob],
+        &[none, oob],
+        &[oob, none],
+        &[oob, oob, none],
+        &[none, oob, none],
+    ] {
+        for peer_is_there in [true, false] {
+            let (socket, peer) = pair();
+            let mut writers = Vec::new();
+            for flags in sent {
+                let (reader, writer) = pipe().unwrap();
+                let fds = [reader.as_raw_fd()];
+                let gift = [ControlMessage::ScmRights(&fds)];
+                let byte = [IoSlice::new(b"x")];
+                sendmsg::<()>(peer.as_raw_fd(), &byte, &gift, *flags, None).unwrap();
+                writers.push(writer);
+            }
+            let peer = Some(peer).filter(|_| peer_is_there);
+            socket.discard();
+            for writer in writers {
+                assert_eq!(
+                    nix::unistd::write(&writer, b"x"),
+                    Err(Errno::EPIPE),
+                    "{sent:?}"
+                );
+            }
+            if let Some(mut peer) = peer {
+                let error = peer.write_all(b"x").unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+            }
+        }
+    }
 }
 
 #[test]

@@ -15,6 +15,8 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use super::limits::open_all;
 use super::sweep::request_with;
 use crate::case::Case;
+use crate::lingering::{Lingering, beside};
+use crate::process::{PATIENCE, within};
 use crate::stage::Stage;
 use crate::window::{Window, datagram, exchange, mid_of};
 
@@ -25,6 +27,13 @@ pub(super) const CASES: &[Case] = &[
         &["A9"],
         sent_sideways,
     ),
+    Case::new(
+        "descriptors_that_hang_when_they_are_closed",
+        &["A9"],
+        lingering,
+    )
+    .options(&["--max-connections", "3"])
+    .ours_only(NO_LIMIT),
     Case::new("requests_that_announce_descriptors", &["A9"], announced),
     Case::new("more_files_than_descriptors", &["A7", "A2-15"], exhausted)
         .options(&["--max-fds", "100"])
@@ -88,6 +97,38 @@ fn sent_with_frames(stage: &mut Stage) -> Verdict {
         "somebody still has a descriptor that was sent"
     );
     Ok(())
+}
+
+/// Who closes the socket that they were sent to is held up, or nobody where the kernel refuses them: sent
+/// before the client is accepted, by as many as are served and more that are turned away.
+fn lingering(stage: &mut Stage) -> Verdict {
+    let mut sent: Vec<_> = (0..6).map(|_| Lingering::new()).collect();
+    let count = sent.len();
+    stage.while_stopped(|| -> Verdict {
+        for lingering in &mut sent {
+            match lingering.leave_in(stage.stream()?) {
+                Ok(()) => {}
+                Err(why) if why.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(why) => return Err(why.into()),
+            }
+        }
+        Ok(())
+    })?;
+    stage.count_tries(count as u64);
+    // They leave their places, as who has a thread stuck in the host.
+    beside(sent, || {
+        let mut others = Vec::new();
+        let all_served = within(PATIENCE, || {
+            others.extend(stage.client());
+            others.len() == 3
+        });
+        ensure!(all_served, "{} others are served", others.len());
+        for other in &mut others {
+            let root = other.root.control_fd;
+            other.stat(root)?;
+        }
+        Ok(())
+    })
 }
 
 fn sent_sideways(stage: &mut Stage) -> Verdict {

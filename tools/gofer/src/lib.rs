@@ -34,6 +34,7 @@
 mod args;
 mod check;
 mod child;
+mod closing;
 mod embedded;
 mod failure;
 #[cfg(fuzzing)]

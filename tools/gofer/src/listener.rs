@@ -8,6 +8,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use flipcall::refuse_descriptors;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
@@ -58,6 +59,7 @@ impl Listener {
             other => other.map_err(failed)?,
         }
         let name = SocketName::of(path);
+        refuse_descriptors(socket.as_fd()).map_err(failed)?;
         // From here on an error has to remove the name again, which the drop does.
         let listener = Listener {
             socket: UnixListener::from(socket),
@@ -67,9 +69,11 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Accepts on a socket that others may accept on as well, and whose name is theirs.
+    /// Accepts on a socket that others may accept on as well, and whose name is theirs. Who has connected
+    /// by now may have sent descriptors.
     pub(crate) fn adopt(socket: UnixListener) -> io::Result<Listener> {
         socket.set_nonblocking(true)?;
+        refuse_descriptors(socket.as_fd())?;
         Ok(Listener { socket, name: None })
     }
 
@@ -91,6 +95,14 @@ impl Listener {
             ))?);
         }
         Ok(())
+    }
+
+    /// Removes the name, and returns what is to be closed: that can hang, for what clients have sent who
+    /// were not accepted.
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        let Listener { socket, name } = self;
+        drop(name);
+        socket.into()
     }
 
     /// Takes a connection; `None` if it was given up meanwhile, or somebody else has taken it.
@@ -172,6 +184,8 @@ mod tests {
 
     use std::time::Instant;
 
+    use flipcall::{FrameSocket, SendError, SharedBytes};
+
     use super::*;
     use crate::turn::PATIENCE;
 
@@ -192,6 +206,30 @@ mod tests {
         assert!(listener.accept().unwrap().is_none());
         drop(listener);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn descriptors_are_refused_before_a_client_is_accepted() {
+        fn send(client: UnixStream) -> Result<(), SendError> {
+            let client = FrameSocket::from(client);
+            client.send(0, SharedBytes::from(&mut [][..]), &[io::stdin().as_fd()])
+        }
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        refuse_descriptors(ours.as_fd()).unwrap();
+        // Before Linux 6.16 they arrive.
+        let can_refuse = send(theirs).is_err();
+        let dir = dir();
+        for (name, adopted) in [("bound", false), ("adopted", true)] {
+            let path = dir.path().join(name);
+            let listener = if adopted {
+                Listener::adopt(UnixListener::bind(&path).unwrap()).unwrap()
+            } else {
+                Listener::bind(&path).unwrap()
+            };
+            let sent = send(UnixStream::connect(&path).unwrap());
+            assert_eq!(sent.is_err(), can_refuse, "{name}: {sent:?}");
+            assert!(listener.accept().unwrap().is_some());
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) struct Refusals {
     ids: Occurrences,
     others: Occurrences,
     waits: Occurrences,
+    hung: Occurrences,
 }
 
 impl Refusals {
@@ -39,6 +40,17 @@ impl Refusals {
         };
         if let Some(count) = times.happened() {
             warn!(count, "a client was turned away: {why}: {advice}");
+        }
+    }
+
+    /// Says that nobody is accepted as long as those who were turned away are not gone.
+    pub(crate) fn closing_takes_long(&self) {
+        if let Some(count) = self.hung.happened() {
+            warn!(
+                count,
+                "clients have to wait: sockets of others who were turned away are not closed yet, or hang for \
+                 what was sent to them"
+            );
         }
     }
 

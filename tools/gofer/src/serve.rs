@@ -17,6 +17,7 @@ use nix::sys::stat::Mode;
 use tracing::{info, warn};
 
 use crate::args::{Sandbox, ServeOptions};
+use crate::closing::Closing;
 use crate::failure::{Failure, cannot};
 use crate::jail::entry::Jail;
 use crate::jail::export::Served;
@@ -34,6 +35,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long to leave a connection waiting that there are no resources for, in milliseconds.
 const PAUSE: u16 = 100;
+
+/// How long to leave them waiting until somebody else is gone, in milliseconds.
+const TURN: u16 = 10;
 
 /// Serves until the client is done or a signal comes. Returns whether no request was abandoned.
 pub(crate) fn run(options: &ServeOptions) -> Result<bool, Failure> {
@@ -250,6 +254,19 @@ impl<'o> Gofer<'o> {
             .start_connection(client, self.backend.clone(), self.limits.clone())
     }
 
+    /// As [`start`](Self::start), and has `closing` close the socket of a client that is refused.
+    fn start_or_close(&self, client: UnixStream, closing: &Closing) -> Result<(), Refusal> {
+        let kept = match client.try_clone() {
+            Ok(kept) => kept,
+            Err(why) => {
+                closing.hang_up(client);
+                return Err(lisafs::Errno::from(why).into());
+            }
+        };
+        // Where it is served, that thread has emptied it before it closes it.
+        self.start(client).inspect_err(|_| closing.hang_up(kept))
+    }
+
     /// Serves one client.
     fn serve_one(&self, client: UnixStream, signals: Signals) -> Result<bool, Failure> {
         self.start(client).map_err(Failure::Connection)?;
@@ -285,15 +302,23 @@ impl<'o> Gofer<'o> {
     fn serve_all(&self, listener: Listener, signals: Signals) -> Result<bool, Failure> {
         let failed = cannot("cannot wait for connections");
         let refusals = Refusals::default();
+        let closing = Closing::default();
         loop {
-            match signals.or_readable(listener.as_fd()).map_err(&failed)? {
+            let event = if closing.has_room() {
+                signals.or_readable(listener.as_fd())
+            } else {
+                refusals.closing_takes_long();
+                signals.or_timeout(TURN)
+            };
+            match event.map_err(&failed)? {
                 Event::End => break,
-                Event::Retire => return self.retire(listener, signals),
-                Event::Readable | Event::Timeout => {}
+                Event::Retire => return self.retire(listener, &closing, signals),
+                Event::Timeout => continue,
+                Event::Readable => {}
             }
             match listener.accept() {
                 Ok(Some(client)) => {
-                    if let Err(why) = self.start(client) {
+                    if let Err(why) = self.start_or_close(client, &closing) {
                         refusals.turned_away(why);
                     }
                 }
@@ -303,20 +328,25 @@ impl<'o> Gofer<'o> {
                     refusals.has_to_wait(&why);
                     match signals.or_timeout(PAUSE).map_err(&failed)? {
                         Event::End => break,
-                        Event::Retire => return self.retire(listener, signals),
+                        Event::Retire => return self.retire(listener, &closing, signals),
                         Event::Readable | Event::Timeout => {}
                     }
                 }
             }
         }
         // New clients see at once that there is nobody.
-        drop(listener);
+        closing.close(listener.into_socket());
         self.drain(signals)
     }
 
     /// Leaves new clients to whoever else accepts on the socket, and serves those who are here.
-    fn retire(&self, listener: Listener, signals: Signals) -> Result<bool, Failure> {
-        drop(listener);
+    fn retire(
+        &self,
+        listener: Listener,
+        closing: &Closing,
+        signals: Signals,
+    ) -> Result<bool, Failure> {
+        closing.close(listener.into_socket());
         info!("a signal came: clients that are connected are served, then this ends");
         self.serve_rest(signals)
     }

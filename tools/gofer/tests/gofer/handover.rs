@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::lingering::{Lingering, beside};
 use crate::process::{eventually, visible, wait};
 
 /// A listening socket that outlives those who serve it, as that of a systemd unit.
@@ -39,14 +40,26 @@ impl Unit {
 
     /// Starts a gofer on the socket.
     fn start(&self) -> Child {
-        Command::new("/bin/sh")
-            .args(["-c", ACTIVATE, env!("CARGO_BIN_EXE_lisafs-gofer")])
+        self.start_by(Command::new("/bin/sh").args(["-c", ACTIVATE]), &[])
+    }
+
+    /// Starts one with more options, by a shell that is told how.
+    fn start_by(&self, shell: &mut Command, options: &[&str]) -> Child {
+        shell
+            .arg(env!("CARGO_BIN_EXE_lisafs-gofer"))
             .args(["serve", "--log", "error"])
             .args(visible())
+            .args(options)
             .arg(self.dir.path().join("root"))
             .stdin(std::os::fd::OwnedFd::from(self.socket.try_clone().unwrap()))
             .spawn()
             .unwrap()
+    }
+
+    /// Connects as somebody who leaves in the connection what hangs when it is closed.
+    fn leave(&self, lingering: &mut Lingering) {
+        let client = UnixStream::connect(self.path()).unwrap();
+        lingering.leave_in(client).unwrap();
     }
 
     /// Whether a process accepts on the socket.
@@ -184,6 +197,42 @@ fn a_gofer_that_has_retired_drains_when_it_is_told_to_end() {
     assert_eq!(client.read("file").unwrap(), b"text");
     signal(&gofer, Signal::SIGTERM);
     assert_eq!(wait(&mut gofer).code(), Some(0));
+}
+
+/// Kernels that refuse descriptors do so from when the gofer has the socket.
+#[test]
+fn what_clients_left_before_there_was_a_gofer_holds_up_nobody_else() {
+    let unit = Unit::new();
+    let mut left: Vec<_> = (0..6).map(|_| Lingering::new()).collect();
+    left.iter_mut().for_each(|lingering| unit.leave(lingering));
+    let mut shell = Command::new("/bin/sh");
+    let options = ["--max-connections", "2"];
+    let mut gofer = unit.start_by(shell.args(["-c", ACTIVATE]), &options);
+    beside(left, || {
+        // Two have a place until they are known to hang, and the others are turned away.
+        eventually("others are served", || unit.visit().is_ok());
+        signal(&gofer, Signal::SIGTERM);
+        // What hangs is given as long as requests are.
+        assert_eq!(wait(&mut gofer).code(), Some(1));
+    });
+}
+
+#[test]
+fn what_hangs_in_sockets_that_were_not_accepted_does_not_hold_up_the_end() {
+    let unit = Unit::new();
+    let mut left: Vec<_> = (0..2).map(|_| Lingering::new()).collect();
+    left.iter_mut().for_each(|lingering| unit.leave(lingering));
+    let mut shell = Command::new("env");
+    let told_to_end =
+        format!("until [ -e \"$GO\" ]; do sleep 0.1; done; kill -TERM $$; {ACTIVATE}");
+    let go = unit.dir.path().join("go");
+    shell.env("GO", &go).arg("--block-signal=TERM");
+    shell.args(["/bin/sh", "-c", &told_to_end]);
+    let mut gofer = unit.start_by(&mut shell, &[]);
+    // The gofer is to be the only one who has it.
+    drop((shell, unit.socket));
+    fs::write(&go, "").unwrap();
+    beside(left, || assert_eq!(wait(&mut gofer).code(), Some(0)));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 mod census;
 mod handover;
+#[path = "../../../../tests/server/lingering.rs"]
+mod lingering;
 mod metrics;
 mod mixed;
 mod process;
