@@ -176,12 +176,11 @@ impl Stable<'_> {
         node: &'n Node<S>,
     ) -> Result<RwLockWriteGuard<'n, ()>, Errno> {
         let mut patience = Patience::begin(node);
-        let mut end = patience.first();
         loop {
-            if let Some(guard) = node.operation_lock().try_write_until(end) {
+            if let Some(guard) = node.operation_lock().try_write_until(patience.end()) {
                 return Ok(guard);
             }
-            end = patience.next(self, (node, true), None)?;
+            patience.next(self, (node, true), None)?;
         }
     }
 
@@ -199,14 +198,13 @@ impl Stable<'_> {
         operation: impl FnOnce(Exclusive<'_, S>) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
         let mut patience = Patience::begin(directory);
-        let mut end = patience.first();
         loop {
             let mut has_directory = false;
-            if let Some(_directory) = directory.operation_lock().try_write_until(end) {
+            if let Some(_directory) = directory.operation_lock().try_write_until(patience.end()) {
                 has_directory = true;
                 let child = directory.existing_child(name);
                 let lock = child.as_deref().map(Node::operation_lock);
-                let locked = lock.map(|lock| lock.try_write_until(end));
+                let locked = lock.map(|lock| lock.try_write_until(patience.end()));
                 if !matches!(locked, Some(None)) {
                     let result = operation(Exclusive {
                         server,
@@ -219,12 +217,12 @@ impl Stable<'_> {
             }
             // Others may have the directory meanwhile.
             let child = directory.existing_child(name);
-            end = match child.as_deref() {
+            match child.as_deref() {
                 Some(child) if has_directory => {
-                    patience.next(self, (child, false), Some(directory))?
+                    patience.next(self, (child, false), Some(directory))?;
                 }
                 child => patience.next(self, (directory, true), child)?,
-            };
+            }
         }
     }
 
@@ -234,8 +232,8 @@ impl Stable<'_> {
     /// # Errors
     /// EBUSY if they cannot be had in time, for the same reason. And for another: the type of a file
     /// orders its lock behind a directory's, but belongs to the file and not to the node. When
-    /// somebody else has put another file in its place, the node may be the directory's own, or one
-    /// above it.
+    /// somebody else has put another file in its place, the node may be the directory's own, which is
+    /// EBUSY at once, or one above it.
     pub(in crate::server) fn write_link<S: ServerImpl, R>(
         &mut self,
         server: &S,
@@ -243,26 +241,67 @@ impl Stable<'_> {
         target: &Node<S>,
         operation: impl FnOnce(Exclusive<'_, S>, Shared<'_, S>) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
+        if core::ptr::eq(directory, target) {
+            return Err(Errno::EBUSY);
+        }
+        let _operations = self.lock_link(directory, target)?;
+        let at = Exclusive {
+            server,
+            node: directory,
+            child: None,
+        };
+        let node = target;
+        let result = operation(at, Shared { server, node });
+        directory.contention().count();
+        result
+    }
+
+    /// Nothing is held while one of the two is waited for: there may be many files whose locks are never
+    /// given back, and for each the directory would be kept from everybody for a part of the time.
+    fn lock_link<'n, S: ServerImpl>(
+        &mut self,
+        directory: &'n Node<S>,
+        target: &'n Node<S>,
+    ) -> Result<(RwLockWriteGuard<'n, ()>, RwLockReadGuard<'n, ()>), Errno> {
+        let (first, second) = (directory.operation_lock(), target.operation_lock());
         let mut patience = Patience::begin(directory);
-        let mut end = patience.first();
         loop {
-            let (mut in_the_way, mut other) = (directory, target);
-            if let Some(_directory) = directory.operation_lock().try_write_until(end) {
-                (in_the_way, other) = (other, in_the_way);
-                if let Some(_target) = target.operation_lock().try_read_until(end) {
-                    let at = Exclusive {
-                        server,
-                        node: directory,
-                        child: None,
-                    };
-                    let node = target;
-                    let result = operation(at, Shared { server, node });
-                    directory.contention().count();
-                    return result;
+            if let Some(at) = first.try_write_until(patience.end()) {
+                if let Some(target_at) = second.try_read() {
+                    return Ok((at, target_at));
+                }
+                drop(at);
+                let deadline = patience.aside();
+                let target_at = self.read_until(target, deadline)?;
+                if let Some(at) = first.try_write() {
+                    return Ok((at, target_at));
+                }
+                // Others could have it go on like this for ever.
+                if deadline <= Instant::now() {
+                    return Err(Errno::EBUSY);
                 }
             }
-            let is_first = core::ptr::eq(in_the_way, directory);
-            end = patience.next(self, (in_the_way, is_first), Some(other))?;
+            patience.next(self, (directory, true), None)?;
+        }
+    }
+
+    /// Takes the lock of `node` shared, which keeps nobody out while it waits.
+    ///
+    /// # Errors
+    /// EBUSY at the deadline, if it has waited.
+    fn read_until<'n, S: ServerImpl>(
+        &mut self,
+        node: &'n Node<S>,
+        deadline: Instant,
+    ) -> Result<RwLockReadGuard<'n, ()>, Errno> {
+        loop {
+            if let Some(guard) = node.operation_lock().try_read_for(IN_THE_WAY) {
+                return Ok(guard);
+            }
+            if deadline <= Instant::now() {
+                return Err(Errno::EBUSY);
+            }
+            self.give_way(Duration::ZERO);
         }
     }
 }

@@ -271,3 +271,7 @@ impl<'g, S: ServerImpl> Global<'g, S> {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "host")]
+mod tests;

@@ -6,8 +6,10 @@
 //! part of their time, however many wait for it. In between it is only looked whether the lock is free.
 //! Nothing is held then, the rename lock neither.
 //!
-//! Who finds nothing in the way but the first node, and that others get through with it, is in a queue
-//! that moves, and has its time again.
+//! Who sees that others get through with the first node is in a queue that moves, and has its time again.
+//! What else is wanted has what is left of the time when it is first in the way, and no more: nobody knows
+//! whether something moves there. Readers come to it at any time, so it is no reason to give up before a
+//! window was in vain.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -51,7 +53,7 @@ impl Contention {
         self.done.load(Ordering::Relaxed)
     }
 
-    fn left(&self) -> Duration {
+    pub(super) fn left(&self) -> Duration {
         Duration::from_millis(
             self.until
                 .load(Ordering::Relaxed)
@@ -60,78 +62,106 @@ impl Contention {
     }
 
     /// Has it last for so long, unless it lasts longer already.
-    fn begin(&self, rest: Duration) {
+    pub(super) fn begin(&self, rest: Duration) {
         let millis = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
         let until = Contention::now().saturating_add(millis.max(1));
         self.until.fetch_max(until, Ordering::Relaxed);
     }
 }
 
-/// Somebody's wait for one lock.
+/// Somebody's wait for the locks of one node or two.
 pub(super) struct Patience {
     deadline: Instant,
-    /// How many were done with the first node when this time began; `None` if something else was in the
-    /// way since.
-    done: Option<u32>,
+    /// How many were done with the first node when this time began.
+    done: u32,
+    /// The deadline of what else is wanted; `None` if it was not in the way yet.
+    others: Option<Instant>,
     window: Duration,
-    /// When the last window began; `None` if that was a look, which keeps nobody out.
+    /// When this window began; `None` if it is a look, which keeps nobody out.
     since: Option<Instant>,
 }
 
 impl Patience {
+    /// Begins with a look.
     pub(super) fn begin<S: ServerImpl>(first: &Node<S>) -> Patience {
         Patience {
             deadline: Instant::now() + LOCK_DEADLINE,
-            done: Some(first.contention().done()),
+            done: first.contention().done(),
+            others: None,
             window: FIRST_WINDOW,
             since: None,
         }
     }
 
-    /// The end of the first window, which is a look.
-    pub(super) fn first(&self) -> Instant {
-        self.deadline - LOCK_DEADLINE
+    /// Until when a lock is waited for from now on: a window for each, or not at all.
+    pub(super) fn end(&self) -> Instant {
+        match self.since {
+            Some(_) => Instant::now() + self.window,
+            None => self.deadline - LOCK_DEADLINE,
+        }
     }
 
-    /// The last window was in vain, since somebody has the lock of the node that is `in_the_way`, which
-    /// is the first or not; that of the `other` is wanted as well. Returns the end of the next window,
-    /// when it is time for that, or for another look.
+    /// The last attempt was in vain, since somebody has the lock of the node that is `in_the_way`, which
+    /// is the first or not; that of the `other` is wanted as well. Returns when it is time for the next
+    /// window, or for another look.
     ///
     /// # Errors
-    /// EBUSY at the deadline, unless this is a queue that moves.
+    /// EBUSY at the deadline, when the last attempt was a window.
     pub(super) fn next<S: ServerImpl>(
         &mut self,
         stable: &mut Stable<'_>,
         (in_the_way, is_first): (&Node<S>, bool),
         other: Option<&Node<S>>,
-    ) -> Result<Instant, Errno> {
-        let done = in_the_way.contention().done();
-        self.done = self.done.filter(|_| is_first);
-        if let Some(since) = self.since.take() {
-            in_the_way.contention().begin(3 * since.elapsed());
+    ) -> Result<(), Errno> {
+        let in_vain = self.since.take();
+        if let Some(since) = in_vain {
+            // There may have been a window for each of two. More is a process that was stopped.
+            let kept = since.elapsed().min(2 * self.window);
+            in_the_way.contention().begin(3 * kept);
             self.window = LONGEST_WINDOW.min(2 * self.window);
         }
         loop {
             let now = Instant::now();
-            let left = self.deadline.saturating_duration_since(now);
-            if left.is_zero() {
-                if self.done.is_none_or(|before| before == done) {
-                    return Err(Errno::EBUSY);
-                }
-                (self.deadline, self.done) = (now + LOCK_DEADLINE, Some(done));
-                continue;
+            let deadline = if is_first {
+                self.renewed(in_the_way, now)
+            } else {
+                self.others()
+            };
+            if in_vain.is_some() && deadline <= now {
+                return Err(Errno::EBUSY);
             }
             let rest = other.map_or(Duration::ZERO, |other| other.contention().left());
-            let rest = in_the_way.contention().left().max(rest).min(left);
+            let rest = in_the_way.contention().left().max(rest);
             if rest.is_zero() {
                 self.since = Some(now);
-                return Ok(now + self.window);
+                return Ok(());
             }
             stable.give_way(rest.min(BETWEEN_LOOKS));
             if !in_the_way.operation_lock().is_locked() {
-                return Ok(now);
+                return Ok(());
             }
         }
+    }
+
+    /// The deadline, which is another if somebody was done with the `first` node.
+    fn renewed<S: ServerImpl>(&mut self, first: &Node<S>, now: Instant) -> Instant {
+        let done = first.contention().done();
+        if self.done != done {
+            (self.deadline, self.done) = (now + LOCK_DEADLINE, done);
+        }
+        self.deadline
+    }
+
+    /// The deadline of what else is wanted, which is in the way.
+    fn others(&mut self) -> Instant {
+        *self.others.get_or_insert(self.deadline)
+    }
+
+    /// The same, for who has had the first and waits for the other with nothing held: behind that, this
+    /// attempt counts as a look.
+    pub(super) fn aside(&mut self) -> Instant {
+        self.since = None;
+        self.others()
     }
 }
 

@@ -27,11 +27,13 @@
 //! - After a window in vain no writer closes the gate for three times as long, unless the readers have
 //!   all left. So writers that cannot get in, however many there are and whenever they begin, leave the
 //!   others three quarters of the time. After one that was overtaken nobody closes it for half a second.
-//! - Writers queue. One gives up when for the whole of its time none of them has been alone to its end:
-//!   a queue that moves is waited for.
+//! - Writers queue, each in its place (`turns.rs`). One gives up when for the whole of its time none of them
+//!   has been alone to its end: a queue that moves is waited for.
 //! - Who has waited at the gate passes before it is closed again, also between renames in a row. These
 //!   have no rest in between: a host on which each takes long would be slower by as much, and others
 //!   in the queue would give up. So one request of each of the others is served between two of them.
+
+mod turns;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, TryLockError};
@@ -40,6 +42,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use turns::{Turn, Turns};
 
 /// How long new readers are first kept out so that those inside can leave, and at most.
 pub(super) const FIRST_WINDOW: Duration = Duration::from_millis(1);
@@ -74,8 +77,8 @@ pub(super) struct RenameLock {
     opened: Condvar,
     /// Nobody waits at the gate any more.
     passed: Condvar,
-    /// Held by the only one who may close the gate.
-    writer: Mutex<()>,
+    /// Whose turn it is may close the gate.
+    turns: Turns,
 }
 
 #[derive(Debug, Default)]
@@ -85,8 +88,6 @@ struct Gate {
     waiting: usize,
     /// It is not closed again before this is over.
     rest: Option<Rest>,
-    /// When a writer that was alone has last come to an end.
-    ended: Option<Instant>,
 }
 
 /// Why the gate is not closed again, and until when.
@@ -125,7 +126,7 @@ pub(super) struct SharedGuard<'l> {
 /// The right to close the gate.
 pub(super) struct Writer<'l> {
     lock: &'l RenameLock,
-    _turn: MutexGuard<'l, ()>,
+    turn: Turn<'l>,
 }
 
 /// The lock held exclusively, or the right to have it again.
@@ -201,24 +202,8 @@ impl RenameLock {
     /// Takes the right to close the gate, or gives up when nobody who was alone has come to an end for as
     /// long as `patience`. Returns until when the writer may try to be alone, too.
     pub(super) fn writer_within(&self, patience: Duration) -> Option<(Writer<'_>, Instant)> {
-        let mut since = Instant::now();
-        let turn = match self.writer.try_lock() {
-            Some(turn) => turn,
-            None => loop {
-                let turn = self.writer.try_lock_until(since + patience);
-                let ended = self.gate.lock().ended.filter(|ended| *ended > since);
-                since = ended.unwrap_or(since);
-                match turn {
-                    Some(turn) => break turn,
-                    None if ended.is_none() => return None,
-                    None => {}
-                }
-            },
-        };
-        let writer = Writer {
-            lock: self,
-            _turn: turn,
-        };
+        let (turn, since) = self.turns.take_within(patience)?;
+        let writer = Writer { lock: self, turn };
         Some((writer, since + patience))
     }
 }
@@ -362,8 +347,8 @@ impl Drop for ExclusiveGuard<'_> {
         if self.overtaken || gate.state == State::Overtaken {
             gate.rest = Some(Rest::Overtaken(Instant::now() + AFTER_HOST_LIMIT));
         }
-        gate.ended = Some(Instant::now());
         lock.open(&mut gate, State::Open);
+        self.writer.turn.was_alone = true;
         // Behind this the turn ends: the next writer finds the gate open.
     }
 }

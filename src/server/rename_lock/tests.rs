@@ -199,6 +199,35 @@ fn a_queue_of_writers_that_are_never_alone_is_not_waited_for() {
     });
 }
 
+/// However its patience meets their turns: in the end of each it may have waited for as long as that.
+#[test]
+fn who_waits_on_keeps_its_place() {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const OTHERS: usize = 3;
+    let turn = PATIENCE * 9 / 20;
+    let lock = RenameLock::default();
+    let (begun, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let _ended = Ended(&over);
+        for _ in 0..OTHERS {
+            scope.spawn(|| {
+                while !over.load(SeqCst) && begun.load(SeqCst) < 5 * OTHERS {
+                    let _guard = exclusive(&lock, soon()).unwrap();
+                    begun.fetch_add(1, SeqCst);
+                    thread::sleep(turn);
+                }
+            });
+        }
+        // All of them wait, or have been there before.
+        thread::sleep(turn / 2);
+        let before = begun.load(SeqCst);
+        let turn = lock.writer_within(PATIENCE);
+        let ahead = begun.load(SeqCst) - before;
+        assert!(turn.is_some());
+        assert!(ahead < 2 * OTHERS, "{ahead} were ahead");
+    });
+}
+
 #[test]
 fn slow_readers_are_outwaited() {
     let lock = RenameLock::default();
@@ -316,7 +345,8 @@ fn writers_that_get_in_need_no_rest() {
 
 #[test]
 fn staggered_writers_leave_readers_most_of_the_time() {
-    const END: Duration = Duration::from_secs(4);
+    // With the rest after the second of the last windows, which ends at four seconds.
+    const END: Duration = Duration::from_millis(5500);
     let lock = RenameLock::default();
     let (mut open, mut closed) = (0_u32, 0_u32);
     thread::scope(|scope| {
