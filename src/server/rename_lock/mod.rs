@@ -28,7 +28,7 @@
 //!   all left. So writers that cannot get in, however many there are and whenever they begin, leave the
 //!   others three quarters of the time. After one that was overtaken nobody closes it for half a second.
 //! - Writers queue, each in its place (`turns.rs`). One gives up when for the whole of its time none of them
-//!   has been alone to its end: a queue that moves is waited for.
+//!   has come to an end, but by giving up: a queue that moves is waited for.
 //! - Who has waited at the gate passes before it is closed again, also between renames in a row. These
 //!   have no rest in between: a host on which each takes long would be slower by as much, and others
 //!   in the queue would give up. So one request of each of the others is served between two of them.
@@ -199,8 +199,8 @@ impl RenameLock {
         }
     }
 
-    /// Takes the right to close the gate, or gives up when nobody who was alone has come to an end for as
-    /// long as `patience`. Returns until when the writer may try to be alone, too.
+    /// Takes the right to close the gate, or gives up when nobody who had it has come to an end for as long
+    /// as `patience`, but by giving up. Returns until when the writer may try to be alone, too.
     pub(super) fn writer_within(&self, patience: Duration) -> Option<(Writer<'_>, Instant)> {
         let (turn, since) = self.turns.take_within(patience)?;
         let writer = Writer { lock: self, turn };
@@ -210,10 +210,20 @@ impl RenameLock {
 
 impl<'l> Writer<'l> {
     /// Waits until nobody holds the lock shared and keeps everybody out, or gives up at `deadline`.
-    pub(super) fn exclusive_until(self, deadline: Instant) -> Option<ExclusiveGuard<'l>> {
+    pub(super) fn exclusive_until(mut self, deadline: Instant) -> Option<ExclusiveGuard<'l>> {
+        self.turn.is_in_vain = !self.close_until(deadline);
+        (!self.turn.is_in_vain).then_some(ExclusiveGuard {
+            writer: self,
+            overtaken: false,
+        })
+    }
+
+    fn close_until(&self, deadline: Instant) -> bool {
         let (mut window, mut is_last) = (FIRST_WINDOW, false);
         loop {
-            let mut gate = self.wait_for_turn(Some(deadline))?;
+            let Some(mut gate) = self.wait_for_turn(Some(deadline)) else {
+                return false;
+            };
             let left = deadline.saturating_duration_since(Instant::now());
             // Too little would be left after another one and its rest.
             if !is_last && left < LAST_WINDOW + 4 * window {
@@ -227,13 +237,10 @@ impl<'l> Writer<'l> {
                 window = LAST_WINDOW.min(left);
             }
             if self.close_for(window, gate, Duration::ZERO) {
-                return Some(ExclusiveGuard {
-                    writer: self,
-                    overtaken: false,
-                });
+                return true;
             }
             if is_last {
-                return None;
+                return false;
             }
             window = LONGEST_WINDOW.min(2 * window);
         }
@@ -348,7 +355,6 @@ impl Drop for ExclusiveGuard<'_> {
             gate.rest = Some(Rest::Overtaken(Instant::now() + AFTER_HOST_LIMIT));
         }
         lock.open(&mut gate, State::Open);
-        self.writer.turn.was_alone = true;
         // Behind this the turn ends: the next writer finds the gate open.
     }
 }

@@ -28,19 +28,19 @@ struct Line {
     waiting: VecDeque<Arc<Condvar>>,
     /// Since when the first of them is the first; `None` if there is none.
     first_since: Option<Instant>,
-    /// When one who was alone in its turn has last come to an end.
+    /// When the last turn came to an end that was not in vain.
     ended: Option<Instant>,
 }
 
 /// Nobody else has one meanwhile.
 pub(super) struct Turn<'t> {
     turns: &'t Turns,
-    /// Whether its owner has been alone.
-    pub(super) was_alone: bool,
+    /// Its owner has given up: those who wait for the same learn nothing from its end.
+    pub(super) is_in_vain: bool,
 }
 
 impl Turns {
-    /// Takes a turn, or gives up when nobody who was alone has come to an end for as long as `patience`.
+    /// Takes a turn, or gives up when none has come to an end for as long as `patience`, but in vain.
     /// Returns as well since when that is so.
     pub(super) fn take_within(&self, patience: Duration) -> Option<(Turn<'_>, Instant)> {
         let mut since = Instant::now();
@@ -51,7 +51,7 @@ impl Turns {
         line.taken = true;
         let turn = Turn {
             turns: self,
-            was_alone: false,
+            is_in_vain: false,
         };
         Some((turn, since))
     }
@@ -115,7 +115,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut line = self.turns.line.lock();
         line.taken = false;
-        if self.was_alone {
+        if !self.is_in_vain {
             line.ended = Some(Instant::now());
         }
         if let Some(first) = line.waiting.front() {
@@ -170,6 +170,30 @@ mod tests {
         });
         assert_eq!(order.try_iter().collect::<Vec<_>>(), [1, 3, 4]);
         assert!(turns.line.lock().first_since.is_none());
+    }
+
+    /// Two turns before it take longer than it has patience, one does not.
+    #[test]
+    fn a_turn_that_is_in_vain_is_no_reason_to_wait_on() {
+        const PATIENCE: Duration = Duration::from_secs(3);
+        let turn = PATIENCE * 3 / 5;
+        for is_in_vain in [false, true] {
+            let turns = Turns::default();
+            thread::scope(|scope| {
+                let turns = &turns;
+                let end = move |mut owned: Turn<'_>| {
+                    thread::sleep(turn);
+                    owned.is_in_vain = is_in_vain;
+                };
+                let (first, _) = turns.take_within(LONG).unwrap();
+                scope.spawn(move || end(turns.take_within(LONG).unwrap().0));
+                wait_for_waiting(turns, 1);
+                let third = scope.spawn(|| turns.take_within(PATIENCE).is_some());
+                wait_for_waiting(turns, 2);
+                end(first);
+                assert_eq!(third.join().unwrap(), !is_in_vain);
+            });
+        }
     }
 
     /// Whoever gives up in the moment in which a turn ends, and is the one who is woken.
