@@ -354,6 +354,14 @@ impl File {
         Some(opened)
     }
 
+    /// Whether the directory in which it would be found is lost: others have moved it there, and the
+    /// directory was opened for that.
+    fn is_stranded(&self) -> bool {
+        let place = self.place.try_read();
+        let place = place.as_ref().and_then(|place| place.as_ref());
+        place.is_some_and(|place| place.directory().0.is_lost())
+    }
+
     /// Takes the descriptor away, if the file is one `of` those that can be closed.
     pub(super) fn close(&self, tick: Tick, of: Of) -> Closing {
         let Some(mut slot) = self.opened.try_write() else {
@@ -363,7 +371,11 @@ impl File {
             (ADRIFT, _) if of == Of::Any => {}
             (ADRIFT, _) => return Closing::NotNow,
             (PINNED, _) | (_, None) => return Closing::Never,
-            (FREE, Some(identity)) if identity.outlasts(tick) => {}
+            (FREE, Some(identity)) if identity.outlasts(tick) => {
+                if of == Of::Placed && self.is_stranded() {
+                    return Closing::NotNow;
+                }
+            }
             _ => return Closing::NotNow,
         }
         self.looks.store(0, Ordering::Relaxed);

@@ -318,6 +318,23 @@ fn what_is_in_use_or_held_is_not_closed() {
     assert!(!child.is_named());
 }
 
+/// Others have moved it into a directory that was opened for it, and closed for want of descriptors.
+#[test]
+fn what_would_be_lost_is_not_closed_before_what_is_found_again() {
+    let Some((_path, root, child, _)) = closable() else {
+        return;
+    };
+    let now = later(&child);
+    let directory = root.duplicate(&root.0.descriptors).unwrap();
+    directory.0.stays.store(ADRIFT, Ordering::Relaxed);
+    *child.0.place.write() = Some(Place::new(&directory, Name::new(b"d").unwrap()));
+    assert!(matches!(directory.0.close(now, Of::Any), Closing::Done(_)));
+    assert!(matches!(child.0.close(now, Of::Placed), Closing::NotNow));
+    assert!(child.stat().is_ok());
+    assert!(matches!(child.0.close(now, Of::Any), Closing::Done(_)));
+    assert_eq!(child.stat().err(), Some(Errno::ESTALE));
+}
+
 /// As many of these as a client likes are on one id, or else each holds the next above it.
 #[test]
 fn what_is_lost_with_its_name_keeps_no_directory() {
