@@ -312,7 +312,7 @@ impl<'o> Gofer<'o> {
             };
             match event.map_err(&failed)? {
                 Event::End => break,
-                Event::Retire => return self.retire(listener, &closing, signals),
+                Event::Retire => return self.retire(listener, signals),
                 Event::Timeout => continue,
                 Event::Readable => {}
             }
@@ -328,24 +328,21 @@ impl<'o> Gofer<'o> {
                     refusals.has_to_wait(&why);
                     match signals.or_timeout(PAUSE).map_err(&failed)? {
                         Event::End => break,
-                        Event::Retire => return self.retire(listener, &closing, signals),
+                        Event::Retire => return self.retire(listener, signals),
                         Event::Readable | Event::Timeout => {}
                     }
                 }
             }
         }
-        // New clients see at once that there is nobody.
-        closing.close(listener.into_socket());
+        // New clients see at once that there is nobody. Not behind those that hang by now.
+        let own = Closing::default();
+        own.close(listener.into_socket());
         self.drain(signals)
     }
 
     /// Leaves new clients to whoever else accepts on the socket, and serves those who are here.
-    fn retire(
-        &self,
-        listener: Listener,
-        closing: &Closing,
-        signals: Signals,
-    ) -> Result<bool, Failure> {
+    fn retire(&self, listener: Listener, signals: Signals) -> Result<bool, Failure> {
+        let closing = Closing::default();
         closing.close(listener.into_socket());
         info!("a signal came: clients that are connected are served, then this ends");
         self.serve_rest(signals)
