@@ -1,6 +1,7 @@
 //! Accepting clients, serving them, and the end of it.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -254,19 +255,6 @@ impl<'o> Gofer<'o> {
             .start_connection(client, self.backend.clone(), self.limits.clone())
     }
 
-    /// As [`start`](Self::start), and has `closing` close the socket of a client that is refused.
-    fn start_or_close(&self, client: UnixStream, closing: &Closing) -> Result<(), Refusal> {
-        let kept = match client.try_clone() {
-            Ok(kept) => kept,
-            Err(why) => {
-                closing.hang_up(client);
-                return Err(lisafs::Errno::from(why).into());
-            }
-        };
-        // Where it is served, that thread has emptied it before it closes it.
-        self.start(client).inspect_err(|_| closing.hang_up(kept))
-    }
-
     /// Serves one client.
     fn serve_one(&self, client: UnixStream, signals: Signals) -> Result<bool, Failure> {
         self.start(client).map_err(Failure::Connection)?;
@@ -303,49 +291,50 @@ impl<'o> Gofer<'o> {
         let failed = cannot("cannot wait for connections");
         let refusals = Refusals::default();
         let closing = Closing::default();
-        loop {
-            let event = if closing.has_room() {
+        // Without resources, a client stays in the queue, so the socket stays readable, or is held here.
+        let (mut held, mut pauses) = (None, false);
+        let retires = loop {
+            let event = if pauses {
+                signals.or_timeout(PAUSE)
+            } else if closing.has_room() {
                 signals.or_readable(listener.as_fd())
             } else {
                 refusals.closing_takes_long();
                 signals.or_timeout(TURN)
             };
             match event.map_err(&failed)? {
-                Event::End => break,
-                Event::Retire => return self.retire(listener, signals),
-                Event::Timeout => continue,
-                Event::Readable => {}
+                Event::End => break false,
+                Event::Retire => break true,
+                Event::Timeout if !pauses => continue,
+                Event::Readable | Event::Timeout => pauses = false,
             }
-            match listener.accept() {
-                Ok(Some(client)) => {
-                    if let Err(why) = self.start_or_close(client, &closing) {
+            match accept(&listener, &mut held) {
+                Ok(Some((client, kept))) => {
+                    // Where it is served, that thread empties its socket before it is closed.
+                    if let Err(why) = self.start(client) {
+                        closing.hang_up(kept);
                         refusals.turned_away(why);
                     }
                 }
                 Ok(None) => {}
                 Err(why) => {
-                    // It stays in the queue, so the socket stays readable.
                     refusals.has_to_wait(&why);
-                    match signals.or_timeout(PAUSE).map_err(&failed)? {
-                        Event::End => break,
-                        Event::Retire => return self.retire(listener, signals),
-                        Event::Readable | Event::Timeout => {}
-                    }
+                    pauses = true;
                 }
             }
+        };
+        if let Some(client) = held {
+            closing.hang_up(client);
         }
-        // New clients see at once that there is nobody. Not behind those that hang by now.
+        // New clients see at once that there is nobody, or whoever else accepts on the socket has them. Not behind
+        // those that hang by now.
         let own = Closing::default();
         own.close(listener.into_socket());
+        if retires {
+            info!("a signal came: clients that are connected are served, then this ends");
+            return self.serve_rest(signals);
+        }
         self.drain(signals)
-    }
-
-    /// Leaves new clients to whoever else accepts on the socket, and serves those who are here.
-    fn retire(&self, listener: Listener, signals: Signals) -> Result<bool, Failure> {
-        let closing = Closing::default();
-        closing.close(listener.into_socket());
-        info!("a signal came: clients that are connected are served, then this ends");
-        self.serve_rest(signals)
     }
 
     /// Ends all connections.
@@ -361,5 +350,29 @@ impl<'o> Gofer<'o> {
             self.server.abort();
         }
         Ok(all_ended)
+    }
+}
+
+/// Takes a connection, the one that is `held` or the next, and a duplicate of its socket, to close that by.
+///
+/// # Errors
+/// As accept(2), and as fcntl(2): then the connection is `held`.
+fn accept(
+    listener: &Listener,
+    held: &mut Option<UnixStream>,
+) -> io::Result<Option<(UnixStream, UnixStream)>> {
+    let next = match held.take() {
+        None => listener.accept()?,
+        held => held,
+    };
+    let Some(client) = next else {
+        return Ok(None);
+    };
+    match client.try_clone() {
+        Ok(kept) => Ok(Some((client, kept))),
+        Err(why) => {
+            *held = Some(client);
+            Err(why)
+        }
     }
 }
