@@ -139,16 +139,21 @@ pub(crate) enum Overlay {
 
 /// Where to report what is wrong with a command line that has not been understood yet.
 ///
-/// If [`parse`] understands it, that finds the same number, or none here: two would have two owners.
+/// If [`parse`] understands it, that finds the same number, or none here: two would have two owners. So
+/// there is none behind a flag without a value, which may have this word for one.
 pub(crate) fn log_fd(argv: &[OsString]) -> Option<RawFd> {
     let words = argv.iter().skip(1).map(|word| word.as_bytes());
     let flags = words.take_while(|word| word.starts_with(b"-") && *word != b"--");
-    let values = flags.filter_map(|word| {
+    let (mut last, mut has_value) = (None, true);
+    for word in flags {
         let name = word.strip_prefix(b"-")?;
         let name = name.strip_prefix(b"-").unwrap_or(name);
-        name.strip_prefix(b"log-fd=")
-    });
-    let Donation(number) = str::from_utf8(values.last()?).ok()?.parse().ok()?;
+        if let Some(value) = name.strip_prefix(b"log-fd=") {
+            last = has_value.then_some(value);
+        }
+        has_value = word.contains(&b'=');
+    }
+    let Donation(number) = str::from_utf8(last?).ok()?.parse().ok()?;
     Some(number)
 }
 

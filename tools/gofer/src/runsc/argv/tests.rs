@@ -227,6 +227,8 @@ fn the_log_is_not_somebody_elses_descriptor() {
     let twice = with("--log-fd=3 --log-fd=7");
     assert_eq!(log_fd(&words(&twice)), Some(7));
     assert_eq!(parsed(&twice).fds.log, Some(7));
+    let value = with("--overlay2 --log-fd=7");
+    assert_eq!(parsed(&value).fds.log, None);
     for line in [
         "x --log-fd=1 gofer",
         "x --log-fd=3 --log-fd=-1 gofer",
@@ -234,6 +236,9 @@ fn the_log_is_not_somebody_elses_descriptor() {
         "x gofer --bundle log-fd=3",
         "x -- --log-fd=3",
         "x ---log-fd=3 gofer",
+        // What a flag has in the place of its value.
+        "x --overlay2 --log-fd=3 gofer",
+        "x --log-fd=3 --overlay2 --log-fd=7 gofer",
     ] {
         assert_eq!(log_fd(&words(line)), None, "{line}");
     }
