@@ -41,7 +41,7 @@ impl<S: ServerImpl> Accepting<S> {
     ///
     /// # Errors
     /// What `accept` says, which is EINVAL behind the [`end`](Self::end); ECONNRESET if that has been.
-    pub(super) fn from<R>(
+    pub(super) fn run<R>(
         &self,
         socket: &Arc<BoundSocketFd<S>>,
         accept: impl FnOnce() -> Result<R, Errno>,

@@ -128,7 +128,7 @@ impl Serve for AcceptReq {
         let accepting = call.connection.accepting();
         let (socket, peer_addr) = call.fd_shared(node, |at| {
             node.live()?;
-            accepting.from(&fd, || fd.socket().accept(at))
+            accepting.run(&fd, || fd.socket().accept(at))
         })?;
         let answer = call.reply::<Self>(&AcceptResp {
             peer_addr: &peer_addr,
