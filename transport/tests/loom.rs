@@ -26,6 +26,8 @@ use control::{AWAKE, CLIENT_ACTIVE, Control, Ended, Flags, Given, Role, SHUT_DOW
 struct ModelWord {
     value: AtomicU32,
     ordered: bool,
+    /// Whether the peer moves whoever sleeps on it to where no wake of the word reaches.
+    moved: bool,
     bucket: Mutex<()>,
     sleepers: Condvar,
 }
@@ -35,6 +37,7 @@ impl ModelWord {
         ModelWord {
             value: AtomicU32::new(0),
             ordered,
+            moved: false,
             bucket: Mutex::new(()),
             sleepers: Condvar::new(),
         }
@@ -83,11 +86,14 @@ impl Word for ModelWord {
         self.value.fetch_and(bits, order)
     }
 
-    /// As a kernel that knows of no second word: nothing may depend on that but a peer's tricks.
-    fn wait(&self, expected: u32, _own: &ModelWord, _held: u32) -> Result<(), Errno> {
-        let bucket = self.bucket.lock().unwrap();
-        if self.value.load(Acquire) == expected {
-            drop(self.sleepers.wait(bucket).unwrap());
+    /// Where nobody is moved, as a kernel that knows of no second word: nothing may depend on that but a
+    /// peer's tricks.
+    fn wait(&self, expected: u32, own: &ModelWord, held: u32) -> Result<(), Errno> {
+        let reached = if self.moved { own } else { self };
+        let bucket = reached.bucket.lock().unwrap();
+        let is_held = !self.moved || own.value.load(Acquire) == held;
+        if is_held && self.value.load(Acquire) == expected {
+            drop(reached.sleepers.wait(bucket).unwrap());
         }
         Ok(())
     }
@@ -102,7 +108,10 @@ impl Word for ModelWord {
         Ok(1)
     }
 
-    fn wake_own(&self) {}
+    fn wake_own(&self) {
+        let _bucket = self.bucket.lock().unwrap();
+        self.sleepers.notify_all();
+    }
 }
 
 /// One window: the word, the parking flags, one word of payload, and each side's private gate.
@@ -127,8 +136,19 @@ impl Channel {
         Channel::build(true, true, true)
     }
 
+    /// One whose peer moves sleepers away from the word.
+    fn moved() -> Arc<Channel> {
+        let mut channel = Channel::parts(true, true, true);
+        channel.state.moved = true;
+        Arc::new(channel)
+    }
+
     fn build(parking: bool, state_ordered: bool, flags_ordered: bool) -> Arc<Channel> {
-        Arc::new(Channel {
+        Arc::new(Channel::parts(parking, state_ordered, flags_ordered))
+    }
+
+    fn parts(parking: bool, state_ordered: bool, flags_ordered: bool) -> Channel {
+        Channel {
             state: ModelWord::new(state_ordered),
             client_asleep: ModelWord::new(flags_ordered),
             server_asleep: ModelWord::new(flags_ordered),
@@ -136,7 +156,7 @@ impl Channel {
             client_gate: ModelWord::new(true),
             server_gate: ModelWord::new(true),
             parking,
-        })
+        }
     }
 
     fn client(&self) -> Control<'_, ModelWord> {
@@ -402,6 +422,27 @@ fn a_peer_that_revives_the_word_cannot_keep_a_thread_asleep() {
         }
         assert_eq!(server.join().unwrap(), Err(Ended::Shutdown));
         hostile.join().unwrap();
+    });
+}
+
+#[test]
+fn a_peer_that_moves_sleepers_cannot_keep_a_thread_asleep() {
+    explore(4, || {
+        let channel = Channel::moved();
+        let server = beside(&channel, |channel| wait(&channel.server()));
+        // Once is enough: no wake can fall between the look at the gate and the sleep.
+        channel.server().close();
+        assert_eq!(server.join().unwrap(), Err(Ended::Shutdown));
+    });
+    explore(4, || {
+        let channel = Channel::moved();
+        let server = beside(&channel, |channel| wait(&channel.server()));
+        let control = channel.server();
+        while !control.is_closing() {
+            control.close_if_asleep();
+            thread::yield_now();
+        }
+        assert_eq!(server.join().unwrap(), Err(Ended::Shutdown));
     });
 }
 
