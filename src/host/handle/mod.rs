@@ -442,9 +442,14 @@ impl File {
         matches!(self.stays.load(Ordering::Relaxed), PINNED | ADRIFT)
     }
 
-    /// Whether it is neither open nor found.
+    /// Whether it is neither open nor found. Waits for nobody, since who asks may have the ring: it is not
+    /// lost while somebody opens it, who wants the ring then.
     fn is_lost(&self) -> bool {
-        self.has_left() && self.opened.read().is_none()
+        self.has_left()
+            && self
+                .opened
+                .try_read()
+                .is_some_and(|opened| opened.is_none())
     }
 
     fn lasting(&self) -> Option<Lasting> {

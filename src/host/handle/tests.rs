@@ -1,6 +1,8 @@
 //! What takes the inside of a handle to bring about.
 
 use std::fs::File as Opened;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -54,7 +56,7 @@ fn a_chain_of_any_length_is_released_on_a_small_stack() {
     for _ in 0..100_000 {
         deepest = deepest.below(&attributes);
     }
-    let released = std::thread::Builder::new()
+    let released = thread::Builder::new()
         .stack_size(64 << 10)
         .spawn(move || drop(deepest))
         .unwrap();
@@ -333,6 +335,26 @@ fn what_would_be_lost_is_not_closed_before_what_is_found_again() {
     assert!(child.stat().is_ok());
     assert!(matches!(child.0.close(now, Of::Any), Closing::Done(_)));
     assert_eq!(child.stat().err(), Some(Errno::ESTALE));
+}
+
+/// Whoever opens it then has its lock and wants the ring, which is locked by who closes.
+#[test]
+fn closing_waits_for_nobody_who_opens_the_directory() {
+    let Some((_path, root, child, _)) = closable() else {
+        return;
+    };
+    let now = later(&child);
+    let directory = root.duplicate(&root.0.descriptors).unwrap();
+    directory.0.stays.store(ADRIFT, Ordering::Relaxed);
+    *child.0.place.write() = Some(Place::new(&directory, Name::new(b"d").unwrap()));
+    let opening = directory.0.opened.write();
+    let (told, closed) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(|| told.send(child.0.close(now, Of::Placed)));
+        let closed = closed.recv_timeout(lisafs_patience::PATIENCE);
+        drop(opening);
+        assert!(matches!(closed, Ok(Closing::Done(_))));
+    });
 }
 
 /// As many of these as a client likes are on one id, or else each holds the next above it.
