@@ -200,7 +200,8 @@ impl RenameLock {
     }
 
     /// Takes the right to close the gate, or gives up when nobody who had it has come to an end for as long
-    /// as `patience`, but by giving up. Returns until when the writer may try to be alone, too.
+    /// as `patience`, but by giving up, or after one who did. Returns until when the writer may try to be
+    /// alone, too.
     pub(super) fn writer_within(&self, patience: Duration) -> Option<(Writer<'_>, Instant)> {
         let (turn, since) = self.turns.take_within(patience)?;
         let writer = Writer { lock: self, turn };
@@ -211,8 +212,9 @@ impl RenameLock {
 impl<'l> Writer<'l> {
     /// Waits until nobody holds the lock shared and keeps everybody out, or gives up at `deadline`.
     pub(super) fn exclusive_until(mut self, deadline: Instant) -> Option<ExclusiveGuard<'l>> {
-        self.turn.is_in_vain = !self.close_until(deadline);
-        (!self.turn.is_in_vain).then_some(ExclusiveGuard {
+        let is_alone = self.close_until(deadline);
+        self.turn.was_alone = Some(is_alone);
+        is_alone.then_some(ExclusiveGuard {
             writer: self,
             overtaken: false,
         })

@@ -28,15 +28,18 @@ struct Line {
     waiting: VecDeque<Arc<Condvar>>,
     /// Since when the first of them is the first; `None` if there is none.
     first_since: Option<Instant>,
-    /// When the last turn came to an end that was not in vain.
+    /// When the last turn came to an end that says that others will.
     ended: Option<Instant>,
+    /// Whether the last one whose owner tried to be alone was in vain.
+    is_in_vain: bool,
 }
 
 /// Nobody else has one meanwhile.
 pub(super) struct Turn<'t> {
     turns: &'t Turns,
-    /// Its owner has given up: those who wait for the same learn nothing from its end.
-    pub(super) is_in_vain: bool,
+    /// Whether its owner has been alone, if that was tried. Having given up says nothing to those who
+    /// wait for the same, and nor does what came to an end without trying meanwhile.
+    pub(super) was_alone: Option<bool>,
 }
 
 impl Turns {
@@ -51,7 +54,7 @@ impl Turns {
         line.taken = true;
         let turn = Turn {
             turns: self,
-            is_in_vain: false,
+            was_alone: None,
         };
         Some((turn, since))
     }
@@ -115,7 +118,10 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut line = self.turns.line.lock();
         line.taken = false;
-        if !self.is_in_vain {
+        if let Some(was_alone) = self.was_alone {
+            line.is_in_vain = !was_alone;
+        }
+        if !line.is_in_vain {
             line.ended = Some(Instant::now());
         }
         if let Some(first) = line.waiting.front() {
@@ -177,13 +183,13 @@ mod tests {
     fn a_turn_that_is_in_vain_is_no_reason_to_wait_on() {
         const PATIENCE: Duration = Duration::from_secs(3);
         let turn = PATIENCE * 3 / 5;
-        for is_in_vain in [false, true] {
+        for was_alone in [None, Some(true), Some(false)] {
             let turns = Turns::default();
             thread::scope(|scope| {
                 let turns = &turns;
                 let end = move |mut owned: Turn<'_>| {
                     thread::sleep(turn);
-                    owned.is_in_vain = is_in_vain;
+                    owned.was_alone = was_alone;
                 };
                 let (first, _) = turns.take_within(LONG).unwrap();
                 scope.spawn(move || end(turns.take_within(LONG).unwrap().0));
@@ -191,9 +197,28 @@ mod tests {
                 let third = scope.spawn(|| turns.take_within(PATIENCE).is_some());
                 wait_for_waiting(turns, 2);
                 end(first);
-                assert_eq!(third.join().unwrap(), !is_in_vain);
+                assert_eq!(third.join().unwrap(), was_alone != Some(false));
             });
         }
+    }
+
+    /// As long as nobody has been alone since.
+    #[test]
+    fn nor_is_one_that_was_not_for_being_alone_after_that() {
+        let turns = Turns::default();
+        let end = |was_alone| {
+            let (mut turn, _) = turns.take_within(LONG).unwrap();
+            turn.was_alone = was_alone;
+            drop(turn);
+            turns.line.lock().ended
+        };
+        let before = end(None);
+        assert!(before.is_some());
+        assert_eq!(end(Some(false)), before);
+        assert_eq!(end(None), before);
+        let alone = end(Some(true));
+        assert!(alone > before);
+        assert!(end(None) > alone);
     }
 
     /// Whoever gives up in the moment in which a turn ends, and is the one who is woken.
