@@ -225,7 +225,7 @@ pub(crate) struct ServeOptions {
 
     /// How many ids all clients can have
     ///
-    /// Each costs this process some 600 bytes, and so does each directory above that nobody holds. Each
+    /// Each costs this process some 600 bytes, and each directory above that nobody holds some 700. Each
     /// client can have 1,024 whatever the others hold, if --max-ids lets it. They are set aside; when
     /// there are not so many left, the next client is turned away. A quarter is for that alone. By
     /// default four times --max-ids, or four times what is set aside for --max-connections clients where
