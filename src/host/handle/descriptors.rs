@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::{File, Opened};
 use crate::Errno;
@@ -139,20 +140,23 @@ impl Descriptors {
     /// of the next `most` is such a file.
     fn close_one(&self, most: usize, of: Of) -> bool {
         let tick = Tick::now();
+        // Dropped behind the lock: who is the last to have a file closes it, and may wait for the host to
+        // free what was in it.
+        let mut passed: SmallVec<[Arc<File>; ASKED]> = SmallVec::new();
         let mut ring = self.ring.lock();
         // Each of them may have been used once since it was passed.
         for _ in 0..most.min(2 * ring.len()) {
             let Some(next) = ring.pop_front() else { break };
             let Some(file) = next.upgrade() else { continue };
+            passed.push(Arc::clone(&file));
             if file.is_used.swap(false, Ordering::Relaxed) {
                 ring.push_back(next);
                 continue;
             }
             match file.close(tick, of) {
                 Closing::Done(opened) => {
-                    // Neither is dropped with the ring locked.
                     drop(ring);
-                    drop((opened, file));
+                    drop(opened);
                     return true;
                 }
                 Closing::NotNow => ring.push_back(next),
