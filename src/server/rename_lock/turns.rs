@@ -16,6 +16,10 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 /// How long others may be ahead of the first of those who wait.
 const AHEAD: Duration = Duration::from_micros(500);
 
+/// How long one that was in vain tells more than others that were not for being alone: another try takes
+/// half as long.
+const IN_VAIN: Duration = Duration::from_secs(4);
+
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     line: Mutex<Line>,
@@ -30,8 +34,8 @@ struct Line {
     first_since: Option<Instant>,
     /// When the last turn came to an end that says that others will.
     ended: Option<Instant>,
-    /// Whether the last one whose owner tried to be alone was in vain.
-    is_in_vain: bool,
+    /// When one was in vain, if nobody has been alone since.
+    in_vain: Option<Instant>,
 }
 
 /// Nobody else has one meanwhile.
@@ -118,11 +122,12 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut line = self.turns.line.lock();
         line.taken = false;
+        let now = Instant::now();
         if let Some(was_alone) = self.was_alone {
-            line.is_in_vain = !was_alone;
+            line.in_vain = (!was_alone).then_some(now);
         }
-        if !line.is_in_vain {
-            line.ended = Some(Instant::now());
+        if line.in_vain.is_none_or(|ended| now >= ended + IN_VAIN) {
+            line.ended = Some(now);
         }
         if let Some(first) = line.waiting.front() {
             first.notify_one();
@@ -202,7 +207,7 @@ mod tests {
         }
     }
 
-    /// As long as nobody has been alone since.
+    /// As long as that is new, and nobody has been alone since.
     #[test]
     fn nor_is_one_that_was_not_for_being_alone_after_that() {
         let turns = Turns::default();
@@ -218,6 +223,11 @@ mod tests {
         assert_eq!(end(None), before);
         let alone = end(Some(true));
         assert!(alone > before);
+        assert!(end(None) > alone);
+        assert!(end(Some(false)) < end(Some(true)));
+        let alone = end(Some(true));
+        assert_eq!(end(Some(false)), alone);
+        turns.line.lock().in_vain = Instant::now().checked_sub(IN_VAIN);
         assert!(end(None) > alone);
     }
 
