@@ -320,16 +320,22 @@ fn what_is_in_use_or_held_is_not_closed() {
     assert!(!child.is_named());
 }
 
-/// Others have moved it into a directory that was opened for it, and closed for want of descriptors.
+/// The directory into which others have moved `child`, which was opened for that.
+fn moved_by_others(root: &Handle, child: &Handle) -> Handle {
+    let directory = root.duplicate(&root.0.descriptors).unwrap();
+    directory.0.stays.store(ADRIFT, Ordering::Relaxed);
+    *child.0.place.write() = Some(Place::new(&directory, Name::new(b"d").unwrap()));
+    directory
+}
+
+/// And that directory is closed for want of descriptors.
 #[test]
 fn what_would_be_lost_is_not_closed_before_what_is_found_again() {
     let Some((_path, root, child, _)) = closable() else {
         return;
     };
     let now = later(&child);
-    let directory = root.duplicate(&root.0.descriptors).unwrap();
-    directory.0.stays.store(ADRIFT, Ordering::Relaxed);
-    *child.0.place.write() = Some(Place::new(&directory, Name::new(b"d").unwrap()));
+    let directory = moved_by_others(&root, &child);
     assert!(matches!(directory.0.close(now, Of::Any), Closing::Done(_)));
     assert!(matches!(child.0.close(now, Of::Placed), Closing::NotNow));
     assert!(child.stat().is_ok());
@@ -344,9 +350,7 @@ fn closing_waits_for_nobody_who_opens_the_directory() {
         return;
     };
     let now = later(&child);
-    let directory = root.duplicate(&root.0.descriptors).unwrap();
-    directory.0.stays.store(ADRIFT, Ordering::Relaxed);
-    *child.0.place.write() = Some(Place::new(&directory, Name::new(b"d").unwrap()));
+    let directory = moved_by_others(&root, &child);
     let opening = directory.0.opened.write();
     let (told, closed) = mpsc::channel();
     thread::scope(|scope| {

@@ -200,7 +200,7 @@ impl RenameLock {
     }
 
     /// Takes the right to close the gate, or gives up when nobody who had it has come to an end for as long
-    /// as `patience`, but by giving up, or after one who did. Returns until when the writer may try to be
+    /// as `patience`, but by giving up, or soon after one who did. Returns until when the writer may try to be
     /// alone, too.
     pub(super) fn writer_within(&self, patience: Duration) -> Option<(Writer<'_>, Instant)> {
         let (turn, since) = self.turns.take_within(patience)?;
